@@ -1,0 +1,50 @@
+"""kcnn: convolutional image classifiers with TensorFlow and Keras.
+
+    import kcnn
+    model = kcnn.create_model("mobilenetv2", num_classes=10, input_size=96)
+    answers = kcnn.load_classifier("saved_models/mobilenetv2").predict(["a.jpg"])
+
+Nothing is imported before it is used: TensorFlow takes seconds to load.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from kcnn.models.factory import create_model, list_models, model_spec
+    from kcnn.models.macs import macs
+    from kcnn.serving.export import export_classifier
+    from kcnn.serving.predict import load_classifier
+    from kcnn.weights import load_weights
+
+_HOMES = {
+    "create_model": "kcnn.models.factory",
+    "list_models": "kcnn.models.factory",
+    "model_spec": "kcnn.models.factory",
+    "macs": "kcnn.models.macs",
+    "load_weights": "kcnn.weights",
+    "load_classifier": "kcnn.serving.predict",
+    "export_classifier": "kcnn.serving.export",
+}
+
+__all__ = [
+    "create_model",
+    "export_classifier",
+    "list_models",
+    "load_classifier",
+    "load_weights",
+    "macs",
+    "model_spec",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'kcnn' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *_HOMES]

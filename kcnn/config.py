@@ -1,0 +1,152 @@
+"""A run as data: frozen dataclasses that recipes make, flags override and JSON keeps."""
+
+import dataclasses
+import json
+import types
+import typing
+from typing import Any, Self
+
+from kcnn.errors import UserError, nearest
+
+
+@dataclasses.dataclass(frozen=True)
+class Phase:
+    """One stretch of training with its own optimizer and schedule.
+
+    Attributes:
+        name: "head" or "all", shown beside the progress bar and naming the logs.
+        epochs: passes over the training split; early stopping may end it before.
+        learning_rate: the peak, after the warm-up and before the cosine decay.
+        unfreeze: how many of the backbone's last stages train beside the head; None for the whole network.
+        warmup: the part of the steps over which the rate rises linearly from 0.
+        augmentations: names of registered augmentations, in order.
+        crop_scale: smallest and largest area of the random crop as parts of the image's; None for the central crop of
+            evaluation. With no random crop and no augmentation, a phase on a frozen backbone computes its features
+            once.
+    """
+
+    name: str
+    epochs: int
+    learning_rate: float
+    unfreeze: int | None = None
+    warmup: float = 0.1
+    augmentations: tuple[str, ...] = ()
+    crop_scale: tuple[float, float] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Everything that decides what a run does.
+
+    Attributes:
+        recipe: the name of the recipe that made it.
+        model: a registered model's name.
+        design: what `create_model` is given besides: dropout, width, norm, ...
+        dataset: as `--dataset`.
+        data_dir: where tensorflow-datasets looks, or the folder that a CSV's paths are relative to.
+        offline: no connection is attempted.
+        weights: "imagenet", "auto", "none" or a file.
+        image_size: height and width in pixels; None chooses by the data and the model.
+        phases: in order.
+        batch_size: over all devices together.
+        optimizer: "adamw" or "sgd" (Nesterov momentum 0.9).
+        weight_decay: decoupled, on kernels only.
+        label_smoothing: 0 to 1.
+        batch_norm: in layers that train, "train" uses and updates batch statistics; "frozen" keeps the loaded ones,
+            with their scale and shift.
+        patience: epochs without a better validation result before a phase ends.
+        dtype: Keras' dtype policy while training; the export is float32.
+        seed: of initialisation, order and augmentation.
+        overrides: the fields that the user set, beside the recipe's own choices.
+    """
+
+    recipe: str
+    phases: tuple[Phase, ...]
+    model: str = "mobilenetv2"
+    design: dict[str, Any] = dataclasses.field(default_factory=dict)
+    dataset: str = "digits"
+    data_dir: str | None = None
+    offline: bool = False
+    weights: str = "none"
+    image_size: int | None = None
+    batch_size: int = 32
+    optimizer: str = "adamw"
+    weight_decay: float = 0.05
+    label_smoothing: float = 0.1
+    batch_norm: str = "train"
+    patience: int = 20
+    dtype: str = "float32"
+    seed: int = 0
+    overrides: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    def to_json(self) -> str:
+        """Indented JSON, the inverse of `from_json`."""
+        return json.dumps(self.to_dict(), indent=2, sort_keys=True)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, JSON-able."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """The Config that `to_json` wrote."""
+        fields = json.loads(text)
+        phases = [{**phase, "augmentations": tuple(phase["augmentations"])} for phase in fields.pop("phases")]
+        for phase in phases:
+            phase["crop_scale"] = phase["crop_scale"] and tuple(phase["crop_scale"])
+        return cls(phases=tuple(Phase(**phase) for phase in phases), **fields)
+
+
+_RANGES: dict[str, tuple[float, float]] = {
+    "epochs": (1, 100_000),
+    "batch_size": (1, 65_536),
+    "image_size": (1, 4096),
+    "learning_rate": (1e-9, 100.0),
+    "weight_decay": (0.0, 10.0),
+    "label_smoothing": (0.0, 0.999),
+    "unfreeze": (0, 1000),
+    "patience": (1, 100_000),
+    "seed": (0, 2**31 - 1),
+}
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "optimizer": ("adamw", "sgd"),
+    "batch_norm": ("train", "frozen"),
+    "dtype": ("float32", "mixed_bfloat16", "mixed_float16"),
+}
+_PHASE_FIELDS = ("epochs", "learning_rate", "unfreeze")
+
+
+def override(config: Config, **values: Any) -> Config:
+    """`config` with the given fields changed; epochs, learning_rate and unfreeze are those of its last phase.
+
+    Raises:
+        UserError: no such field, a value of another type, out of its range or not among its choices.
+    """
+    types_ = typing.get_type_hints(Config) | typing.get_type_hints(Phase)
+    names = {field.name for field in dataclasses.fields(Config)} | set(_PHASE_FIELDS)
+    for name, value in values.items():
+        if name not in names:
+            raise UserError(f"unknown setting {name!r}: {nearest(name, sorted(names))}")
+        _check(name, value, types_[name])
+    phase = dataclasses.replace(config.phases[-1], **{k: v for k, v in values.items() if k in _PHASE_FIELDS})
+    rest = {k: v for k, v in values.items() if k not in _PHASE_FIELDS}
+    return dataclasses.replace(
+        config, phases=(*config.phases[:-1], phase), overrides={**config.overrides, **values}, **rest
+    )
+
+
+def _check(name: str, value: Any, type_: Any) -> None:
+    allowed = typing.get_args(type_) if isinstance(type_, types.UnionType) else (type_,)
+    allowed = tuple(typing.get_origin(each) or each for each in allowed)
+    number_as_float = float in allowed and isinstance(value, int) and not isinstance(value, bool)
+    if not (number_as_float or type(value) in allowed):
+        expected = " or ".join("none" if each is type(None) else each.__name__ for each in allowed)
+        raise UserError(f"--{name} {value!r}: expected {expected}")
+    if name in _RANGES and value is not None:
+        low, high = _RANGES[name]
+        if not low <= value <= high:
+            raise UserError(
+                f"--{name} {value}: expected {low:g} to {high:g}; the nearest is {min(max(value, low), high):g}"
+            )
+    if name in _CHOICES and value not in _CHOICES[name]:
+        raise UserError(f"--{name} {value!r}: {nearest(value, _CHOICES[name])}")

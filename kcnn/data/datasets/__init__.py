@@ -1,0 +1,116 @@
+"""Where images come from. A data set is one file here: a function registered under a name that returns a `Dataset`."""
+
+import dataclasses
+import difflib
+import hashlib
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from kcnn.data.examples import SPLITS
+from kcnn.errors import UserError
+from kcnn.registry import Registry
+
+_SPLIT_NAMES = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "dev": "val",
+    "test": "test",
+    "testing": "test",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """One image as its data set offers it.
+
+    Attributes:
+        filename: names it in every report, unique in the data set.
+        label: the class name; None for an image that belongs to no class, which is then excluded with `reason`.
+        split: "train", "val" or "test" where the data set says so, else None.
+        read: the file's bytes; raises OSError when there are none to be had.
+        reason: why an image without a label has none.
+    """
+
+    filename: str
+    label: str | None
+    split: str | None
+    read: Callable[[], bytes]
+    reason: str = "no label"
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    """A data set before anything was read.
+
+    Attributes:
+        name: for people.
+        labels: the class names; their order is the order of the model's outputs.
+        sources: yields every image, in the same order at every call.
+        count: how many images `sources` yields.
+        fingerprint: changes when an image, a label or a split changes; equal fingerprints mean equal data.
+        mirror: whether a mirrored image keeps its class; false for digits and letters.
+    """
+
+    name: str
+    labels: tuple[str, ...]
+    sources: Callable[[], Iterable[Source]]
+    count: int
+    fingerprint: str
+    mirror: bool = True
+
+
+DATASETS: Registry[Callable[[], Dataset]] = Registry("dataset", "kcnn.data.datasets")
+
+
+def open_dataset(dataset: str, *, data_dir: str | None = None, offline: bool = False) -> Dataset:
+    """The data set behind `--dataset`.
+
+    Args:
+        dataset: a registered name ("digits"), a directory of class folders (or of train/val/test folders of class
+            folders), a CSV or TSV file, or the name of a tensorflow-datasets data set.
+        data_dir: where tensorflow-datasets keeps its data; for a CSV, the folder that its paths are relative to.
+        offline: no connection is attempted.
+
+    Raises:
+        UserError: nothing of that name, or nothing in it.
+    """
+    from kcnn.data.datasets import image_folder, table, tfds
+
+    if dataset in DATASETS:
+        return DATASETS.get(dataset)()
+    path = Path(dataset).expanduser()
+    if path.is_dir():
+        return image_folder.load(path)
+    if path.is_file():
+        return table.load(path, data_dir)
+    if dataset.startswith((".", "~", "/")) or dataset.endswith(("/", ".csv", ".tsv")):
+        raise UserError(f"--dataset {dataset}: there is no such file or directory{_similar(path)}")
+    return tfds.load(dataset, data_dir, offline=offline)
+
+
+def split_name(name: str) -> str | None:
+    """The split that a folder or a table calls `name` ("Validation" → "val"), or None."""
+    return _SPLIT_NAMES.get(name.strip().lower())
+
+
+def fingerprint(parts: Iterable[object]) -> str:
+    """A digest of the parts' representations, in order."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(repr(part).encode("utf-8", "surrogateescape") + b"\n")
+    return digest.hexdigest()
+
+
+def _similar(path: Path) -> str:
+    try:
+        names = [entry.name for entry in path.parent.iterdir()]
+    except OSError:
+        return ""
+    close = difflib.get_close_matches(path.name, names, n=1)
+    return f" (did you mean {path.parent / close[0]}?)" if close else ""
+
+
+__all__ = ["DATASETS", "SPLITS", "Dataset", "Source", "fingerprint", "open_dataset", "split_name"]

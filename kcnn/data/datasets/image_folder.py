@@ -1,0 +1,94 @@
+"""A directory of class folders, or of train/val/test folders of class folders.
+
+    photos/cat/a.jpg  photos/dog/b.png          photos/train/cat/a.jpg  photos/test/dog/b.png
+
+Every file that is not hidden counts as an image, whatever its extension: what is none is excluded by name later. Class
+folders may nest; the first level is the class.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from kcnn.data.datasets import Dataset, Source, fingerprint, split_name
+from kcnn.errors import UserError
+
+_NOT_DATA = {"thumbs.db", "desktop.ini", "__macosx"}  # what Windows and macOS leave in folders
+
+
+def visible(name: str) -> bool:
+    """Whether a file or folder is data rather than a system's own leftover."""
+    return not name.startswith(".") and name.lower() not in _NOT_DATA
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    for parent, folders, names in os.walk(folder):
+        folders[:] = sorted(filter(visible, folders))
+        yield from (Path(parent, name) for name in sorted(filter(visible, names)))
+
+
+def _folders(root: Path) -> list[Path]:
+    return sorted(entry for entry in root.iterdir() if entry.is_dir() and visible(entry.name))
+
+
+def load(root: Path) -> Dataset:
+    """The images below `root`.
+
+    Raises:
+        UserError: no class folders, one class only, or no file in any of them.
+    """
+    folders = _folders(root)
+    splits = {folder: split_name(folder.name) for folder in folders}
+    split_layout = "train" in splits.values() and len(folders) > 1 and all(splits.values())
+    class_folders = [
+        (split, folder)
+        for parent, split in (splits.items() if split_layout else [(root, None)])
+        for folder in _folders(parent)
+    ]
+    expected = f"expected {root}/<class>/<image> or {root}/<train|val|test>/<class>/<image>"
+    if not class_folders:
+        found = sum(1 for _ in _files(root))
+        raise UserError(
+            f"--dataset {root}: "
+            + (f"{found} files but no class folders" if found else "the folder is empty")
+            + f"; {expected}"
+        )
+    entries = [(path, folder.name, split) for split, folder in class_folders for path in _files(folder)]
+    labels = tuple(sorted({label for _, label, _ in entries}))
+    if not labels:
+        raise UserError(f"--dataset {root}: no files in its {len(class_folders)} class folders; {expected}")
+    if len(labels) == 1:
+        raise UserError(
+            f"--dataset {root}: only one class with files in it ({labels[0]!r}); two or more are needed; {expected}"
+        )
+    parents = list(splits) if split_layout else []
+    strays = [
+        path
+        for parent in [root, *parents]
+        for path in sorted(parent.iterdir())
+        if path.is_file() and visible(path.name)
+    ]
+
+    def source(path: Path, label: str | None, split: str | None) -> Source:
+        return Source(str(path.relative_to(root)), label, split, path.read_bytes, reason="not inside a class folder")
+
+    def sources() -> Iterator[Source]:
+        yield from (source(*entry) for entry in entries)
+        yield from (source(path, None, None) for path in strays)
+
+    return Dataset(
+        name=root.resolve().name,
+        labels=labels,
+        sources=sources,
+        count=len(entries) + len(strays),
+        fingerprint=fingerprint((*file_state(path), label, split) for path, label, split in entries),
+    )
+
+
+def file_state(path: Path) -> tuple[object, ...]:
+    """What changes when a file does: its path, size and time of change; size and time are None for a missing file."""
+    try:
+        state = path.stat()
+    except OSError:
+        return (str(path), None, None)
+    return (str(path), state.st_size, state.st_mtime_ns)

@@ -1,0 +1,118 @@
+"""Examples on disk: tf.Example records in gzip'd TFRecord shards, laid out as TFX's Examples artifact.
+
+    <directory>/Split-train/data_tfrecord-00000-of-00004.gz
+
+The keys are those of TensorFlow's object-detection and slim data sets. The image keeps the bytes it came with:
+nothing is re-encoded. Gzip runs at level 0, since JPEG does not compress and reading must not cost.
+"""
+
+import contextlib
+import dataclasses
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import tensorflow as tf
+
+SPLITS = ("train", "val", "test")
+SHARD_BYTES = 128 * 2**20
+_OPTIONS = tf.io.TFRecordOptions(compression_type="GZIP", compression_level=0)
+_FEATURES = {
+    "image/encoded": tf.io.FixedLenFeature([], tf.string),
+    "image/class/label": tf.io.FixedLenFeature([], tf.int64),
+    "image/filename": tf.io.FixedLenFeature([], tf.string),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Example:
+    """One labelled image.
+
+    Attributes:
+        encoded: the file's own bytes.
+        filename: where it came from, for reports.
+        label: the class index, from 0.
+        text: the class name.
+        format: "JPEG", "PNG", ..., found from the bytes and not from the name.
+        height: of the stored pixels, before EXIF orientation.
+        width: likewise.
+        sha256: hexadecimal digest of `encoded`.
+    """
+
+    encoded: bytes
+    filename: str
+    label: int
+    text: str
+    format: str
+    height: int
+    width: int
+    sha256: str
+
+
+def encode(example: Example) -> bytes:
+    """The serialized tf.Example."""
+
+    def text(value: str) -> tf.train.Feature:
+        return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value.encode("utf-8", "surrogateescape")]))
+
+    def integer(value: int) -> tf.train.Feature:
+        return tf.train.Feature(int64_list=tf.train.Int64List(value=[value]))
+
+    features = {
+        "image/encoded": tf.train.Feature(bytes_list=tf.train.BytesList(value=[example.encoded])),
+        "image/filename": text(example.filename),
+        "image/class/label": integer(example.label),
+        "image/class/text": text(example.text),
+        "image/format": text(example.format),
+        "image/height": integer(example.height),
+        "image/width": integer(example.width),
+        "image/key/sha256": text(example.sha256),
+    }
+    return tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString(deterministic=True)
+
+
+def parse(serialized: tf.Tensor) -> dict[str, tf.Tensor]:
+    """What training and evaluation need of a record: encoded (string), label (int64), filename (string), scalars."""
+    parsed = tf.io.parse_single_example(serialized, _FEATURES)
+    return {
+        "encoded": parsed["image/encoded"],
+        "label": parsed["image/class/label"],
+        "filename": parsed["image/filename"],
+    }
+
+
+def write(directory: Path, examples: Iterable[tuple[str, Example]], total_bytes: dict[str, int]) -> None:
+    """Writes examples to the shards of their splits, round robin, so that each shard holds every part of the data.
+
+    Args:
+        directory: made when missing.
+        examples: (split, example) in any order, consumed once; memory holds one example.
+        total_bytes: the encoded bytes of each split, from which the number of shards follows (128 MiB each).
+    """
+    with contextlib.ExitStack() as stack:
+        writers: dict[str, list[tf.io.TFRecordWriter]] = {}
+        for split, size in total_bytes.items():
+            folder = Path(directory, f"Split-{split}")
+            folder.mkdir(parents=True, exist_ok=True)
+            count = max(1, -(-size // SHARD_BYTES))
+            names = [folder / f"data_tfrecord-{shard:05d}-of-{count:05d}.gz" for shard in range(count)]
+            writers[split] = [stack.enter_context(tf.io.TFRecordWriter(str(name), _OPTIONS)) for name in names]
+        written = dict.fromkeys(total_bytes, 0)
+        for split, example in examples:
+            writers[split][written[split] % len(writers[split])].write(encode(example))
+            written[split] += 1
+
+
+def shard_paths(directory: str | os.PathLike, split: str) -> list[str]:
+    """The sorted shard files of one split; empty when the split is not there."""
+    return sorted(map(str, Path(directory, f"Split-{split}").glob("data_tfrecord-*.gz")))
+
+
+def read(paths: list[str]) -> tf.data.Dataset:
+    """The serialized records of the given shards, several shards read at once, always in the same order."""
+    return tf.data.Dataset.from_tensor_slices(paths).interleave(
+        lambda path: tf.data.TFRecordDataset(path, compression_type="GZIP", buffer_size=4 * 2**20),
+        cycle_length=min(len(paths), 8),
+        num_parallel_calls=tf.data.AUTOTUNE,
+        deterministic=True,
+    )

@@ -1,0 +1,21 @@
+"""The one exception that means "the user can mend this"."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(ValueError):
+    """A mistake in what the user gave: one line that names what was given, what was expected and the nearest valid
+    choice.
+
+    `main.py` prints the line and exits with status 2; a program that imports kcnn catches it as a `ValueError`.
+    """
+
+
+def nearest(given: str, choices: Iterable[str]) -> str:
+    """Words that end an error about a name: "did you mean 'resnet50'?", or all choices when nothing is close."""
+    choices = list(choices)
+    close = difflib.get_close_matches(given.lower(), choices, n=3, cutoff=0.6)
+    if close:
+        return "did you mean " + " or ".join(repr(name) for name in close) + "?"
+    return "choose from " + ", ".join(choices)

@@ -1,0 +1,24 @@
+"""Over which devices a model trains."""
+
+from collections.abc import Sequence
+
+import tensorflow as tf
+
+from kcnn.errors import UserError
+
+
+def choose_strategy(devices: Sequence[str] | None = None) -> tf.distribute.Strategy:
+    """MirroredStrategy over `devices` (all GPUs when None); TensorFlow's default, one device, for less than two."""
+    if devices is None:
+        devices = [device.name for device in tf.config.list_logical_devices("GPU")]
+    return tf.distribute.MirroredStrategy(devices) if len(devices) > 1 else tf.distribute.get_strategy()
+
+
+def check_batch_size(batch_size: int, strategy: tf.distribute.Strategy) -> None:
+    """Raises UserError unless every replica gets the same number of images, so that their gradients weigh the same."""
+    replicas = strategy.num_replicas_in_sync
+    if batch_size % replicas:
+        nearest = max(replicas, round(batch_size / replicas) * replicas)
+        raise UserError(
+            f"--batch_size {batch_size}: expected a multiple of the {replicas} devices; the nearest is {nearest}"
+        )

@@ -1,0 +1,93 @@
+"""Which layers train in a phase, and training on the features of those that do not."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from kcnn.errors import UserError
+from kcnn.models.spec import stages
+from kcnn.progress import bar
+
+
+def set_trainable(model: keras.Model, *, unfreeze: int | None, batch_norm: str) -> None:
+    """Sets `trainable` on every layer.
+
+    Args:
+        model: of `create_model`, whose layer names begin with their stage.
+        unfreeze: how many of the backbone's last stages train beside the head; None for all.
+        batch_norm: "train" lets the batch norm of training stages train; "frozen" keeps it in inference mode.
+
+    Raises:
+        UserError: more stages than the model has.
+    """
+    backbone = [stage for stage in stages(model) if stage not in ("preprocess", "head")]
+    if unfreeze is not None and unfreeze > len(backbone):
+        raise UserError(f"--unfreeze {unfreeze}: the model has {len(backbone)} stages ({', '.join(backbone)})")
+    training = {"head", *(backbone if unfreeze is None else backbone[len(backbone) - unfreeze :])}
+    for layer in model.layers:
+        stage = layer.name.split("_")[0]
+        frozen = batch_norm == "frozen" and isinstance(layer, keras.layers.BatchNormalization) and stage != "head"
+        layer.trainable = stage in training and not frozen
+
+
+def split_at_head(model: keras.Model) -> tuple[keras.Model, keras.Model]:
+    """(images → features, features → logits), which share the model's weights.
+
+    The cut is behind the head's pooling: before its first layer that has weights or draws random numbers.
+    """
+    head = [layer for layer in model.layers if layer.name.startswith("head_")]
+    first = next(layer for layer in head if layer.weights or isinstance(layer, keras.layers.Dropout))
+    return keras.Model(model.input, first.input), keras.Model(first.input, model.output)
+
+
+def compute_features(
+    backbone: keras.Model, batches: tf.data.Dataset, count: int, path: Path
+) -> tuple[np.ndarray, np.ndarray]:
+    """Runs the frozen backbone once over `count` images.
+
+    Args:
+        backbone: images → features.
+        batches: (images, one-hot labels), each image once.
+        count: images in `batches`.
+        path: a .npy file to keep the features in, so that memory does not grow with the data.
+
+    Returns:
+        features float32 [count, ...], mapped from `path`, and labels float32 [count, classes].
+    """
+    shape = (count, *backbone.output.shape[1:])
+    features = np.lib.format.open_memmap(path, "w+", dtype=np.float32, shape=shape)
+    forward = tf.function(lambda images: backbone(images, training=False), reduce_retracing=True)
+    labels, start = [], 0
+    with bar(total=count, description="Frozen features", unit="img") as progress:
+        for images, targets in batches:
+            stop = start + len(images)
+            features[start:stop] = forward(images)
+            labels.append(targets.numpy())
+            progress.update(stop - start)
+            start = stop
+    features.flush()
+    return features, np.concatenate(labels)
+
+
+def feature_batches(
+    features: np.ndarray, labels: np.ndarray, *, batch_size: int, seed: int, epochs: range
+) -> tf.data.Dataset:
+    """Shuffled (features, labels) batches of the given epochs, the last batch of each dropped unless it is the only
+    one.
+
+    The order depends on (seed, epoch) alone, so that a resumed run sees what an uninterrupted one does.
+    """
+    steps = max(1, len(labels) // batch_size)
+
+    def batches() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        for epoch in epochs:
+            order = np.random.default_rng((seed, epoch)).permutation(len(labels))
+            for step in range(steps):
+                chosen = np.sort(order[step * batch_size : (step + 1) * batch_size])
+                yield features[chosen], labels[chosen]
+
+    signature = tuple(tf.TensorSpec((None, *array.shape[1:]), tf.float32) for array in (features, labels))
+    return tf.data.Dataset.from_generator(batches, output_signature=signature).prefetch(8)

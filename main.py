@@ -1,0 +1,190 @@
+"""Train, export and use an image classifier.
+
+python main.py --model mobilenetv2 --finetune              train on a data set, publish to saved_models/mobilenetv2/1
+python main.py predict saved_models/mobilenetv2 a.jpg dir/ the top classes of pictures
+python main.py models                                      the architectures, with their cost and paper
+"""
+
+import importlib
+import json
+import os
+import shlex
+import sys
+from typing import Any
+
+from absl import flags
+
+from kcnn.errors import UserError, nearest
+
+FLAGS = flags.FLAGS
+flags.DEFINE_bool("help", False, "Show this help.", short_name="h")
+flags.DEFINE_string("model", "mobilenetv2", "The architecture: a name that `python main.py models` lists.")
+flags.DEFINE_multi_string(
+    "design", [], "NAME=VALUE: an argument of the architecture (width=0.5, dropout=0.3, norm=group)."
+)
+flags.DEFINE_string(
+    "dataset",
+    "digits",
+    "'digits'; a folder of class folders, or of train/val/test folders of them; a CSV or "
+    "TSV of path,label[,split]; or a tensorflow-datasets name.",
+)
+flags.DEFINE_string(
+    "data_dir", None, "Where tensorflow-datasets keeps its data, or what a CSV's paths are relative to."
+)
+flags.DEFINE_bool("offline", False, "Attempt no connection, for data or for weights.")
+flags.DEFINE_bool(
+    "finetune", False, "Start from pretrained weights: the head first, then the backbone. As --recipe finetune."
+)
+flags.DEFINE_string("recipe", None, "How to train: scratch, finetune, linear_probe. (default: scratch)")
+flags.DEFINE_string(
+    "weights",
+    None,
+    "What to start from: imagenet, a file, none, or auto (what can be had; the default with --finetune).",
+)
+flags.DEFINE_integer("unfreeze", None, "Fine-tune only this many of the backbone's last stages. (default: all)")
+flags.DEFINE_integer("epochs", None, "Epochs of the last phase. (default: the recipe's)")
+flags.DEFINE_integer("batch_size", None, "Images a step, over all devices. (default: the recipe's)")
+flags.DEFINE_integer("image_size", None, "Height and width in pixels. (default: by the images and the architecture)")
+flags.DEFINE_float("learning_rate", None, "Peak learning rate of the last phase. (default: the recipe's)")
+flags.DEFINE_string("optimizer", None, "adamw or sgd. (default: the recipe's)")
+flags.DEFINE_float("weight_decay", None, "Decoupled, on kernels only. (default: the recipe's)")
+flags.DEFINE_float("label_smoothing", None, "From 0 to 1. (default: the recipe's)")
+flags.DEFINE_string("batch_norm", None, "In layers that train: 'train' or 'frozen'. (default: the recipe's)")
+flags.DEFINE_integer(
+    "patience", None, "Stop a phase after this many epochs without improvement. (default: the recipe's)"
+)
+flags.DEFINE_string("dtype", None, "float32, mixed_bfloat16 or mixed_float16 while training. (default: float32)")
+flags.DEFINE_integer("seed", None, "Of initialisation, order and augmentation. (default: 0)")
+flags.DEFINE_bool("resume", False, "Go on with the interrupted training of the same settings.")
+flags.DEFINE_string("name", None, "Name to publish under. (default: the model's)")
+flags.DEFINE_string("saved_models", "saved_models", "Folder to publish in.")
+flags.DEFINE_string("pipeline_root", ".kcnn", "Folder for examples, checkpoints and logs.")
+flags.DEFINE_bool("json", False, "With predict and models: a JSON line for each row.")
+
+SETTINGS = """model dataset data_dir offline weights unfreeze epochs batch_size image_size learning_rate optimizer
+weight_decay label_smoothing batch_norm patience dtype seed""".split()
+
+
+def main(argv: list[str]) -> int:
+    """Runs one command; returns the exit status."""
+    command, *arguments = argv[1:] or ["train"]
+    if FLAGS.help:
+        print(f"{__doc__}\nFlags:\n{FLAGS.main_module_help()}")
+        return 0
+    if command not in COMMANDS:
+        raise UserError(f"unknown command {command!r}: {nearest(command, COMMANDS)}")
+    _import_tensorflow_quietly()
+    return COMMANDS[command](arguments)
+
+
+def _import_tensorflow_quietly() -> None:
+    """TensorFlow writes to the terminal while it loads, before any setting of its own is read."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ["KERAS_BACKEND"] = "tensorflow"
+    os.environ.pop("TF_USE_LEGACY_KERAS", None)  # keras-cv breaks under it
+    terminal = os.dup(2)
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+        try:
+            importlib.import_module("tensorflow")
+        finally:
+            os.dup2(terminal, 2)
+            os.close(terminal)
+
+
+def train(arguments: list[str]) -> int:
+    """The main job."""
+    if arguments:
+        raise UserError(f"unexpected argument {arguments[0]!r}: flags begin with --; see python main.py --help")
+    from kcnn import recipes
+
+    if FLAGS.finetune and FLAGS.recipe not in (None, "finetune"):
+        raise UserError(f"--finetune and --recipe {FLAGS.recipe}: expected one of the two")
+    overrides = {name: FLAGS[name].value for name in SETTINGS if FLAGS[name].present}
+    overrides["design"] = dict(map(_design, FLAGS.design))
+    config = recipes.build(FLAGS.recipe or ("finetune" if FLAGS.finetune else "scratch"), **overrides)
+    from pipelines import image_classification
+
+    job = image_classification.Job(
+        config=config,
+        name=FLAGS.name,
+        saved_models=FLAGS.saved_models,
+        pipeline_root=FLAGS.pipeline_root,
+        resume=FLAGS.resume,
+        command=shlex.join(["python", *sys.argv]),
+    )
+    try:
+        image_classification.run(job)
+    except KeyboardInterrupt:
+        print("\nInterrupted. The same command with --resume goes on from the last finished epoch.", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _design(setting: str) -> tuple[str, Any]:
+    name, separator, value = setting.partition("=")
+    if not separator:
+        raise UserError(f"--design {setting!r}: expected NAME=VALUE, as in --design width=0.5")
+    try:
+        return name, json.loads(value)
+    except json.JSONDecodeError:
+        return name, value
+
+
+def predict(arguments: list[str]) -> int:
+    """Prints the top classes of each picture; 2 when a file could not be answered."""
+    if len(arguments) < 2:
+        raise UserError(
+            "predict: expected a model's folder and pictures, as in: predict saved_models/mobilenetv2 a.jpg dir/"
+        )
+    import kcnn
+
+    failed = 0
+    for answer in kcnn.load_classifier(arguments[0]).stream(arguments[1:]):
+        if answer.error:
+            failed += 1
+            print(f"{answer.file}: {answer.error}", file=sys.stderr)
+        elif FLAGS.json:
+            fields = {"file": answer.file, "classes": answer.classes, "probabilities": answer.probabilities}
+            print(json.dumps(fields, ensure_ascii=False), flush=True)
+        else:
+            pairs = zip(answer.classes, answer.probabilities, strict=True)
+            print(f"{answer.file}: " + ", ".join(f"{name} {p:.1%}" for name, p in pairs), flush=True)
+    return 2 if failed else 0
+
+
+def models(arguments: list[str]) -> int:
+    """Prints the registry."""
+    import kcnn
+
+    specs = [kcnn.model_spec(name) for name in arguments or kcnn.list_models()]
+    if FLAGS.json:
+        for spec in specs:
+            fields = ("name", "params", "macs", "input_size", "min_size", "year", "paper")
+            print(json.dumps({field: getattr(spec, field) for field in fields}, ensure_ascii=False))
+        return 0
+    print(f"{'name':<18} {'params':>9} {'mult-adds':>9} {'input':>5}  paper")
+    for spec in specs:
+        print(
+            f"{spec.name:<18} {spec.params / 1e6:>7.2f} M {spec.macs / 1e9:>7.3f} G {spec.input_size:>5}  {spec.paper}"
+        )
+    return 0
+
+
+COMMANDS = {"train": train, "predict": predict, "models": models}
+
+
+def run(argv: list[str]) -> int:
+    """Parses the flags, runs, and turns a user's mistake into one line and exit status 2."""
+    try:
+        return main(FLAGS(argv))
+    except UserError as error:
+        message = str(error)
+    except flags.Error as error:
+        message = str(error).replace("FATAL Flags parsing error: ", "")
+    print(f"main.py: error: {message}", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(run(sys.argv))

@@ -1,0 +1,43 @@
+"""The card of a published model: what a reader needs to trust it, in one JSON file."""
+
+import datetime
+import importlib.metadata
+import platform
+from typing import Any
+
+import kcnn
+from pipelines.artifacts import Examples, InfraBlessing, Model, ModelEvaluation
+
+_PACKAGES = ("tensorflow", "keras", "keras-cv", "numpy", "scikit-learn", "pillow")
+
+
+def describe(
+    record: dict[str, Any], examples: Examples, model: Model, evaluation: ModelEvaluation, blessing: InfraBlessing
+) -> dict[str, Any]:
+    """The card, JSON-able.
+
+    Args:
+        record: what only the run knows: command, data set, fingerprint.
+    """
+    summary, config, training = examples.summary(), model.config(), model.training()
+    return {
+        **record,
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "model": config.model,
+        "labels": list(summary.labels),
+        "preprocessing": training["preprocessing"],
+        "counts": summary.counts,
+        "excluded": summary.excluded,
+        "warnings": list(summary.warnings),
+        "test_metrics": evaluation.metrics(),
+        "fresh_process": blessing.agreement(),
+        "weights": training["weights"],
+        "training_seconds": training["seconds"],
+        "seed": config.seed,
+        "config": config.to_dict(),
+        "versions": {
+            "kcnn": kcnn.__version__,
+            "python": platform.python_version(),
+            **{package: importlib.metadata.version(package) for package in _PACKAGES},
+        },
+    }

@@ -1,0 +1,83 @@
+"""Trainer: examples become a network and its export."""
+
+import dataclasses
+import json
+import math
+import time
+
+import keras
+from kcnn.data.transform import Preprocessing
+from kcnn.models.factory import create_model, model_spec
+from kcnn.models.spec import ModelSpec
+
+from kcnn.config import Config
+from kcnn.serving.export import export_classifier
+from kcnn.training.trainer import Data, train
+from kcnn.weights import load_weights
+from pipelines.artifacts import Examples, Model
+from pipelines.component import Output, component
+
+
+def choose_image_size(spec: ModelSpec, median_side: int) -> int:
+    """Twice the data's own size, in steps of 32, between what the network needs at least and what it was designed for.
+
+    Networks that halve the image five times see little in a small one at its own size; beyond the designed size there
+    is cost and no gain.
+    """
+    return max(spec.min_size, min(spec.input_size, 32 * math.ceil(2 * median_side / 32)))
+
+
+@component(ignored=("resume",))
+def trainer(
+    config: str, weights: str | None, weights_digest: str, resume: bool, examples: Examples, model: Output[Model]
+) -> None:
+    """Trains what `config` (JSON) says from `weights`; `weights_digest` tells two files of one name apart."""
+    settings, summary = Config.from_json(config), examples.summary()
+    spec = model_spec(settings.model)
+    size = settings.image_size or choose_image_size(spec, summary.median_side)
+    preprocessing = Preprocessing((size, size))
+    if not summary.mirror:
+        phases = tuple(
+            dataclasses.replace(phase, augmentations=tuple(name for name in phase.augmentations if name != "flip"))
+            for phase in settings.phases
+        )
+        settings = dataclasses.replace(settings, phases=phases)
+    loaded: list[str] = []
+
+    def build(dtype: str, load: bool) -> keras.Model:
+        keras.config.set_dtype_policy(dtype)
+        network = create_model(settings.model, len(summary.labels), size, **settings.design)
+        if load and weights is not None:
+            loaded.append(str(load_weights(network, weights)))
+        return network
+
+    data = Data(
+        train=examples.shards("train"),
+        val=examples.shards("val"),
+        train_count=summary.total("train"),
+        val_count=summary.total("val"),
+        classes=len(summary.labels),
+        mean_bytes=summary.mean_bytes,
+        preprocessing=preprocessing,
+    )
+    print(f"Training {spec.name} at {size}x{size} on {data.train_count} images of {data.classes} classes")
+    start = time.monotonic()
+    progress = train(settings, data, lambda: build(settings.dtype, load=True), model.path, resume=resume)
+    seconds = time.monotonic() - start
+
+    network = build("float32", load=False)
+    load_weights(network, model.path / "best.safetensors")
+    export_classifier(network, model.serving, summary.labels, preprocessing)
+    (model.path / "best.safetensors").rename(model.path / "weights.safetensors")
+    for leftover in [model.path / "state.safetensors", *model.path.glob("features-*.npy")]:
+        leftover.unlink(missing_ok=True)
+    (model.path / "config.json").write_text(settings.to_json())
+    record = {
+        "weights": weights,
+        "weights_loaded": loaded,
+        "preprocessing": dataclasses.asdict(preprocessing),
+        "seconds": round(seconds, 1),
+        "best": progress.best,
+        "history": progress.history,
+    }
+    (model.path / "training.json").write_text(json.dumps(record, indent=2))

@@ -1,0 +1,160 @@
+"""The main job: from a data set to a published classifier. Read `graph` from top to bottom."""
+
+import dataclasses
+import hashlib
+import re
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from kcnn.models.factory import create_model, model_spec
+
+from kcnn.config import Config
+from kcnn.data.datasets import open_dataset
+from kcnn.errors import UserError
+from kcnn.recipes import build
+from kcnn.weights import find_imagenet, load_weights
+from pipelines import runner
+from pipelines.component import Node
+from pipelines.components.evaluator import evaluator
+from pipelines.components.example_gen import example_gen
+from pipelines.components.infra_validator import infra_validator
+from pipelines.components.pusher import pusher
+from pipelines.components.trainer import trainer
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """A run of the pipeline.
+
+    Attributes:
+        config: how to train, and on what.
+        name: the published model's name; None for the model's own.
+        saved_models: the folder that publishes.
+        pipeline_root: the folder of what lies between.
+        resume: go on with the interrupted training of the same settings.
+        command: how it was called, for the card.
+    """
+
+    config: Config
+    name: str | None
+    saved_models: str
+    pipeline_root: str
+    resume: bool
+    command: str
+
+
+def graph(job: Job, weights: str | None, fingerprint: str) -> list[Node]:
+    """The steps, as data flow."""
+    config = job.config
+    examples = example_gen(
+        dataset=config.dataset, data_dir=config.data_dir, offline=config.offline, fingerprint=fingerprint
+    ).outputs["examples"]
+    model = trainer(
+        config=config.to_json(),
+        weights=weights,
+        weights_digest=_digest(weights),
+        resume=job.resume,
+        examples=examples,
+    ).outputs["model"]
+    evaluation = evaluator(examples=examples, model=model).outputs["evaluation"]
+    blessing = infra_validator(examples=examples, model=model, evaluation=evaluation).outputs["blessing"]
+    pushed = pusher(
+        name=job.name,
+        saved_models=job.saved_models,
+        record={"command": job.command, "dataset": config.dataset, "fingerprint": fingerprint},
+        examples=examples,
+        model=model,
+        evaluation=evaluation,
+        blessing=blessing,
+    ).outputs["pushed"]
+    return [port.node for port in (examples, model, evaluation, blessing, pushed)]
+
+
+def run(job: Job) -> Path:
+    """Runs the job, prints what it made and where, and returns the published version's folder.
+
+    Raises:
+        UserError: before anything is read or written, whatever can be known to fail by then.
+    """
+    config = job.config
+    spec = model_spec(config.model)
+    job = dataclasses.replace(job, name=job.name or spec.name)
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", job.name):
+        raise UserError(f"--name {job.name!r}: expected letters, digits, '.', '_' and '-'")
+    check_writable("--saved_models", Path(job.saved_models, job.name))
+    check_writable("--pipeline_root", Path(job.pipeline_root))
+    dataset = open_dataset(config.dataset, data_dir=config.data_dir, offline=config.offline)
+    create_model(config.model, 2, config.image_size, **config.design)  # says what is wrong with them, if anything is
+    config, weights = settle_weights(config)
+    made = runner.run(
+        graph(dataclasses.replace(job, config=config), weights, dataset.fingerprint),
+        Path(job.pipeline_root),
+        resume=job.resume,
+    )
+    version = made["Pusher"]["pushed"].version()
+    print(report(made, version))
+    return version
+
+
+def report(made: dict[str, dict[str, Any]], version: Path) -> str:
+    """What was made and where, on one screen."""
+    metrics, summary = made["Evaluator"]["evaluation"].metrics(), made["ExampleGen"]["examples"].summary()
+
+    def percent(figure: dict[str, float]) -> str:
+        return f"{figure['value']:.1%} (95% interval {figure['low']:.1%} to {figure['high']:.1%})"
+
+    figures = [(name, metrics[key]) for name, key in (("top-1", "top1"), ("top-5", "top5")) if key in metrics]
+    lines = [
+        *(f"Warning: {warning}" for warning in summary.warnings),
+        *(f"Test {name}: {percent(figure)} on {metrics['examples']} held-out images" for name, figure in figures),
+        f"Published: {version}",
+        f"  report:  {version}/assets.extra/evaluation/confusion_matrix.png, per_class.csv, predictions.csv",
+        f"  card:    {version}/assets.extra/card.json",
+        f"  logs:    tensorboard --logdir {made['Trainer']['model'].path / 'logs'}",
+        f"  predict: python main.py predict {version.parent} IMAGE...",
+    ]
+    return "\n".join(lines)
+
+
+def settle_weights(config: Config) -> tuple[Config, str | None]:
+    """What the training starts from, said in one line; without weights, fine-tuning gives way to the recipe "scratch".
+
+    Returns:
+        the Config to run, and the weights for `load_weights` or None.
+
+    Raises:
+        UserError: weights that were asked for by name cannot be had, or do not fit the model.
+    """
+    spec = model_spec(config.model)
+    if config.weights not in ("auto", "none"):
+        load_weights(create_model(config.model, 2, **config.design), config.weights)
+        print(f"Weights: {config.weights}")
+        return config, config.weights
+    if config.weights == "auto" and find_imagenet(spec, offline=config.offline) is not None:
+        print("Weights: imagenet")
+        return config, "imagenet"
+    if all(phase.unfreeze is None for phase in config.phases):
+        return config, None
+    reason = "--weights none" if config.weights == "none" else "no pretrained weights to be had"
+    print(f"Weights: {reason}, so all of {spec.name} trains from scratch, in one phase")
+    kept = {name: value for name, value in config.overrides.items() if name not in ("weights", "unfreeze")}
+    return build("scratch", **kept), None
+
+
+def check_writable(flag: str, folder: Path) -> None:
+    """Raises UserError unless `folder` can be made and written to; makes nothing."""
+    existing = next(parent for parent in [folder.absolute(), *folder.absolute().parents] if parent.exists())
+    try:
+        with tempfile.TemporaryFile(dir=existing):
+            pass
+    except OSError as error:
+        raise UserError(f"{flag} {folder}: cannot be written: {existing}: {error.strerror}") from None
+
+
+def _digest(weights: str | None) -> str:
+    """Of the file, when the weights are one."""
+    if weights is None or not Path(weights).is_file():
+        return ""
+    with Path(weights).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

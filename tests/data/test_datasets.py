@@ -1,0 +1,177 @@
+"""Data sets: what each source offers, and one clear line for each mistake."""
+
+import io
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import sklearn.datasets
+from PIL import Image
+
+from kcnn.data.datasets import open_dataset
+from kcnn.errors import UserError
+
+
+def put(path, size=(12, 10), colour=(200, 30, 60)):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, colour).save(path, "PNG")
+
+
+def test_digits_are_scikit_learns():
+    dataset = open_dataset("digits")
+    sources = list(dataset.sources())
+    expected = sklearn.datasets.load_digits()
+    assert dataset.count == len(sources) == 1797
+    assert [source.label for source in sources] == [str(target) for target in expected.target]
+    pixels = np.asarray(Image.open(io.BytesIO(sources[5].read())))
+    np.testing.assert_allclose(pixels, expected.images[5] * 255 / 16, atol=0.5)
+
+
+def test_class_folders(tmp_path):
+    for name in ("cat/a.png", "cat/deep/b", "dog/c.jpg", ".git/x/y.png", "dog/.DS_Store", "dog/Thumbs.db", "loose.png"):
+        put(tmp_path / name)
+    (tmp_path / "empty").mkdir()
+    dataset = open_dataset(str(tmp_path))
+    found = {source.filename: (source.label, source.split) for source in dataset.sources()}
+    assert found == {
+        "cat/a.png": ("cat", None),
+        "cat/deep/b": ("cat", None),
+        "dog/c.jpg": ("dog", None),
+        "loose.png": (None, None),
+    }
+    assert dataset.labels == ("cat", "dog")
+    assert dataset.count == 4
+
+
+def test_split_folders(tmp_path):
+    for name in ("train/cat/a.png", "train/dog/b.png", "validation/cat/c.png", "test/dog/d.png"):
+        put(tmp_path / name)
+    found = {(source.filename, source.split) for source in open_dataset(str(tmp_path)).sources()}
+    assert found == {
+        ("train/cat/a.png", "train"),
+        ("train/dog/b.png", "train"),
+        ("validation/cat/c.png", "val"),
+        ("test/dog/d.png", "test"),
+    }
+
+
+def test_a_class_may_be_called_train(tmp_path):
+    for name in ("train/a.png", "bus/b.png"):
+        put(tmp_path / name)
+    assert open_dataset(str(tmp_path)).labels == ("bus", "train")
+
+
+def test_fingerprint_follows_the_data(tmp_path):
+    for name in ("cat/a.png", "dog/b.png"):
+        put(tmp_path / name)
+    before = open_dataset(str(tmp_path)).fingerprint
+    assert open_dataset(str(tmp_path)).fingerprint == before
+    put(tmp_path / "dog/c.png")
+    assert open_dataset(str(tmp_path)).fingerprint != before
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("list.csv", "path,label,split\na.png,cat,train\nb.png,dog,test\n"),
+        ("list.csv", "\ufefflabel,extra,path,split\ncat,1,a.png,TRAIN\ndog,2,b.png,Test\n"),
+        ("list.csv", "a.png,cat,train\nb.png,dog,test\n"),
+        ("list.tsv", "path\tlabel\tsplit\na.png\tcat\ttraining\n\nb.png\tdog\ttest\n"),
+    ],
+)
+def test_tables(tmp_path, name, text):
+    put(tmp_path / "a.png")
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    sources = list(open_dataset(str(tmp_path / name)).sources())
+    assert [(s.filename, s.label, s.split) for s in sources] == [("a.png", "cat", "train"), ("b.png", "dog", "test")]
+    assert sources[0].read() == (tmp_path / "a.png").read_bytes()
+    with pytest.raises(FileNotFoundError):
+        sources[1].read()
+
+
+def test_table_with_data_dir(tmp_path):
+    put(tmp_path / "images" / "a.png")
+    (tmp_path / "list.csv").write_text("path,label\na.png,cat\nb.png,dog\n")
+    dataset = open_dataset(str(tmp_path / "list.csv"), data_dir=str(tmp_path / "images"))
+    assert next(iter(dataset.sources())).read()
+
+
+@pytest.mark.parametrize(
+    ("files", "dataset", "message"),
+    [
+        ({}, ".", "empty"),
+        ({"a.png": "", "b.png": ""}, ".", "2 files but no class folders"),
+        ({"cat/a.png": ""}, ".", "only one class"),
+        ({"cat/.x": "", "dog/.x": ""}, ".", "no files in its 2 class folders"),
+        ({"l.csv": "path,label\na,x\nb,x\n"}, "l.csv", "1 classes"),
+        ({"l.csv": "path,label,split\na,x,trian\n"}, "l.csv", "did you mean 'train'"),
+        ({"l.csv": "just one column\n"}, "l.csv", "line 1: 1 columns"),
+        ({"l.csv": ""}, "l.csv", "empty"),
+        ({"photos/a": ""}, "./photso/", "did you mean"),
+    ],
+)
+def test_mistakes(tmp_path, monkeypatch, files, dataset, message):
+    monkeypatch.chdir(tmp_path)
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    with pytest.raises(UserError, match=message) as caught:
+        open_dataset(dataset)
+    assert "\n" not in str(caught.value)
+
+
+PREPARE = """
+import sys, numpy as np, tensorflow_datasets as tfds
+class TinyShapes(tfds.core.GeneratorBasedBuilder):
+    VERSION = tfds.core.Version("1.0.0")
+    def _info(self):
+        image, label = tfds.features.Image(shape=(None, None, 3)), tfds.features.ClassLabel(names=["b", "a"])
+        features = tfds.features.FeaturesDict({"image": image, "label": label})
+        return tfds.core.DatasetInfo(builder=self, features=features, supervised_keys=("image", "label"))
+    def _split_generators(self, dl_manager):
+        return {"train": self._generate_examples(6), "test": self._generate_examples(4)}
+    def _generate_examples(self, count):
+        for i in range(count):
+            yield i, {"image": np.full((9, 7 + i, 3), 10 * i, np.uint8), "label": i % 2}
+builder = TinyShapes(data_dir=sys.argv[1])
+builder.download_and_prepare()
+"""
+
+READ = """
+import socket, sys
+def refuse(*args, **kwargs):
+    raise AssertionError("a connection was attempted")
+socket.socket.connect = socket.create_connection = socket.getaddrinfo = refuse
+from kcnn.data.datasets import open_dataset
+from kcnn.errors import UserError
+dataset = open_dataset("tiny_shapes", data_dir=sys.argv[1], offline=True)
+for source in dataset.sources():
+    print(source.split, source.label, source.read()[1:4].decode())
+for missing in ("cifar10", "cifar11", "no_such_thing"):
+    try:
+        open_dataset(missing, data_dir=sys.argv[1], offline=True)
+    except UserError as error:
+        print(error)
+"""
+
+
+def test_tensorflow_datasets_offline(tmp_path):
+    def python(name, code):
+        script = tmp_path / name
+        script.write_text(code)
+        command = [sys.executable, script, tmp_path / "data"]
+        environment = {**os.environ, "PYTHONPATH": os.getcwd(), "TF_CPP_MIN_LOG_LEVEL": "3"}
+        done = subprocess.run(command, capture_output=True, text=True, env=environment)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.splitlines()
+
+    python("prepare.py", PREPARE)
+    *images, known, close, unknown = python("read.py", READ)
+    assert sorted(images) == sorted(
+        [f"train {'ba'[i % 2]} PNG" for i in range(6)] + [f"test {'ba'[i % 2]} PNG" for i in range(4)]
+    )
+    assert "--offline forbids the download" in known
+    assert "did you mean cifar10" in close
+    assert "no such directory, CSV file or data set" in unknown

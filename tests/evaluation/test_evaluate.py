@@ -1,0 +1,126 @@
+"""Evaluation of an export over records, and the report it leaves."""
+
+import csv
+import hashlib
+import io
+import json
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from kcnn.data import examples
+from kcnn.data.transform import Preprocessing
+from kcnn.errors import UserError
+from kcnn.evaluation.evaluate import Evaluation, evaluate_export
+from kcnn.evaluation.report import plot_confusion_matrix, write_report
+from kcnn.serving.export import export_classifier
+
+COLOURS = {"red": (255, 0, 0), "grün": (0, 255, 0), "blue, light": (0, 0, 255)}
+
+
+@pytest.fixture(scope="module")
+def export_dir(tmp_path_factory):
+    """A model whose logits are the image's mean red, green and blue, over 25.5."""
+    inputs = keras.Input((8, 8, 3))
+    outputs = keras.layers.GlobalAveragePooling2D()(keras.layers.Rescaling(1 / 25.5)(inputs))
+    directory = tmp_path_factory.mktemp("export") / "1"
+    export_classifier(keras.Model(inputs, outputs), directory, list(COLOURS), Preprocessing(image_size=(8, 8)))
+    return directory
+
+
+def example(filename, label, colour, size=(9, 12)):
+    file = io.BytesIO()
+    Image.new("RGB", size, colour).save(file, "PNG")
+    encoded = file.getvalue()
+    text = list(COLOURS)[label]
+    return examples.Example(encoded, filename, label, text, "PNG", *size, hashlib.sha256(encoded).hexdigest())
+
+
+def write(directory, records):
+    examples.write(directory, (("test", record) for record in records), {"test": 1})
+    return examples.shard_paths(directory, "test")
+
+
+@pytest.fixture(scope="module")
+def evaluation(export_dir, tmp_path_factory):
+    colours = list(COLOURS.values())
+    records = [example(f"photo {i}.png", i % 3, colours[i % 3], (8 + i, 20)) for i in range(10)]
+    records.append(example("wrong\udcff.png", 1, COLOURS["red"]))  # a file name that is no UTF-8
+    return evaluate_export(export_dir, write(tmp_path_factory.mktemp("data"), records), batch_size=4, total=11)
+
+
+def test_answers_are_the_models(evaluation):
+    assert evaluation.class_names == list(COLOURS)
+    assert evaluation.filenames == [*(f"photo {i}.png" for i in range(10)), "wrong\udcff.png"]
+    assert evaluation.labels.tolist() == [0, 1, 2, 0, 1, 2, 0, 1, 2, 0, 1]
+    sure, other = np.e**10 / (np.e**10 + 2), 1 / (np.e**10 + 2)
+    expected = np.where(np.eye(3)[[0, 1, 2, 0, 1, 2, 0, 1, 2, 0, 0]], sure, other)
+    assert evaluation.probabilities.dtype == np.float32
+    np.testing.assert_allclose(evaluation.probabilities, expected, rtol=1e-4)
+
+
+def test_a_broken_image_is_named_and_not_left_out(export_dir, tmp_path):
+    records = [example("fine.png", 0, (255, 0, 0)), example("bad.png", 1, (0, 255, 0))]
+    records[1] = examples.Example(b"torn", *[getattr(records[1], field) for field in list(vars(records[1]))[1:]])
+    with pytest.raises(UserError, match=r"'bad\.png'"):
+        evaluate_export(export_dir, write(tmp_path, records))
+
+
+def test_nothing_to_evaluate(export_dir, tmp_path):
+    with pytest.raises(UserError, match="no examples"):
+        evaluate_export(export_dir, write(tmp_path, []))
+    with pytest.raises(UserError, match="no shards"):
+        evaluate_export(export_dir, [])
+
+
+def read(path):
+    with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+        return list(csv.reader(file))
+
+
+def test_report(evaluation, tmp_path):
+    metrics = write_report(tmp_path / "report", evaluation)
+    directory = tmp_path / "report"
+    assert json.loads((directory / "metrics.json").read_text(encoding="utf-8")) == metrics
+    assert metrics["top1"]["value"] == pytest.approx(10 / 11)
+    assert "top5" not in metrics
+    assert read(directory / "confusion_matrix.csv") == [
+        ["label", "red", "grün", "blue, light"],
+        ["red", "4", "0", "0"],
+        ["grün", "1", "3", "0"],
+        ["blue, light", "0", "0", "3"],
+    ]
+    header, *rows = read(directory / "per_class.csv")
+    red = dict(zip(header, rows[0], strict=True))
+    assert (red["class"], red["support"], red["precision"], red["recall"]) == ("red", "4", "0.8", "1.0")
+    assert float(red["precision_low"]) < 0.8 < float(red["precision_high"])
+    predictions = read(directory / "predictions.csv")
+    assert predictions[0] == ["filename", "label", "predicted", "probability"]
+    assert predictions[1] == ["photo 0.png", "red", "red", "0.999909"]
+    assert predictions[-1] == ["wrong\udcff.png", "grün", "red", "0.999909"]
+    assert len(predictions) == 12
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("classes", [2, 20, 21, 250])
+def test_confusion_matrix_picture(tmp_path, classes):
+    names = ["$x_1", "emoji 🐈 and a name that goes on for very long", *(f"class_{c}" for c in range(2, classes))]
+    matrix = np.diag(np.arange(classes))  # the first class has no examples
+    matrix[1, 0] = 5
+    plot_confusion_matrix(tmp_path / "matrix.png", matrix, names)
+    image = np.asarray(Image.open(tmp_path / "matrix.png").convert("RGB"))
+    assert 400 < min(image.shape[:2]) <= max(image.shape[:2]) < 3000
+    # Dark blue, the colour of a row that is wholly right, is there; most of the picture is light.
+    assert (np.abs(image.astype(int) - (8, 48, 107)).sum(2) < 10).any()
+    assert image.mean() > 150
+
+
+def test_evaluation_is_of_one_export(export_dir):
+    """The graph that is scored has labels as wide as its answers."""
+    served = tf.saved_model.load(str(export_dir))
+    answers = served.signatures["serving_default"](image_bytes=tf.constant([example("x", 0, (1, 2, 3)).encoded]))
+    with pytest.raises(ValueError, match="do not fit 2 classes"):
+        write_report("unused", Evaluation(["a", "b"], ["x"], np.array([0]), answers["probabilities"].numpy()))

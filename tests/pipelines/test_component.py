@@ -1,0 +1,98 @@
+"""Components and the runner, with small steps of their own."""
+
+import pytest
+
+from kcnn.errors import UserError
+from pipelines import runner
+from pipelines.artifacts import Artifact, Examples
+from pipelines.component import Output, component
+
+
+class Number(Artifact):
+    def read(self):
+        return int((self.path / "n").read_text())
+
+    def write(self, n):
+        (self.path / "n").write_text(str(n))
+
+
+CALLS = []
+
+
+@component
+def source(n: int, number: Output[Number]) -> None:
+    CALLS.append("source")
+    number.write(n)
+
+
+@component(ignored=("loudly",))
+def double(number: Number, doubled: Output[Number], fail: bool = False, loudly: bool = False) -> None:
+    CALLS.append("double")
+    (doubled.path / "begun").touch()
+    if fail and not (doubled.path / "n").exists():
+        doubled.write(0)
+        raise RuntimeError("broken")
+    doubled.write(2 * number.read())
+
+
+@component(cached=False)
+def push(number: Number, pushed: Output[Number]) -> None:
+    CALLS.append("push")
+    pushed.write(number.read())
+
+
+def graph(n=3, **arguments):
+    number = source(n=n)
+    doubled = double(number=number.outputs["number"], **arguments)
+    return [number, doubled, push(number=doubled.outputs["doubled"])]
+
+
+@pytest.fixture(autouse=True)
+def calls():
+    CALLS.clear()
+    return CALLS
+
+
+def test_data_flows_and_finished_work_is_not_done_again(tmp_path, calls):
+    made = runner.run(graph(), tmp_path)
+    assert made["Double"]["doubled"].read() == 6
+    assert made["Push"]["pushed"].path.parent == tmp_path / "Push" / "pushed"
+    runner.run(graph(loudly=True), tmp_path)
+    assert calls == ["source", "double", "push", "push"]
+    assert runner.run(graph(n=4), tmp_path)["Double"]["doubled"].read() == 8
+
+
+def test_a_failure_leaves_nothing_that_looks_whole(tmp_path, calls):
+    with pytest.raises(RuntimeError):
+        runner.run(graph(fail=True), tmp_path)
+    assert [path.suffix for path in (tmp_path / "Double" / "doubled").iterdir()] == [".partial"]
+    with pytest.raises(RuntimeError):
+        runner.run(graph(fail=True), tmp_path)  # anew, from an empty folder
+    assert runner.run(graph(fail=True), tmp_path, resume=True)["Double"]["doubled"].read() == 6
+    assert calls == ["source", "double", "double", "double", "push"]
+
+
+def test_wiring_errors_name_both_ends():
+    with pytest.raises(TypeError, match="Double: input 'number' expects Number, got Examples from output 'x' of Gen"):
+
+        @component
+        def gen(x: Output[Examples]) -> None: ...
+
+        double(number=gen().outputs["x"])
+    with pytest.raises(TypeError, match="Double: input 'number' expects the output of a component, got 3"):
+        double(number=3)
+    with pytest.raises(TypeError, match="Double: missing a required argument: 'number'"):
+        double()
+    with pytest.raises(TypeError, match="Source: got an unexpected keyword argument 'm'"):
+        source(m=3)
+
+
+def test_order(tmp_path):
+    with pytest.raises(ValueError, match="Double takes 'number' from Source, which has not run before it"):
+        runner.run(graph()[::-1][1:], tmp_path)
+
+
+def test_unwritable_root(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="--pipeline_root"):
+        runner.run(graph(), tmp_path / "file")

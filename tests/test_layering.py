@@ -1,0 +1,90 @@
+"""Who may import whom, read from the sources."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+# What each part of the program may import of it, besides itself and the base that everything may use.
+BASE = {"kcnn.errors", "kcnn.registry", "kcnn.progress", "kcnn.config"}
+MAY_IMPORT = {
+    "kcnn.nn": {"kcnn.errors", "kcnn.registry"},
+    "kcnn.models": {"kcnn.nn", "kcnn.errors", "kcnn.registry", "kcnn.weights"},
+    "kcnn.weights": {"kcnn.nn", "kcnn.models", "kcnn.errors", "kcnn.registry", "kcnn.progress"},
+    "kcnn.data": {"kcnn.errors", "kcnn.registry", "kcnn.progress"},
+    "kcnn.training": BASE | {"kcnn.models", "kcnn.data", "kcnn.weights", "kcnn.nn"},
+    "kcnn.evaluation": BASE | {"kcnn.models", "kcnn.data", "kcnn.weights", "kcnn.nn"},
+    "kcnn.serving": BASE | {"kcnn.models", "kcnn.data", "kcnn.weights", "kcnn.nn"},
+    "kcnn.recipes": BASE,
+    "kcnn.config": {"kcnn.errors"},
+    "kcnn.registry": {"kcnn.errors"},
+    "kcnn.progress": set(),
+    "kcnn.errors": set(),
+    "pipelines.components": {"kcnn", "pipelines.artifacts", "pipelines.component", "pipelines.card"},
+    "pipelines": {"kcnn", "pipelines"},
+    "main": {"kcnn", "pipelines"},
+}
+SOURCES = sorted([*ROOT.glob("kcnn/**/*.py"), *ROOT.glob("pipelines/**/*.py"), ROOT / "main.py"])
+
+
+def module_name(path):
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def imports(path):
+    """The modules that a file imports anywhere, within functions too, but for those behind TYPE_CHECKING."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    skipped = {
+        child
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING"
+        for child in ast.walk(node)
+    }
+    for node in ast.walk(tree):
+        if node in skipped:
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names if node.module in ("kcnn", "pipelines"))
+
+
+def within(name, package):
+    return name == package or name.startswith(package + ".")
+
+
+def may_import(importer, imported):
+    part = max((part for part in MAY_IMPORT if within(importer, part)), key=len, default=None)
+    if part is None or imported == "kcnn":  # the package itself holds nothing but lazy names
+        return True
+    itself = [] if part == "pipelines.components" else [part]
+    return any(within(imported, package) for package in [*MAY_IMPORT[part], *itself])
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=module_name)
+def test_layers(path):
+    name = module_name(path)
+    for imported in imports(path):
+        if within(imported, "keras_cv"):
+            assert name == "kcnn.data.augment", f"{name} imports keras_cv"
+        if within(imported, "absl"):
+            assert name == "main", f"{name} imports absl"
+        if within(imported, "kcnn") or within(imported, "pipelines"):
+            assert may_import(name, imported), f"{name} may not import {imported}"
+
+
+def test_importing_kcnn_and_asking_for_help_load_no_tensorflow():
+    code = (
+        "import sys, kcnn; sys.argv = ['main.py', '--help']\n"
+        "import main; assert main.run(sys.argv) == 0\n"
+        "assert not {'tensorflow', 'keras', 'numpy'} & set(sys.modules), 'slow imports'"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "--model" in done.stdout
