@@ -85,6 +85,6 @@ def test_importing_kcnn_and_asking_for_help_load_no_tensorflow():
         "import main; assert main.run(sys.argv) == 0\n"
         "assert not {'tensorflow', 'keras', 'numpy'} & set(sys.modules), 'slow imports'"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "--model" in done.stdout

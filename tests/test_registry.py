@@ -25,9 +25,9 @@ def test_dots_are_not(fruits):
 
 
 def test_a_miss_names_the_closest(fruits):
-    with pytest.raises(UserError, match="unknown fruit 'blackbery': did you mean 'BlackBerry'"):
+    with pytest.raises(UserError, match=r"unknown fruit 'blackbery': did you mean 'BlackBerry'"):
         fruits.get("blackbery")
-    with pytest.raises(UserError, match="choose from apple_v1.4, BlackBerry"):
+    with pytest.raises(UserError, match=r"choose from apple_v1\.4, BlackBerry"):
         fruits.get("xyz")
 
 

@@ -21,7 +21,7 @@ from PIL import Image, UnidentifiedImageError
 
 from kcnn.data import examples, splits
 from kcnn.data.datasets import Dataset, Source
-from kcnn.data.transform import decode_image
+from kcnn.data.decode import decode_image
 from kcnn.errors import UserError
 from kcnn.progress import bar
 

@@ -1,7 +1,7 @@
 """A trained model as one SavedModel that TensorFlow alone can serve: preprocessing, weights and label names inside.
 
-The weights are frozen into constants, so that the runtime folds batch norm and activation into the convolutions.
-Nothing of Keras is saved, neither layers nor training functions.
+The weights of all but the largest models are frozen into constants, so that the runtime folds batch norm and activation
+into the convolutions. Nothing of Keras is saved, neither layers nor training functions.
 """
 
 import contextlib
@@ -21,6 +21,9 @@ from kcnn.data.transform import Preprocessing, preprocess, resize
 from kcnn.errors import UserError
 
 TOP_CLASSES = 5
+# The weights become constants up to this size, which speeds up small models most; TensorFlow copies constants so often
+# while loading that beyond it, seconds and gigabytes would be lost (measured: VGG-16, 528 MiB, 58 s and 20 GB).
+_FROZEN_BYTES = 128 * 2**20
 # Images decoded at once: enough to fill the cores, few enough that large photos do not fill the memory.
 _PARALLEL_DECODES = 8
 
@@ -43,45 +46,53 @@ def _check(model: keras.Model, labels: Sequence[str], preprocessing: Preprocessi
         raise ValueError("a label contains a line break, and labels.txt holds one label a line")
 
 
-def _signatures(
-    model: keras.Model, labels: Sequence[str], preprocessing: Preprocessing
-) -> dict[str, tf.types.experimental.ConcreteFunction]:
-    """The functions that clients call, with the weights as constants."""
-    height, width = preprocessing.image_size
-    batch = tf.TensorSpec([None, height, width, 3], tf.float32)
-    forward = tf.function(lambda images: model(images, training=False), input_signature=[batch])
-    frozen = convert_variables_to_constants_v2(forward.get_concrete_function())
+def _forward(model: keras.Model, image_size: tuple[int, int]) -> tf.types.experimental.ConcreteFunction:
+    """float32 [N, h, w, 3] → [N, C] logits, frozen unless that would cost too much."""
+    batch = tf.TensorSpec([None, *image_size, 3], tf.float32)
+    traced = tf.function(lambda images: model(images, training=False), input_signature=[batch])
+    forward = traced.get_concrete_function()
+    if sum(4 * variable.shape.num_elements() for variable in forward.variables) > _FROZEN_BYTES:
+        return forward
+    return convert_variables_to_constants_v2(forward)
 
-    def prepared(one, elements: tf.Tensor) -> tf.Tensor:
-        # On the CPU wherever the model runs: decoders have no other kernel, and resizing there gives the same pixels.
-        with tf.device("/CPU:0"):
-            return tf.map_fn(
-                lambda element: tf.ensure_shape(one(element, preprocessing), [height, width, 3]),
-                elements,
-                fn_output_signature=tf.TensorSpec([height, width, 3], tf.float32),
-                parallel_iterations=_PARALLEL_DECODES,
-            )
+
+def _signatures(
+    forward: tf.types.experimental.ConcreteFunction, labels: Sequence[str], preprocessing: Preprocessing
+) -> dict[str, tf.types.experimental.ConcreteFunction]:
+    """The functions that clients call."""
+    names = list(labels)
 
     def answers(images: tf.Tensor) -> dict[str, tf.Tensor]:
         # The CPU's fused convolutions misread a batch of none: it gets one blank image, whose answer is dropped.
         count = tf.shape(images)[0]
         blank = tf.cast(count == 0, tf.int32)
-        logits = frozen(tf.pad(images, [[0, blank], [0, 0], [0, 0], [0, 0]]))[0]
+        logits = tf.nest.flatten(forward(tf.pad(images, [[0, blank], [0, 0], [0, 0], [0, 0]])))[0]
         probabilities = tf.nn.softmax(logits[:count])
-        top_probabilities, top = tf.math.top_k(probabilities, k=min(TOP_CLASSES, len(labels)))
+        top_probabilities, top = tf.math.top_k(probabilities, k=min(TOP_CLASSES, len(names)))
         return {
             "probabilities": probabilities,
-            "top_classes": tf.gather(tf.constant(list(labels)), top),
+            "top_classes": tf.gather(tf.constant(names), top),
             "top_probabilities": top_probabilities,
         }
 
+    # Pixels are made on the CPU wherever the model runs: decoders have no other kernel, and resizing is everywhere equal.
+
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")])
     def serving_default(image_bytes):
-        return answers(prepared(preprocess, image_bytes))
+        with tf.device("/CPU:0"):
+            pixels = tf.map_fn(
+                lambda encoded: preprocess(encoded, preprocessing),
+                image_bytes,
+                fn_output_signature=tf.TensorSpec([*preprocessing.image_size, 3], tf.float32),
+                parallel_iterations=_PARALLEL_DECODES,
+            )
+        return answers(pixels)
 
     @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8, name="images")])
     def images(images):
-        return answers(prepared(resize, images))
+        with tf.device("/CPU:0"):
+            pixels = resize(images, preprocessing)
+        return answers(pixels)
 
     return {"serving_default": serving_default.get_concrete_function(), "images": images.get_concrete_function()}
 
@@ -123,12 +134,14 @@ def export_classifier(
     if directory.exists():
         raise UserError(f"{str(directory)!r} exists: an export goes to a new directory")
     _check(model, labels, preprocessing)
-    signatures = _signatures(model, labels, preprocessing)
+    forward = _forward(model, preprocessing.image_size)
+    signatures = _signatures(forward, labels, preprocessing)
     directory.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{directory.name}-", dir=directory.parent) as temporary:
         asset = Path(temporary, "labels.txt")
         asset.write_text("".join(f"{label}\n" for label in labels), encoding="utf-8")
         module = tf.Module()
+        module.weights = forward.variables  # none, when frozen
         module.labels = tf.saved_model.Asset(str(asset))
         with _quiet():
             tf.saved_model.save(module, f"{temporary}/model", signatures=signatures)

@@ -6,7 +6,6 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -21,16 +20,14 @@ def check_in_fresh_process(
     export_dir: str | os.PathLike,
     encoded: Sequence[bytes],
     expected_probabilities: np.ndarray,
-    pixels: Sequence[np.ndarray] = (),
     tolerance: float = 1e-3,
 ) -> float:
-    """Serves held-out images from the export in a new process, on the CPU, in batches and one by one.
+    """Serves held-out images from the export in a new process, on the CPU: in batches, one by one, and as pixels.
 
     Args:
         export_dir: a SavedModel written by `export_classifier`.
         encoded: N ≥ 1 image files, as bytes.
         expected_probabilities: float [N, C], the evaluation's.
-        pixels: uint8 [H, W, 3], the first images of `encoded`, decoded; sent to the signature `images`.
         tolerance: the largest difference of a probability that passes. CPUs agree to about 1e-6; a GPU that multiplies
             in TF32 differs from a CPU by up to about 1e-2.
 
@@ -43,9 +40,8 @@ def check_in_fresh_process(
     """
     with tempfile.TemporaryDirectory() as folder:
         requests, answers = Path(folder, "requests.npz"), Path(folder, "answers.npz")
-        images: dict[str, Any] = {f"pixels_{index}": image for index, image in enumerate(pixels)}
         lengths = np.array([len(image) for image in encoded], np.int64)
-        np.savez(requests, encoded=np.frombuffer(b"".join(encoded), np.uint8), lengths=lengths, **images)
+        np.savez(requests, encoded=np.frombuffer(b"".join(encoded), np.uint8), lengths=lengths)
         # -I hides the working directory and PYTHONPATH. The GPU's memory is this process's: the other one does without.
         command = [sys.executable, "-I", standalone.__file__, os.fspath(export_dir), str(requests), str(answers)]
         environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3"}
@@ -59,10 +55,8 @@ def check_in_fresh_process(
                 f"{export_dir} cannot be served by TensorFlow alone (exit {process.returncode}): {said[-1]}"
             )
         with np.load(answers, allow_pickle=False) as served:
-            pixel_answers = [served[f"pixels_{index}"] for index in range(len(pixels))]
-            got = np.stack([*served["batched"], *served["single"], *pixel_answers])
-    expected_probabilities = np.asarray(expected_probabilities)
-    expected = np.concatenate([expected_probabilities, expected_probabilities, expected_probabilities[: len(pixels)]])
+            got = np.concatenate([served["batched"], served["single"], served["pixels"]])
+            expected = np.concatenate([expected_probabilities, expected_probabilities, served["pixels_as_png"]])
     if got.shape != expected.shape:
         raise DisagreementError(f"{export_dir} answers {got.shape}, where {expected.shape} probabilities were expected")
     difference = float(np.abs(got - expected).max())

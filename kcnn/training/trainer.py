@@ -48,6 +48,8 @@ class Data:
 class _Keeper(keras.callbacks.Callback):
     """After each epoch: keeps the best weights and the state to resume from, and ends the phase when patience does."""
 
+    STATE_SHARE = 0.1  # of the time may go into keeping the state: a large network's takes seconds to write
+
     def __init__(self, whole: keras.Model, directory: Path, progress: Progress, patience: int, step_bar):
         super().__init__()
         self._whole, self._directory, self._progress = whole, directory, progress
@@ -77,13 +79,11 @@ class _Keeper(keras.callbacks.Callback):
         self._save_state()
 
     def _save_state(self):
-        """Spends at most a tenth of the time on it: the state of a large network takes seconds to write."""
         now = time.monotonic()
-        if now - self._saved_at < 10 * self._save_seconds and not self.model.stop_training:
-            return
-        save_state(self._directory / "state.safetensors", self._progress, self._whole, self.model.optimizer)
-        self._saved_at = time.monotonic()
-        self._save_seconds = self._saved_at - now
+        if (now - self._saved_at) * self.STATE_SHARE >= self._save_seconds or self.model.stop_training:
+            save_state(self._directory / "state.safetensors", self._progress, self._whole, self.model.optimizer)
+            self._saved_at = time.monotonic()
+            self._save_seconds = self._saved_at - now
 
 
 def train(

@@ -10,7 +10,8 @@ from kcnn.data.transform import Preprocessing
 from kcnn.models.factory import create_model, model_spec
 from kcnn.models.spec import ModelSpec
 
-from kcnn.config import Config
+from kcnn.config import Config, Phase
+from kcnn.data.ingest import Summary
 from kcnn.serving.export import export_classifier
 from kcnn.training.trainer import Data, train
 from kcnn.weights import load_weights
@@ -27,6 +28,19 @@ def choose_image_size(spec: ModelSpec, median_side: int) -> int:
     return max(spec.min_size, min(spec.input_size, 32 * math.ceil(2 * median_side / 32)))
 
 
+def suit(phase: Phase, summary: Summary) -> Phase:
+    """`phase` without what would change the class of this data's images.
+
+    Letters and digits are not mirrored. Small images (to 64 pixels) hold little but their object: at least 70% of their area
+    stays, about what the usual padding by 4 of 32 pixels leaves of CIFAR's.
+    """
+    augmentations = tuple(name for name in phase.augmentations if name != "flip" or summary.mirror)
+    crop_scale = phase.crop_scale
+    if crop_scale and summary.median_side <= 64:
+        crop_scale = (max(0.7, crop_scale[0]), crop_scale[1])
+    return dataclasses.replace(phase, augmentations=augmentations, crop_scale=crop_scale)
+
+
 @component(ignored=("resume",))
 def trainer(
     config: str, weights: str | None, weights_digest: str, resume: bool, examples: Examples, model: Output[Model]
@@ -35,13 +49,9 @@ def trainer(
     settings, summary = Config.from_json(config), examples.summary()
     spec = model_spec(settings.model)
     size = settings.image_size or choose_image_size(spec, summary.median_side)
-    preprocessing = Preprocessing((size, size))
-    if not summary.mirror:
-        phases = tuple(
-            dataclasses.replace(phase, augmentations=tuple(name for name in phase.augmentations if name != "flip"))
-            for phase in settings.phases
-        )
-        settings = dataclasses.replace(settings, phases=phases)
+    # Of photos the centre is evaluated, as is usual; of images smaller than the network's input everything is needed.
+    preprocessing = Preprocessing((size, size), crop_fraction=0.875 if size < summary.median_side else 1.0)
+    settings = dataclasses.replace(settings, phases=tuple(suit(phase, summary) for phase in settings.phases))
     loaded: list[str] = []
 
     def build(dtype: str, load: bool) -> keras.Model:

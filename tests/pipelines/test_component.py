@@ -73,18 +73,17 @@ def test_a_failure_leaves_nothing_that_looks_whole(tmp_path, calls):
 
 
 def test_wiring_errors_name_both_ends():
+    @component
+    def gen(x: Output[Examples]) -> None: ...
+
     with pytest.raises(TypeError, match="Double: input 'number' expects Number, got Examples from output 'x' of Gen"):
-
-        @component
-        def gen(x: Output[Examples]) -> None: ...
-
         double(number=gen().outputs["x"])
     with pytest.raises(TypeError, match="Double: input 'number' expects the output of a component, got 3"):
         double(number=3)
     with pytest.raises(TypeError, match="Double: missing a required argument: 'number'"):
         double()
     with pytest.raises(TypeError, match="Source: got an unexpected keyword argument 'm'"):
-        source(m=3)
+        source(n=1, m=3)
 
 
 def test_order(tmp_path):

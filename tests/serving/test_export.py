@@ -8,11 +8,12 @@ import sys
 import numpy as np
 import pytest
 import tensorflow as tf
-from tiny_classifier import LABELS, SPEC, picture, tiny_model
 from PIL import Image
+from tiny_classifier import LABELS, SPEC, picture, tiny_model
 
 from kcnn.data.transform import Preprocessing, preprocess
 from kcnn.errors import UserError
+from kcnn.serving import export
 from kcnn.serving.export import export_classifier, write_card
 
 STRANGER = """
@@ -89,6 +90,15 @@ def test_only_constants_and_labels_are_saved(export_dir):
         ("_CHECKPOINTABLE_OBJECT_GRAPH", [])
     ]
     assert sorted(path.name for path in export_dir.parent.iterdir()) == ["1"]
+
+
+def test_a_large_model_keeps_its_variables(model, pictures, tmp_path, monkeypatch):
+    monkeypatch.setattr(export, "_FROZEN_BYTES", 0)
+    export_classifier(model, tmp_path / "large", LABELS, SPEC)
+    saved = tf.train.list_variables(str(tmp_path / "large" / "variables" / "variables"))
+    assert len([name for name, _ in saved if name.startswith("weights")]) == 11  # without the dropout's seed
+    answers = ask(tmp_path / "large", pictures)
+    np.testing.assert_allclose(answers["probabilities"], expected_probabilities(model, pictures), atol=1e-5)
 
 
 def test_few_classes_are_all_named(tmp_path):

@@ -1,0 +1,78 @@
+"""From a name to a network: input, preprocessing, features, head, logits, once for all families."""
+
+import dataclasses
+from typing import Any
+
+import keras
+
+from kcnn.errors import UserError, nearest
+from kcnn.models.spec import MODELS, ModelSpec
+from kcnn.nn.blocks import Ops
+from kcnn.nn.preprocessing import normalize_pixels
+
+_OPS_FIELDS = {field.name for field in dataclasses.fields(Ops)}
+
+
+def list_models() -> list[str]:
+    """The names of all architectures."""
+    return MODELS.names()
+
+
+def model_spec(name: str) -> ModelSpec:
+    """What is known of an architecture: `.params`, `.macs`, `.input_size`, `.min_size`, `.paper`, ...
+
+    Raises:
+        UserError: no such name; the closest ones are given.
+    """
+    return MODELS.get(name)
+
+
+def create_model(
+    name: str,
+    num_classes: int = 1000,
+    input_size: int | tuple[int, int] | None = None,
+    weights: Any = None,
+    **design: Any,
+) -> keras.Model:
+    """Builds a classifier.
+
+    Args:
+        name: as `list_models` has it; case, "-" and "_" are forgiven.
+        num_classes: outputs.
+        input_size: height and width in pixels, or one number for both; None for the paper's.
+        weights: what `kcnn.load_weights` takes; None for random ones.
+        **design: arguments of the architecture, as `model_spec(name).design` lists them with their defaults: dropout,
+            drop_path, norm ("batch", "sync_batch", "group", "layer", "none"), activation, kernel_initializer, width,
+            ...
+
+    Returns:
+        a functional Keras model of raw RGB, 0-255, uint8 or float [N, H, W, 3] → float32 logits [N, num_classes],
+        whatever the global dtype policy.
+
+    Raises:
+        UserError: an unknown name or design argument, a value out of range, an input below the network's minimum.
+    """
+    spec = model_spec(name)
+    height, width = (input_size, input_size) if isinstance(input_size, int) else input_size or (spec.input_size,) * 2
+    if min(height, width) < spec.min_size:
+        raise UserError(f"{spec.name} takes images of at least {spec.min_size} pixels a side, got {height}x{width}")
+    if num_classes < 1:
+        raise UserError(f"num_classes is {num_classes}: expected 1 or more")
+    for key in design:
+        if key not in spec.design:
+            raise UserError(f"{spec.name} has no design argument {key!r}: {nearest(key, sorted(spec.design))}")
+    chosen = {**spec.design, **design}
+    ops = Ops(**{key: value for key, value in chosen.items() if key in _OPS_FIELDS})
+    own = {key: value for key, value in chosen.items() if key not in _OPS_FIELDS}
+
+    inputs = keras.Input((height, width, 3), name="images", dtype="float32")
+    x = normalize_pixels(inputs, spec.preprocessing)
+    x = spec.features(x, ops, **own)
+    logits = spec.head(x, ops, num_classes)
+    outputs = keras.layers.Activation("linear", dtype="float32", name="head_float32")(logits)
+    model = keras.Model(inputs, outputs, name=spec.name)
+    if weights is not None:
+        from kcnn.weights import load_weights
+
+        load_weights(model, weights)
+    return model

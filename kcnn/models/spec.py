@@ -1,0 +1,86 @@
+"""What is known of an architecture before it is built."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import keras
+
+from kcnn.nn.heads import pooled
+from kcnn.registry import Registry
+
+
+@dataclasses.dataclass(frozen=True)
+class Application:
+    """The twin of an architecture in keras.applications.
+
+    Attributes:
+        function: its name there.
+        arguments: beyond weights, input_shape, classes and classifier_activation.
+        imagenet: the file of its ImageNet weights, below the Keras project's storage.
+    """
+
+    function: str
+    arguments: Mapping[str, Any]
+    imagenet: str
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelSpec:
+    """One row of a family's table.
+
+    Attributes:
+        name: as users type it.
+        features: (x, ops, **own design arguments) → the last feature map, float [N, H, W, C]; its layers' names begin
+            with their stage, `stem_` or `stage1_`, `stage2_`, ...
+        paper: authors, title, venue, arXiv number.
+        year: of the paper.
+        input_size: height and width in pixels that the paper's figures are for.
+        min_size: the smallest height and width that the network takes.
+        params: trainable parameters with 1000 classes.
+        macs: multiply-adds of one image at `input_size`, of convolutions and dense layers.
+        preprocessing: a mode of `kcnn.nn.preprocessing`.
+        design: the arguments that `create_model` takes for it, with their defaults: fields of `Ops`, and those of
+            `features`.
+        head: (features, ops, classes) → logits.
+        application: its twin in keras.applications, if any.
+        note: which published figure is meant, where sources differ.
+    """
+
+    name: str
+    features: Callable[..., Any]
+    paper: str
+    year: int
+    input_size: int
+    min_size: int
+    params: int
+    macs: int
+    preprocessing: str
+    design: Mapping[str, Any]
+    head: Callable[..., Any] = pooled
+    application: Application | None = None
+    note: str = ""
+
+
+MODELS: Registry[ModelSpec] = Registry("model", "kcnn.models")
+
+
+def add(*specs: ModelSpec) -> None:
+    """Registers rows under their names."""
+    for spec in specs:
+        MODELS.add(spec.name, spec)
+
+
+def stages(model: keras.Model) -> list[str]:
+    """The stages of a model in order, by the first word of its layers' names: "preprocess", "stem", "stage1", ...
+
+    The last is "head".
+    """
+    names = (layer.name.split("_")[0] for layer in model.layers if not isinstance(layer, keras.layers.InputLayer))
+    return list(dict.fromkeys(sorted(names, key=_order)))
+
+
+def _order(stage: str) -> tuple[int, int]:
+    kinds = ["preprocess", "stem", "stage", "head"]
+    kind = stage.rstrip("0123456789")
+    return kinds.index(kind), int(stage.removeprefix(kind) or 0)

@@ -1,0 +1,135 @@
+"""Building blocks: plain functions from tensor to tensor, and the operations that a design choice changes."""
+
+import dataclasses
+import math
+from typing import Any
+
+import keras
+
+from kcnn.errors import UserError, nearest
+from kcnn.nn.layers import BatchNorm
+
+NORMS = ("batch", "sync_batch", "group", "layer", "none")
+_GROUPS = 32  # Wu & He, "Group Normalization", ECCV 2018, section 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Ops:
+    """The operations that a family builds with, bound once by the factory to the design that was asked for.
+
+    Attributes:
+        norm: "batch", "sync_batch" (statistics over all replicas), "group", "layer" or "none".
+        norm_momentum: of the moving statistics.
+        norm_epsilon: added to the variance.
+        norm_scale: whether normalisation has a scale (gamma).
+        activation: any of Keras' names.
+        kernel_initializer: of convolutions; any of Keras' names.
+        dropout: rate in the classifier head.
+        drop_path: rate at which the last residual branch is dropped, per sample; earlier ones less, linearly
+            (Huang et al., "Deep Networks with Stochastic Depth", ECCV 2016).
+    """
+
+    norm: str = "batch"
+    norm_momentum: float = 0.99
+    norm_epsilon: float = 1e-3
+    norm_scale: bool = True
+    activation: str = "relu"
+    kernel_initializer: str = "he_normal"
+    dropout: float = 0.0
+    drop_path: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.norm not in NORMS:
+            raise UserError(f"norm {self.norm!r}: {nearest(str(self.norm), NORMS)}")
+        for name in ("dropout", "drop_path", "norm_momentum"):
+            value = getattr(self, name)
+            if not isinstance(value, int | float) or not 0 <= value < 1:
+                raise UserError(f"{name} {value!r}: expected a number from 0 to less than 1")
+        for kind, value in ((keras.activations, self.activation), (keras.initializers, self.kernel_initializer)):
+            try:
+                kind.get(value)
+            except ValueError:
+                raise UserError(f"{value!r} is none of {kind.__name__}'s names") from None
+
+    def conv(
+        self,
+        x: Any,
+        filters: int,
+        kernel_size: int | tuple[int, int],
+        *,
+        name: str,
+        strides: int = 1,
+        padding: str = "same",
+        use_bias: bool = False,
+    ) -> Any:
+        """Convolution, float [N, H, W, C] → [N, H', W', filters]."""
+        return keras.layers.Conv2D(
+            filters,
+            kernel_size,
+            strides,
+            padding,
+            use_bias=use_bias,
+            kernel_initializer=self.kernel_initializer,
+            name=name,
+        )(x)
+
+    def depthwise(self, x: Any, kernel_size: int, *, name: str, strides: int = 1) -> Any:
+        """Depthwise convolution without bias, "same" padding."""
+        # He's normal for the true fan-in: Keras' initialisers take a depthwise kernel for a dense one.
+        initializer = keras.initializers.RandomNormal(stddev=math.sqrt(2) / kernel_size)
+        return keras.layers.DepthwiseConv2D(
+            kernel_size, strides, "same", use_bias=False, depthwise_initializer=initializer, name=name
+        )(x)
+
+    def normalize(self, x: Any, *, name: str) -> Any:
+        """The chosen normalisation, over the channels of [N, H, W, C]."""
+        if self.norm == "none":
+            return x
+        settings = {"epsilon": self.norm_epsilon, "scale": self.norm_scale, "name": name}
+        if self.norm in ("batch", "sync_batch"):
+            sync = self.norm == "sync_batch"
+            return BatchNorm(momentum=self.norm_momentum, synchronized=sync, **settings)(x)
+        groups = 1 if self.norm == "layer" else math.gcd(_GROUPS, x.shape[-1])
+        return keras.layers.GroupNormalization(groups, **settings)(x)
+
+    def activate(self, x: Any, *, name: str) -> Any:
+        """The chosen activation."""
+        return keras.layers.Activation(self.activation, name=name)(x)
+
+    def residual(self, shortcut: Any, branch: Any, *, depth: float, name: str) -> Any:
+        """shortcut + branch, the branch dropped at `depth` (0 to 1, how far up the network) times `drop_path`."""
+        if self.drop_path:
+            rate = depth * self.drop_path
+            branch = keras.layers.Dropout(rate, noise_shape=(None, 1, 1, 1), name=f"{name}_drop_path")(branch)
+        return keras.layers.Add(name=f"{name}_add")([shortcut, branch])
+
+
+def conv_norm_act(
+    x: Any,
+    ops: Ops,
+    filters: int,
+    kernel_size: int | tuple[int, int],
+    *,
+    name: str,
+    strides: int = 1,
+    padding: str = "same",
+    use_bias: bool = False,
+) -> Any:
+    """Convolution `name`, normalisation `name_norm`, activation `name_act`."""
+    x = ops.conv(x, filters, kernel_size, name=name, strides=strides, padding=padding, use_bias=use_bias)
+    x = ops.normalize(x, name=f"{name}_norm")
+    return ops.activate(x, name=f"{name}_act")
+
+
+def pad(x: Any, width: int, *, name: str) -> Any:
+    """`width` zeros on all four sides; "same" padding at stride 2 pads one side more than the other."""
+    return keras.layers.ZeroPadding2D(width, name=name)(x)
+
+
+def make_divisible(channels: float, divisor: int = 8) -> int:
+    """The multiple of `divisor` nearest to `channels`, at least `divisor` and at least 0.9 of it.
+
+    The rule of the MobileNets' reference implementation (tensorflow/models, slim/nets/mobilenet).
+    """
+    rounded = max(divisor, int(channels + divisor / 2) // divisor * divisor)
+    return rounded + divisor if rounded < 0.9 * channels else rounded

@@ -1,0 +1,37 @@
+"""Raw RGB, 0-255, → what a family was trained on, as layers inside the model."""
+
+from typing import Any
+
+import keras
+
+from kcnn.nn.layers import ReverseChannels
+
+_IMAGENET_MEAN = (0.485, 0.456, 0.406)
+_IMAGENET_STD = (0.229, 0.224, 0.225)
+# Mean of ImageNet's training images, blue, green, red (Simonyan & Zisserman, section 2.1, in Caffe's channel order).
+_CAFFE_MEAN = (103.939, 116.779, 123.68)
+
+
+def normalize_pixels(x: Any, mode: str) -> Any:
+    """Normalised pixels of raw ones, computed in float32 under every dtype policy.
+
+    Args:
+        x: float [N, H, W, 3], RGB, 0-255.
+        mode: "tf" scales to -1...1; "torch" subtracts ImageNet's mean and divides by its deviation, of pixels in 0...1;
+            "caffe" turns RGB to BGR and subtracts ImageNet's mean; "none" leaves them.
+    """
+
+    def affine(x: Any, scale: Any, offset: Any) -> Any:
+        return keras.layers.Rescaling(scale, offset, dtype="float32", name="preprocess_rescale")(x)
+
+    if mode == "tf":
+        return affine(x, 1 / 127.5, -1.0)
+    if mode == "torch":
+        scale = [1 / (255 * std) for std in _IMAGENET_STD]
+        return affine(x, scale, [-mean / std for mean, std in zip(_IMAGENET_MEAN, _IMAGENET_STD, strict=True)])
+    if mode == "caffe":
+        x = ReverseChannels(dtype="float32", name="preprocess_bgr")(x)
+        return affine(x, 1.0, [-mean for mean in _CAFFE_MEAN])
+    if mode == "none":
+        return x
+    raise ValueError(f"unknown preprocessing {mode!r}: expected tf, torch, caffe or none")

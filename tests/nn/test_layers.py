@@ -1,0 +1,99 @@
+"""BatchNorm against keras.layers.BatchNormalization, in every mode."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from kcnn.nn.layers import BatchNorm, ReverseChannels
+
+SHAPES = [(4, 5, 6, 7), (8, 1, 1, 3), (1, 1, 1, 3), (16, 5)]
+
+
+def pair(shape, policy="float32", **arguments):
+    layers = [
+        kind(momentum=0.8, epsilon=1e-3, dtype=policy, **arguments)
+        for kind in (keras.layers.BatchNormalization, BatchNorm)
+    ]
+    rng = np.random.default_rng(0)
+    values = None
+    for layer in layers:
+        layer.build(shape)
+        values = values or [rng.uniform(0.5, 2, v.shape) for v in layer.weights]
+        layer.set_weights(values)
+    return layers
+
+
+def batches(shape, dtype):
+    rng = np.random.default_rng(1)
+    return [tf.cast(rng.normal(3, 2, shape), dtype) for _ in range(3)]
+
+
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16", "mixed_float16"])
+@pytest.mark.parametrize(
+    "arguments", [{}, {"scale": False}, {"center": False}, {"scale": False, "center": False}], ids=str
+)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_it_is_keras_batch_norm(shape, arguments, policy):
+    theirs, ours = pair(shape, policy, **arguments)
+    dtype = policy.removeprefix("mixed_")
+    tolerance = {"float32": 2e-5, "bfloat16": 2e-2, "float16": 2e-3}[dtype]
+    for batch in batches(shape, dtype):
+        results = []
+        for layer in (theirs, ours):
+            with tf.GradientTape() as tape:
+                tape.watch(batch)
+                outputs = layer(batch, training=True)
+                loss = tf.reduce_sum(tf.cast(outputs, tf.float32) ** 3)
+            gradients = tape.gradient(loss, [batch, *(v.value for v in layer.trainable_variables)])
+            results.append([outputs, *gradients, *layer.weights])
+        for pair_of_results in zip(*results, strict=True):
+            assert len({tf.as_dtype(x.dtype) for x in pair_of_results}) == 1
+            expected, found = (np.asarray(tf.cast(x, tf.float32)) for x in pair_of_results)
+            np.testing.assert_allclose(found, expected, rtol=tolerance, atol=tolerance * max(1, np.abs(expected).max()))
+    np.testing.assert_allclose(
+        *(tf.cast(layer(batches(shape, dtype)[0]), tf.float32) for layer in (theirs, ours)),
+        rtol=tolerance,
+        atol=tolerance,
+    )
+
+
+def test_frozen_it_runs_in_inference_mode():
+    theirs, ours = pair((4, 5, 6, 7))
+    before = [w.copy() for w in ours.get_weights()]
+    (batch, *_) = batches((4, 5, 6, 7), "float32")
+    for layer in (theirs, ours):
+        layer.trainable = False
+    np.testing.assert_allclose(ours(batch, training=True), theirs(batch, training=True), rtol=1e-5, atol=1e-5)
+    for a, b in zip(before, ours.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert not ours.trainable_variables
+
+
+def test_in_a_graph_of_unknown_batch_size():
+    theirs, ours = pair((None, 5, 6, 7))
+    (batch, *_) = batches((4, 5, 6, 7), "float32")
+
+    def step(layer):
+        return tf.function(lambda x: layer(x, training=True), input_signature=[tf.TensorSpec((None, None, None, 7))])
+
+    np.testing.assert_allclose(step(ours)(batch), step(theirs)(batch), rtol=1e-5, atol=1e-5)
+    for a, b in zip(theirs.get_weights(), ours.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5)
+
+
+def test_it_runs_fused():
+    _, ours = pair((None, 5, 6, 7))
+    graph = tf.function(lambda x: ours(x, training=True)).get_concrete_function(tf.TensorSpec((4, 5, 6, 7))).graph
+    assert "FusedBatchNormV3" in {operation.type for operation in graph.get_operations()}
+
+
+def test_layers_are_serialisable(tmp_path):
+    inputs = keras.Input((5, 6, 3))
+    model = keras.Model(inputs, BatchNorm(momentum=0.7, scale=False)(ReverseChannels()(inputs)))
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras")
+    assert again.layers[-1].momentum == 0.7
+    images = np.random.default_rng(0).normal(size=(2, 5, 6, 3))
+    np.testing.assert_allclose(again(images), model(images))
+    np.testing.assert_array_equal(ReverseChannels()(images), images[..., ::-1].astype(np.float32))

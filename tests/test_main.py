@@ -1,0 +1,173 @@
+"""The command line as its user meets it: the main job on photos, prediction, mistakes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+MAIN = Path(__file__).parent.parent / "main.py"
+SMALL = ["--model", "MobileNet_V2_0.35", "--image_size", "32", "--batch_size", "16", "--offline"]
+
+
+def kcnn(*arguments, cwd, status=0):
+    command = [sys.executable, str(MAIN), *map(str, arguments)]
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+    assert done.returncode == status, done.stdout + done.stderr
+    return done
+
+
+def photo(path, hue, seed, size=(48, 36)):
+    """Noise around a colour: two classes that a network tells apart at once."""
+    pixels = np.random.default_rng(seed).normal(hue, 30, (size[1], size[0], 3)).clip(0, 255).astype(np.uint8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path, "PNG" if seed % 3 else "JPEG")
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory):
+    """A folder with photos of two classes, one broken, and a model trained on them."""
+    folder = tmp_path_factory.mktemp("work")
+    for index in range(40):
+        photo(folder / "photos" / "red fox" / f"{index}.jpg", (200, 60, 60), index)
+        photo(folder / "photos" / "blåbær" / f"{index}.jpg", (60, 60, 200), 1000 + index, size=(30 + index, 41))
+    (folder / "photos" / "red fox" / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 no image")
+    done = kcnn(*SMALL, "--finetune", "--dataset", "photos", "--epochs", 6, "--seed", 3, cwd=folder)
+    return folder, done
+
+
+def test_the_main_job_says_what_it_did(workplace):
+    _, done = workplace
+    assert "no pretrained weights to be had, so all of mobilenetv2_0.35 trains from scratch" in done.stdout
+    assert "1 files excluded: red fox/broken.jpg" in done.stdout
+    assert "Published: saved_models/mobilenetv2_0.35/1" in done.stdout
+    assert "I0000" not in done.stderr  # TensorFlow's chatter
+    assert "Traceback" not in done.stderr
+
+
+def test_the_card_tells_how_the_model_was_made(workplace):
+    folder, _ = workplace
+    card = json.loads((folder / "saved_models/mobilenetv2_0.35/1/assets.extra/card.json").read_text())
+    assert card["labels"] == ["blåbær", "red fox"]
+    assert card["seed"] == 3
+    assert "--dataset photos" in card["command"]
+    assert card["preprocessing"]["image_size"] == [32, 32]
+    assert list(card["excluded"]) == ["red fox/broken.jpg"]
+    assert sum(sum(split.values()) for split in card["counts"].values()) == 80
+    top1 = card["test_metrics"]["top1"]
+    assert 0 <= top1["low"] <= top1["value"] <= top1["high"] <= 1
+    assert "top5" not in card["test_metrics"]
+    assert {"kcnn", "tensorflow", "keras", "keras-cv", "python"} <= set(card["versions"])
+
+
+def test_nothing_but_finished_versions_is_published(workplace):
+    folder, _ = workplace
+    assert [path.name for path in (folder / "saved_models/mobilenetv2_0.35").iterdir()] == ["1"]
+    assert not list((folder / ".kcnn").glob("*/*/*.partial"))
+
+
+def test_predict(workplace):
+    folder, _ = workplace
+    photo(folder / "new" / "a b.bin", (200, 60, 60), 77)
+    (folder / "new" / "bad.jpg").write_bytes(b"bad")
+    done = kcnn(
+        "predict", "saved_models/mobilenetv2_0.35", "new", "photos/blåbær/3.jpg", "--json", cwd=folder, status=2
+    )
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [row["file"] for row in rows] == ["new/a b.bin", "photos/blåbær/3.jpg"]
+    for row in rows:
+        assert set(row) == {"file", "classes", "probabilities"}
+        assert sorted(row["classes"]) == ["blåbær", "red fox"]
+        assert sum(row["probabilities"]) == pytest.approx(1, abs=1e-5)
+    assert "new/bad.jpg: not an image" in done.stderr
+
+
+def test_the_same_command_again_reuses_the_work_and_publishes_the_next_version(workplace):
+    folder, _ = workplace
+    arguments = [*SMALL, "--finetune", "--dataset", "photos", "--epochs", 6, "--seed", 3]
+    done = kcnn(*arguments, cwd=folder)
+    assert "Trainer: unchanged" in done.stdout
+    assert "Published: saved_models/mobilenetv2_0.35/2" in done.stdout
+
+
+def test_ctrl_c_and_resume(workplace):
+    folder, _ = workplace
+    arguments = [*SMALL, "--dataset", "photos", "--epochs", "400", "--patience", "400", "--name", "resumed"]
+    process = subprocess.Popen(
+        [sys.executable, str(MAIN), *arguments], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 240
+    logs = folder / ".kcnn" / "Trainer" / "model"
+    while not list(logs.glob("*.partial/best.safetensors")) and process.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130, stderr
+    assert "--resume goes on" in stderr
+    assert "Traceback" not in stderr
+    assert not (folder / "saved_models/resumed").exists()
+
+
+def test_models(tmp_path):
+    rows = [json.loads(line) for line in kcnn("models", "--json", cwd=tmp_path).stdout.splitlines()]
+    by_name = {row["name"]: row for row in rows}
+    assert {"vgg16", "inceptionv3", "resnet50", "mobilenetv2"} <= set(by_name)
+    # He et al., CVPR 2016, Table 1: 3.8e9 multiply-adds; torchvision's and Keras' counts are 4.1e9 and 3.9e9
+    assert by_name["resnet50"]["macs"] == pytest.approx(3.8e9, rel=0.03)
+    text = kcnn("models", "vgg16", cwd=tmp_path).stdout
+    assert "138.36 M" in text
+
+
+MISTAKES = [
+    (["--model", "resnet51"], "unknown model 'resnet51': did you mean"),
+    (["--dataset", "./nothing"], "no such file or directory"),
+    (["--dataset", "cifar1O", "--offline"], "did you mean cifar10"),
+    (["--dataset", "empty"], "the folder is empty"),
+    (["--dataset", "one"], "only one class"),
+    (["--dataset", "texts"], "none of its 4 files is an image"),
+    (["--saved_models", "/dev/null/x"], "--saved_models /dev/null/x"),
+    (["--epochs", "0"], "--epochs 0: expected 1 to"),
+    (["--epochs", "many"], "--epochs"),
+    (["--image_size", "16"], "at least 32"),
+    (["--weights", "none.safetensors", "--finetune"], "none.safetensors"),
+    (["--weights", "texts/a/1.txt", "--finetune"], "texts/a/1.txt"),
+    (["--learning_rat", "1"], "Did you mean: learning_rate"),
+    (["--design", "widht=0.5"], "width"),
+    (["--finetune", "--recipe", "scratch"], "expected one of the two"),
+    (["--name", "a/b"], "--name 'a/b'"),
+    (["trian"], "did you mean 'train'"),
+    (["predict", "empty", "a.jpg"], "no saved model"),
+    (["predict", "empty"], "expected a model's folder and pictures"),
+]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"), MISTAKES, ids=lambda value: " ".join(value) if isinstance(value, list) else ""
+)
+def test_mistakes_get_one_line_and_leave_nothing(arguments, message, tmp_path, monkeypatch, capfd):
+    import main
+
+    (tmp_path / "empty").mkdir()
+    photo(tmp_path / "one" / "cat" / "a.png", 50, 1)
+    for name in ("a/1.txt", "a/2.txt", "b/1.txt", "b/2.txt"):
+        (tmp_path / "texts" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "texts" / name).write_text("text")
+    before = sorted(map(str, tmp_path.rglob("*")))
+    monkeypatch.chdir(tmp_path)
+    main.FLAGS.unparse_flags()
+    for name in main.FLAGS:
+        main.FLAGS[name].unparse()
+    assert main.run(["main.py", *arguments]) == 2
+    lines = [line for line in capfd.readouterr().err.splitlines() if "error:" in line]
+    assert len(lines) == 1
+    assert message in lines[0]
+    after = [path for path in sorted(map(str, tmp_path.rglob("*"))) if ".kcnn" not in path]
+    assert after == before
+    assert os.getcwd() == str(tmp_path)

@@ -1,0 +1,35 @@
+"""Schedule and weight decay, against their formulas."""
+
+import keras
+import numpy as np
+import pytest
+
+from kcnn.training.optimizers import build_optimizer, warmup_cosine
+
+
+def test_warmup_is_linear_and_decay_is_half_a_cosine():
+    schedule = warmup_cosine(0.8, steps=100, warmup=0.1)
+    rates = np.array([float(schedule(step)) for step in range(100)])
+    np.testing.assert_allclose(rates[:10], 0.08 + (0.8 - 0.08) * np.arange(10) / 10, rtol=1e-5)
+    np.testing.assert_allclose(rates[10:], 0.4 * (1 + np.cos(np.pi * np.arange(90) / 90)), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 5])
+def test_few_steps_train_too(steps):
+    assert max(float(warmup_cosine(0.8, steps, 0.1)(step)) for step in range(steps)) > 0.3
+
+
+def test_weight_decay_shrinks_kernels_and_nothing_else():
+    inputs = keras.Input((8, 8, 3))
+    x = keras.layers.Conv2D(4, 3)(inputs)
+    x = keras.layers.DepthwiseConv2D(3)(x)
+    x = keras.layers.BatchNormalization()(x)
+    model = keras.Model(inputs, keras.layers.Dense(2)(keras.layers.Flatten()(x)))
+    for variable in model.trainable_variables:
+        variable.assign(keras.ops.ones_like(variable))
+    schedule = warmup_cosine(0.5, steps=10, warmup=0.0)
+    optimizer = build_optimizer("sgd", model, schedule=schedule, weight_decay=0.1)
+    optimizer.apply([keras.ops.zeros_like(variable) for variable in model.trainable_variables])
+    for variable in model.trainable_variables:
+        expected = 1 - 0.5 * 0.1 if "kernel" in variable.name else 1.0
+        np.testing.assert_allclose(variable.numpy(), expected, rtol=1e-6, err_msg=variable.path)

@@ -1,0 +1,226 @@
+"""Training on a small network and small data: phases, resuming, devices."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from kcnn.config import Config, Phase
+from kcnn.data import examples, ingest
+from kcnn.data.datasets import open_dataset
+from kcnn.data.transform import Preprocessing
+from kcnn.errors import UserError
+from kcnn.nn.layers import BatchNorm
+from kcnn.training import trainer
+from kcnn.training.freezing import set_trainable, split_at_head
+from kcnn.training.trainer import Data, train
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("digits")
+    summary = ingest.ingest(open_dataset("digits"), folder)
+    return Data(
+        train=examples.shard_paths(folder, "train"),
+        val=examples.shard_paths(folder, "val"),
+        train_count=summary.total("train"),
+        val_count=summary.total("val"),
+        classes=10,
+        mean_bytes=summary.mean_bytes,
+        preprocessing=Preprocessing((8, 8), crop_fraction=1.0),
+    )
+
+
+def network(norm=BatchNorm):
+    """Two convolutions and a head, named as kcnn's models name their layers."""
+    inputs = keras.Input((8, 8, 3))
+    x = keras.layers.Rescaling(1 / 128, offset=-1, name="preprocess_rescale")(inputs)
+    x = keras.layers.Conv2D(16, 3, padding="same", use_bias=False, name="stem_conv")(x)
+    x = norm(name="stem_norm")(x) if norm else x
+    x = keras.layers.ReLU(name="stem_act")(x)
+    x = keras.layers.Conv2D(32, 3, strides=2, padding="same", use_bias=False, name="stage1_conv")(x)
+    x = norm(name="stage1_norm")(x) if norm else x
+    x = keras.layers.ReLU(name="stage1_act")(x)
+    x = keras.layers.Flatten(name="head_flatten")(x)
+    x = keras.layers.Dropout(0.1, name="head_dropout")(x)
+    return keras.Model(inputs, keras.layers.Dense(10, name="head_logits")(x))
+
+
+def config(*phases, **fields):
+    return Config(recipe="test", phases=phases, **{"batch_size": 64, "patience": 50, **fields})
+
+
+ALL = Phase("all", epochs=4, learning_rate=3e-3, crop_scale=(0.8, 1.0))
+
+
+def weights(path):
+    from safetensors.numpy import load_file
+
+    return load_file(path)
+
+
+def test_it_learns_and_keeps_the_best_epoch(digits, tmp_path):
+    progress = train(config(ALL), digits, network, tmp_path)
+    accuracies = [row["val_accuracy"] for row in progress.history]
+    assert len(accuracies) == 4
+    assert max(accuracies) > 0.8
+    assert progress.best[0] == max(accuracies)
+    assert list((tmp_path / "logs").rglob("events*"))
+    model = network()
+    trainer.load_weights(model, tmp_path / "best.safetensors")
+    validation = trainer.evaluation_batches(
+        digits.val, num_classes=10, batch_size=64, preprocessing=digits.preprocessing
+    )
+    hits = [np.argmax(model(x), 1) == np.argmax(y, 1) for x, y in validation]
+    assert np.mean(np.concatenate(hits)) == pytest.approx(max(accuracies))
+
+
+def test_the_head_trains_on_features_computed_once(digits, tmp_path):
+    before = network()
+    phases = Phase("head", epochs=3, learning_rate=1e-2, unfreeze=0), Phase("all", epochs=1, learning_rate=1e-9)
+    seen = []
+
+    def build():
+        model = network()
+        model.set_weights(before.get_weights())
+        seen.append(model)
+        return model
+
+    progress = train(config(*phases), digits, build, tmp_path)
+    assert (tmp_path / "features-train.npy").exists()
+    assert [row["phase"] for row in progress.history] == [0, 0, 0, 1]
+    # The accuracy on features is the whole model's: the second phase, which hardly moves, finds the same.
+    head, all_ = progress.history[2], progress.history[3]
+    assert all_["val_loss"] == pytest.approx(head["val_loss"], abs=0.3)
+    np.testing.assert_allclose(
+        seen[0].get_layer("stem_conv").kernel.numpy(), before.get_layer("stem_conv").kernel.numpy(), atol=1e-6
+    )
+
+
+def test_features_and_head_compose_to_the_model():
+    model = network()
+    images = np.random.default_rng(0).uniform(0, 255, (5, 8, 8, 3)).astype(np.float32)
+    backbone, head = split_at_head(model)
+    np.testing.assert_allclose(head(backbone(images)), model(images), rtol=1e-5, atol=1e-5)
+    assert not [layer.name for layer in head.layers if not layer.name.startswith("head_") and layer.weights]
+
+
+@pytest.mark.parametrize(
+    ("unfreeze", "batch_norm", "expected"),
+    [
+        (0, "train", {"head_logits"}),
+        (1, "train", {"head_logits", "stage1_conv", "stage1_norm"}),
+        (1, "frozen", {"head_logits", "stage1_conv"}),
+        (None, "frozen", {"head_logits", "stage1_conv", "stem_conv"}),
+        (None, "train", {"head_logits", "stage1_conv", "stage1_norm", "stem_conv", "stem_norm"}),
+    ],
+)
+def test_what_trains(unfreeze, batch_norm, expected):
+    model = network()
+    set_trainable(model, unfreeze=unfreeze, batch_norm=batch_norm)
+    assert {layer.name for layer in model.layers if layer.trainable_variables} == expected
+
+
+def test_too_many_stages():
+    with pytest.raises(UserError, match=r"--unfreeze 3: the model has 2 stages \(stem, stage1\)"):
+        set_trainable(network(), unfreeze=3, batch_norm="train")
+
+
+@pytest.mark.parametrize("stop_after", [1, 3, 4, 6])
+def test_an_interrupted_run_resumes_to_the_same_weights(digits, tmp_path, monkeypatch, stop_after):
+    """Interrupted in the head phase, between the phases, in the second: the end is that of an uninterrupted run."""
+
+    # No dropout: its draws depend on how many there were before.
+    def build():
+        keras.utils.set_random_seed(5)
+        model = network()
+        model.get_layer("head_dropout").rate = 0.0
+        return model
+
+    phases = Phase("head", epochs=3, learning_rate=3e-3, unfreeze=0), ALL
+    settings = config(*phases, seed=0)
+    whole = train(settings, digits, build, tmp_path / "whole")
+
+    epochs = []
+    end = trainer._Keeper.on_epoch_end
+
+    def interrupt(self, epoch, logs=None):
+        end(self, epoch, logs)
+        epochs.append(epoch)
+        if len(epochs) == stop_after:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(trainer._Keeper, "STATE_SHARE", float("inf"))  # keep the state after every epoch
+    monkeypatch.setattr(trainer._Keeper, "on_epoch_end", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        train(settings, digits, build, tmp_path / "parts")
+    monkeypatch.setattr(trainer._Keeper, "on_epoch_end", end)
+    resumed = train(settings, digits, build, tmp_path / "parts", resume=True)
+    assert len(resumed.history) == len(whole.history) == 7
+    for a, b in zip(whole.history, resumed.history, strict=True):
+        assert a["val_loss"] == pytest.approx(b["val_loss"], abs=2e-3)
+    first, second = (weights(tmp_path / name / "best.safetensors") for name in ("whole", "parts"))
+    for name, value in first.items():
+        np.testing.assert_allclose(value, second[name], atol=5e-3, err_msg=name)
+
+
+def test_early_stopping(digits, tmp_path):
+    settings = config(Phase("all", epochs=30, learning_rate=1e-8, crop_scale=(0.8, 1.0)), patience=2, optimizer="sgd")
+    progress = train(settings, digits, lambda: network(norm=None), tmp_path)
+    assert len(progress.history) < 30
+
+
+def test_a_diverging_loss_is_the_users_to_mend(digits, tmp_path):
+    settings = config(Phase("all", epochs=2, learning_rate=90.0, warmup=0.0), optimizer="sgd", weight_decay=0.0)
+    with pytest.raises(UserError, match="--learning_rate"):
+        train(settings, digits, lambda: network(norm=None), tmp_path)
+
+
+DEVICES = """
+import sys, keras, tensorflow as tf
+from pathlib import Path
+cpu, twice = tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
+tf.config.set_logical_device_configuration(cpu, twice)
+sys.path.insert(0, "tests/training")
+from test_trainer import config, network, Phase
+from kcnn.data import examples
+from kcnn.data.transform import Preprocessing
+from kcnn.nn.layers import BatchNorm
+from kcnn.training.trainer import Data, train
+folder, out, train_count, val_count = sys.argv[1:]
+shards = [examples.shard_paths(folder, split) for split in ("train", "val")]
+data = Data(*shards, int(train_count), int(val_count), 10, 200, Preprocessing((8, 8)))
+def build():
+    keras.utils.set_random_seed(1)
+    model = network(norm=lambda **kwargs: BatchNorm(synchronized=True, **kwargs))
+    model.get_layer("head_dropout").rate = 0.0
+    return model
+phases = Phase("head", 1, 3e-3, unfreeze=0), Phase("all", 1, 3e-3, crop_scale=(0.8, 1.0))
+for name, devices in ("one", ["CPU:0"]), ("two", ["CPU:0", "CPU:1"]):
+    train(config(*phases, optimizer="sgd"), data, build, Path(out, name), devices=devices)
+"""
+
+
+def test_two_devices_train_the_weights_that_one_does(digits, tmp_path):
+    folder = str(Path(digits.train[0]).parent.parent)
+    command = [sys.executable, "-c", DEVICES, folder, tmp_path, str(digits.train_count), str(digits.val_count)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    one, two = (weights(tmp_path / name / "best.safetensors") for name in ("one", "two"))
+    assert one.keys() == two.keys()
+    for name, value in one.items():
+        np.testing.assert_allclose(value, two[name], atol=1e-4, err_msg=name)
+
+
+def test_a_batch_that_does_not_divide_is_refused():
+    from kcnn.training.distribution import check_batch_size
+
+    class TwoDevices:
+        num_replicas_in_sync = 2
+
+    with pytest.raises(UserError, match="--batch_size 33: expected a multiple of the 2 devices; the nearest is 32"):
+        check_batch_size(33, TwoDevices())
+    check_batch_size(32, TwoDevices())
