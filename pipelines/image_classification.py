@@ -79,16 +79,16 @@ def run(job: Job) -> Path:
     """
     config = job.config
     spec = model_spec(config.model)
-    job = dataclasses.replace(job, name=job.name or spec.name)
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", job.name):
-        raise UserError(f"--name {job.name!r}: expected letters, digits, '.', '_' and '-'")
-    check_writable("--saved_models", Path(job.saved_models, job.name))
+    name = job.name or spec.name
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        raise UserError(f"--name {name!r}: expected letters, digits, '.', '_' and '-'")
+    check_writable("--saved_models", Path(job.saved_models, name))
     check_writable("--pipeline_root", Path(job.pipeline_root))
     dataset = open_dataset(config.dataset, data_dir=config.data_dir, offline=config.offline)
     create_model(config.model, 2, config.image_size, **config.design)  # says what is wrong with them, if anything is
     config, weights = settle_weights(config)
     made = runner.run(
-        graph(dataclasses.replace(job, config=config), weights, dataset.fingerprint),
+        graph(dataclasses.replace(job, config=config, name=name), weights, dataset.fingerprint),
         Path(job.pipeline_root),
         resume=job.resume,
     )

@@ -13,6 +13,7 @@ import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from kcnn.errors import UserError
 from pipelines.artifacts import Artifact
@@ -40,7 +41,7 @@ def _folder(root: Path, node: Node, output: str) -> Path:
     return root / node.name / output / _execution(node)
 
 
-def run(nodes: Sequence[Node], root: Path, *, resume: bool = False) -> dict[str, dict[str, Artifact]]:
+def run(nodes: Sequence[Node], root: Path, *, resume: bool = False) -> dict[str, dict[str, Any]]:
     """Runs the nodes, each after those it takes from.
 
     Args:
@@ -55,7 +56,7 @@ def run(nodes: Sequence[Node], root: Path, *, resume: bool = False) -> dict[str,
         ValueError: a node stands before one of its inputs.
         UserError: the root cannot be written.
     """
-    made: dict[str, dict[str, Artifact]] = {}
+    made: dict[str, dict[str, Any]] = {}
     for node in nodes:
         inputs = {}
         for key, port in node.inputs.items():

@@ -87,10 +87,11 @@ def central_window(shape: tf.Tensor, spec: Preprocessing) -> tuple[tf.Tensor, tf
 
     Of a large image it lies on the grid to which a JPEG is reduced, so that bytes and pixels give the same window.
     """
-    if spec.resize_mode != "crop":
-        return tf.zeros_like(shape), shape
-    scale = spec.crop_fraction * tf.reduce_min(tf.cast(shape, tf.float32) / spec.image_size)
-    size = tf.clip_by_value(tf.cast(tf.round(scale * spec.image_size), tf.int32), 1, shape)
+    if spec.resize_mode == "crop":
+        scale = spec.crop_fraction * tf.reduce_min(tf.cast(shape, tf.float32) / spec.image_size)
+        size = tf.clip_by_value(tf.cast(tf.round(scale * spec.image_size), tf.int32), 1, shape)
+    else:
+        size = shape
     grid = 2 ** halvings(size, spec.image_size)
     size -= size % grid
     begin = (shape - size) // 2
@@ -105,7 +106,16 @@ def fit(image: tf.Tensor, spec: Preprocessing) -> tf.Tensor:
         size = tf.clip_by_value(tf.cast(tf.round(scale * shape), tf.int32), 1, spec.image_size)
     else:
         size = tf.constant(spec.image_size)
-    resized = tf.image.resize(image, size, spec.interpolation, antialias=spec.antialias)
+
+    def resample(antialias: bool) -> tf.Tensor:
+        return tf.image.resize(image, size, spec.interpolation, antialias=antialias)
+
+    if spec.antialias:
+        # Enlarging, the antialiasing kernel gives the same and takes four times as long.
+        shrinks = tf.reduce_any(size < tf.shape(image)[-3:-1])
+        resized = tf.cond(shrinks, lambda: resample(antialias=True), lambda: resample(antialias=False))
+    else:
+        resized = resample(antialias=False)
     if spec.interpolation == "bicubic":
         resized = tf.clip_by_value(resized, 0.0, 255.0)
     if spec.resize_mode == "letterbox":

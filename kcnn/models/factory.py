@@ -42,8 +42,8 @@ def create_model(
         input_size: height and width in pixels, or one number for both; None for the paper's.
         weights: what `kcnn.load_weights` takes; None for random ones.
         **design: arguments of the architecture, as `model_spec(name).design` lists them with their defaults: dropout,
-            drop_path, norm ("batch", "sync_batch", "group", "layer", "none"), activation, kernel_initializer, width,
-            ...
+            drop_path, norm ("batch", "sync_batch", "group", "layer", "none"), bn_momentum, activation,
+            kernel_initializer, width, ...
 
     Returns:
         a functional Keras model of raw RGB, 0-255, uint8 or float [N, H, W, 3] → float32 logits [N, num_classes],
@@ -53,11 +53,9 @@ def create_model(
         UserError: an unknown name or design argument, a value out of range, an input below the network's minimum.
     """
     spec = model_spec(name)
-    height, width = (input_size, input_size) if isinstance(input_size, int) else input_size or (spec.input_size,) * 2
-    if min(height, width) < spec.min_size:
-        raise UserError(f"{spec.name} takes images of at least {spec.min_size} pixels a side, got {height}x{width}")
-    if num_classes < 1:
-        raise UserError(f"num_classes is {num_classes}: expected 1 or more")
+    height, width = _size(spec, spec.input_size if input_size is None else input_size)
+    if not isinstance(num_classes, int) or num_classes < 1:
+        raise UserError(f"num_classes is {num_classes!r}: expected a whole number, 1 or more")
     for key in design:
         if key not in spec.design:
             raise UserError(f"{spec.name} has no design argument {key!r}: {nearest(key, sorted(spec.design))}")
@@ -68,11 +66,18 @@ def create_model(
     inputs = keras.Input((height, width, 3), name="images", dtype="float32")
     x = normalize_pixels(inputs, spec.preprocessing)
     x = spec.features(x, ops, **own)
-    logits = spec.head(x, ops, num_classes)
-    outputs = keras.layers.Activation("linear", dtype="float32", name="head_float32")(logits)
-    model = keras.Model(inputs, outputs, name=spec.name)
+    model = keras.Model(inputs, spec.head(x, ops, num_classes), name=spec.name)
     if weights is not None:
         from kcnn.weights import load_weights
 
         load_weights(model, weights)
     return model
+
+
+def _size(spec: ModelSpec, given: int | tuple[int, int]) -> tuple[int, int]:
+    size = (given, given) if isinstance(given, int) else tuple(given)
+    if len(size) != 2 or not all(isinstance(side, int) for side in size):
+        raise UserError(f"input_size {given!r}: expected a whole number of pixels, or (height, width)")
+    if min(size) < spec.min_size:
+        raise UserError(f"{spec.name} takes images of at least {spec.min_size} pixels a side, got {size[0]}x{size[1]}")
+    return size

@@ -9,7 +9,7 @@ from typing import Any
 
 import keras
 
-from kcnn.models.spec import Application, ModelSpec, add
+from kcnn.models.spec import MODELS, Application, ModelSpec
 from kcnn.nn.blocks import Ops, conv_norm_act
 
 
@@ -117,9 +117,11 @@ def features(x: Any, ops: Ops) -> Any:
     return x
 
 
-add(
+MODELS.add(
+    "inceptionv3",
     ModelSpec(
         name="inceptionv3",
+        family="inception",
         features=features,
         paper="Szegedy et al., Rethinking the Inception Architecture for Computer Vision, CVPR 2016, arXiv:1512.00567",
         year=2015,
@@ -130,12 +132,19 @@ add(
         preprocessing="tf",
         design={
             "norm": "batch",
-            "norm_momentum": 0.99,
+            "bn_momentum": 0.99,
             "norm_scale": False,
             "activation": "relu",
             "kernel_initializer": "he_normal",
             "dropout": 0.2,  # the release's keep probability of 0.8
         },
-        application=Application("InceptionV3", {}, "inception_v3/inception_v3_weights_tf_dim_ordering_tf_kernels.h5"),
-    )
+        application=Application(
+            "InceptionV3",
+            "inception_v3/inception_v3_weights_tf_dim_ordering_tf_kernels.h5",
+            md5="9a0d58056eeedaa3f26cb7ebd46da564",
+            top1=77.9,
+            top5=93.7,
+        ),
+        note="The paper has 5 billion multiply-adds; torchvision's 27.2 M parameters include the auxiliary head.",
+    ),
 )

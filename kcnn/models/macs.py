@@ -4,6 +4,13 @@ import math
 
 import keras
 
+_NOT_COUNTED = (
+    keras.layers.BatchNormalization,
+    keras.layers.GroupNormalization,
+    keras.layers.LayerNormalization,
+    keras.layers.Normalization,
+)
+
 
 def macs(model: keras.Model, input_size: int | tuple[int, int] | None = None) -> int:
     """Multiply-adds of one image through the convolutions and dense layers of `model`, as papers count them.
@@ -11,6 +18,9 @@ def macs(model: keras.Model, input_size: int | tuple[int, int] | None = None) ->
     Args:
         model: a functional model of one image input.
         input_size: height and width, or one number for both; None for the model's own.
+
+    Raises:
+        ValueError: a layer with weights of a kind that is not known here.
     """
     if input_size is not None:
         size = (input_size, input_size) if isinstance(input_size, int) else tuple(input_size)
@@ -19,14 +29,14 @@ def macs(model: keras.Model, input_size: int | tuple[int, int] | None = None) ->
 
 
 def _of(layer: keras.Layer) -> int:
-    if isinstance(layer, keras.layers.Conv2D | keras.layers.DepthwiseConv2D | keras.layers.Dense):
-        kernel = math.prod(layer.kernel.shape)
-        if isinstance(layer, keras.layers.Dense):
-            return kernel * math.prod(layer.output.shape[1:-1])
-        height, width = layer.output.shape[1:3]
-        return kernel * height * width
-    if layer.count_params() and not isinstance(
-        layer, keras.layers.BatchNormalization | keras.layers.GroupNormalization | keras.layers.LayerNormalization
-    ):
+    if isinstance(layer, keras.layers.SeparableConv2D):
+        kernels = [layer.depthwise_kernel, layer.pointwise_kernel]
+    elif isinstance(layer, keras.layers.Conv2D | keras.layers.DepthwiseConv2D | keras.layers.Dense):
+        kernels = [layer.kernel]
+    elif not layer.weights or isinstance(layer, _NOT_COUNTED):
+        return 0
+    else:
         raise ValueError(f"do not know how to count the multiply-adds of {type(layer).__name__} {layer.name!r}")
-    return 0
+    # Every weight of a kernel takes part once at each place of the output, grouped and depthwise ones included.
+    places = math.prod(layer.output.shape[1:-1])
+    return places * sum(math.prod(kernel.shape) for kernel in kernels)

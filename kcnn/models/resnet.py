@@ -1,9 +1,13 @@
 """ResNet (He et al., "Deep Residual Learning for Image Recognition", CVPR 2016).
 
-Table 1, shortcut option B (projection where the shape changes). ResNet-50/101/152 are keras.applications': biases in
-front of batch norm, and the stride in a block's first 1x1 convolution, as in the paper (torchvision has it in the
-3x3). ResNet-18/34, of which the only published weights are torchvision's, are torchvision's: no such biases,
-symmetric padding, its preprocessing.
+Table 1, with shortcuts of option B (a projection where the shape changes).
+
+ResNet-50/101/152 are keras.applications', to take its weights. As in the paper, a stage's stride is in its first 1x1
+convolution (torchvision has it in the 3x3, "v1.5"). Deviations: convolutions have biases, which the batch norm behind
+them makes redundant; epsilon is 1.001e-5.
+
+ResNet-18/34 are torchvision's, the one place with published weights: no biases, epsilon 1e-5, symmetric padding,
+pixels normalised by mean and deviation.
 """
 
 from functools import partial
@@ -11,7 +15,7 @@ from typing import Any
 
 import keras
 
-from kcnn.models.spec import Application, ModelSpec, add
+from kcnn.models.spec import MODELS, Application, ModelSpec
 from kcnn.nn.blocks import Ops, conv_norm_act, pad
 
 _CHANNELS = (64, 128, 256, 512)
@@ -35,8 +39,10 @@ def _basic(x: Any, ops: Ops, channels: int, *, strides: int, depth: float, name:
     shortcut = x
     if strides > 1:
         shortcut = _projection(x, ops, channels, strides=strides, use_bias=False, name=name)
-    x = pad(x, 1, name=f"{name}_pad1")
-    x = conv_norm_act(x, ops, channels, 3, strides=strides, padding="valid", name=f"{name}_conv1")
+    padding = "same"
+    if strides > 1:  # where "same" is one-sided
+        x, padding = pad(x, 1, name=f"{name}_pad"), "valid"
+    x = conv_norm_act(x, ops, channels, 3, strides=strides, padding=padding, name=f"{name}_conv1")
     x = ops.normalize(ops.conv(x, channels, 3, name=f"{name}_conv2"), name=f"{name}_conv2_norm")
     return ops.activate(ops.residual(shortcut, x, depth=depth, name=name), name=f"{name}_act")
 
@@ -76,35 +82,46 @@ def features(x: Any, ops: Ops, *, block: str, depths: tuple[int, ...]) -> Any:
     return x
 
 
-def _application(name: str, block: str) -> Application | None:
-    if block == "basic":
+_TWINS = {
+    # md5 of the weights, top-1, top-5 (keras.io)
+    "resnet50": ("2cb95161c43110f7111970584f804107", 74.9, 92.1),
+    "resnet101": ("f1aeb4b969a6efcfb50fad2f0c20cfc5", 76.4, 92.8),
+    "resnet152": ("100835be76be38e30d865e96f2aaae62", 76.6, 93.1),
+}
+
+
+def _application(name: str) -> Application | None:
+    if name not in _TWINS:
         return None
-    return Application(name.replace("resnet", "ResNet"), {}, f"resnet/{name}_weights_tf_dim_ordering_tf_kernels.h5")
+    md5, top1, top5 = _TWINS[name]
+    file = f"resnet/{name}_weights_tf_dim_ordering_tf_kernels.h5"
+    return Application(name.replace("resnet", "ResNet"), file, md5=md5, top1=top1, top5=top5)
 
 
-add(
-    *(
+for _name, _block, _depths, _params, _macs in _TABLE1:
+    MODELS.add(
+        _name,
         ModelSpec(
-            name=name,
-            features=partial(features, block=block, depths=depths),
+            name=_name,
+            family="resnet",
+            features=partial(features, block=_block, depths=_depths),
             paper="He et al., Deep Residual Learning for Image Recognition, CVPR 2016, arXiv:1512.03385",
             year=2015,
             input_size=224,
             min_size=32,
-            params=params,
-            macs=macs,
-            preprocessing="torch" if block == "basic" else "caffe",
+            params=_params,
+            macs=_macs,
+            preprocessing="torch" if _block == "basic" else "caffe",
             design={
                 "norm": "batch",
-                "norm_momentum": 0.9,  # section 3.4, after Ioffe & Szegedy
-                "norm_epsilon": 1e-5 if block == "basic" else 1.001e-5,
+                "bn_momentum": 0.99,
+                "norm_epsilon": 1e-5 if _block == "basic" else 1.001e-5,
                 "activation": "relu",
                 "kernel_initializer": "he_normal",
                 "dropout": 0.0,
                 "drop_path": 0.0,
             },
-            application=_application(name, block),
-        )
-        for name, block, depths, params, macs in _TABLE1
+            application=_application(_name),
+            note="The paper's FLOPs are multiply-adds, some rounded down (ResNet-34: 3.6, ResNet-50: 3.8 billion).",
+        ),
     )
-)

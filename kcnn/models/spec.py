@@ -16,13 +16,19 @@ class Application:
 
     Attributes:
         function: its name there.
+        imagenet: the file of its ImageNet weights with the classifier, below the Keras project's storage.
+        md5: of that file, where Keras has it.
         arguments: beyond weights, input_shape, classes and classifier_activation.
-        imagenet: the file of its ImageNet weights, below the Keras project's storage.
+        top1: accuracy of those weights on ImageNet's validation images, one central crop, in percent.
+        top5: likewise.
     """
 
     function: str
-    arguments: Mapping[str, Any]
     imagenet: str
+    md5: str | None = None
+    arguments: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    top1: float | None = None
+    top5: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +37,7 @@ class ModelSpec:
 
     Attributes:
         name: as users type it.
+        family: the architecture of which it is a variant.
         features: (x, ops, **own design arguments) → the last feature map, float [N, H, W, C]; its layers' names begin
             with their stage, `stem_` or `stage1_`, `stage2_`, ...
         paper: authors, title, venue, arXiv number.
@@ -44,10 +51,11 @@ class ModelSpec:
             `features`.
         head: (features, ops, classes) → logits.
         application: its twin in keras.applications, if any.
-        note: which published figure is meant, where sources differ.
+        note: where published figures differ from these, and why.
     """
 
     name: str
+    family: str
     features: Callable[..., Any]
     paper: str
     year: int
@@ -65,19 +73,16 @@ class ModelSpec:
 MODELS: Registry[ModelSpec] = Registry("model", "kcnn.models")
 
 
-def add(*specs: ModelSpec) -> None:
-    """Registers rows under their names."""
-    for spec in specs:
-        MODELS.add(spec.name, spec)
-
-
 def stages(model: keras.Model) -> list[str]:
     """The stages of a model in order, by the first word of its layers' names: "preprocess", "stem", "stage1", ...
 
-    The last is "head".
+    The last is "head". The input layer belongs to none.
+
+    Raises:
+        ValueError: a layer whose name begins otherwise.
     """
-    names = (layer.name.split("_")[0] for layer in model.layers if not isinstance(layer, keras.layers.InputLayer))
-    return list(dict.fromkeys(sorted(names, key=_order)))
+    names = {layer.name.split("_")[0] for layer in model.layers if not isinstance(layer, keras.layers.InputLayer)}
+    return sorted(names, key=_order)
 
 
 def _order(stage: str) -> tuple[int, int]:

@@ -1,7 +1,8 @@
 """VGG (Simonyan & Zisserman, "Very Deep Convolutional Networks for Large-Scale Image Recognition", ICLR 2015).
 
-Table 1, columns A, B, D and E. Layers, names of stages and preprocessing are those of keras.applications' VGG16 and
-VGG19; besides, the fully connected layers can have the paper's dropout (section 3.1: `dropout=0.5`).
+Table 1, columns A, B, D and E, with the dropout of section 3.1. VGG-16 and 19 are keras.applications', to take its
+weights, but for that dropout. Deviation, as there: the head is fully connected at test time too, so an image size other
+than 224 changes the shape of its first layer.
 """
 
 from functools import partial
@@ -9,7 +10,7 @@ from typing import Any
 
 import keras
 
-from kcnn.models.spec import Application, ModelSpec, add
+from kcnn.models.spec import MODELS, Application, ModelSpec
 from kcnn.nn.blocks import Ops
 from kcnn.nn.heads import fully_connected
 
@@ -33,27 +34,39 @@ def features(x: Any, ops: Ops, *, depths: tuple[int, ...]) -> Any:
     return x
 
 
+_TWINS = {
+    # md5 of the weights, top-1, top-5 (keras.io)
+    "vgg16": ("64373286793e3c8b2b4e3219cbf3544b", 71.3, 90.1),
+    "vgg19": ("cbe5617147190e668d6c5d5026f83318", 71.3, 90.0),
+}
+
+
 def _application(name: str) -> Application | None:
+    if name not in _TWINS:
+        return None
+    md5, top1, top5 = _TWINS[name]
     file = f"{name}/{name}_weights_tf_dim_ordering_tf_kernels.h5"
-    return Application(name.upper(), {}, file) if name in ("vgg16", "vgg19") else None
+    return Application(name.upper(), file, md5=md5, top1=top1, top5=top5)
 
 
-add(
-    *(
+for _name, _depths, _params, _macs in _TABLE1:
+    MODELS.add(
+        _name,
         ModelSpec(
-            name=name,
-            features=partial(features, depths=depths),
+            name=_name,
+            family="vgg",
+            features=partial(features, depths=_depths),
             head=fully_connected,
-            paper="Simonyan & Zisserman, Very Deep Convolutional Networks, ICLR 2015, arXiv:1409.1556",
+            paper="Simonyan & Zisserman, Very Deep Convolutional Networks for Large-Scale Image Recognition, "
+            "ICLR 2015, arXiv:1409.1556",
             year=2014,
             input_size=224,
             min_size=32,
-            params=params,
-            macs=macs,
+            params=_params,
+            macs=_macs,
             preprocessing="caffe",
             design={"activation": "relu", "kernel_initializer": "he_normal", "dropout": 0.5},
-            application=_application(name),
-        )
-        for name, depths, params, macs in _TABLE1
+            application=_application(_name),
+            note="The 15.3 billion multiply-adds that He et al. have for VGG-16 leave out its dense layers.",
+        ),
     )
-)

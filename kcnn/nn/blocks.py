@@ -2,12 +2,13 @@
 
 import dataclasses
 import math
+from types import ModuleType
 from typing import Any
 
 import keras
 
 from kcnn.errors import UserError, nearest
-from kcnn.nn.layers import BatchNorm
+from kcnn.nn.layers import BatchNorm, StochasticDepth
 
 NORMS = ("batch", "sync_batch", "group", "layer", "none")
 _GROUPS = 32  # Wu & He, "Group Normalization", ECCV 2018, section 4
@@ -19,18 +20,19 @@ class Ops:
 
     Attributes:
         norm: "batch", "sync_batch" (statistics over all replicas), "group", "layer" or "none".
-        norm_momentum: of the moving statistics.
-        norm_epsilon: added to the variance.
+        bn_momentum: of batch norm's moving statistics. 0.99 for every family: the 0.999 of keras.applications'
+            MobileNetV2 lags thousands of steps behind, longer than many fine-tunings last.
+        norm_epsilon: added to the variance, more than 0.
         norm_scale: whether normalisation has a scale (gamma).
         activation: any of Keras' names.
-        kernel_initializer: of convolutions; any of Keras' names.
+        kernel_initializer: of convolutions but depthwise ones, and of hidden dense layers; any of Keras' names.
         dropout: rate in the classifier head.
         drop_path: rate at which the last residual branch is dropped, per sample; earlier ones less, linearly
             (Huang et al., "Deep Networks with Stochastic Depth", ECCV 2016).
     """
 
     norm: str = "batch"
-    norm_momentum: float = 0.99
+    bn_momentum: float = 0.99
     norm_epsilon: float = 1e-3
     norm_scale: bool = True
     activation: str = "relu"
@@ -41,15 +43,14 @@ class Ops:
     def __post_init__(self) -> None:
         if self.norm not in NORMS:
             raise UserError(f"norm {self.norm!r}: {nearest(str(self.norm), NORMS)}")
-        for name in ("dropout", "drop_path", "norm_momentum"):
+        for name in ("dropout", "drop_path", "bn_momentum"):
             value = getattr(self, name)
             if not isinstance(value, int | float) or not 0 <= value < 1:
                 raise UserError(f"{name} {value!r}: expected a number from 0 to less than 1")
-        for kind, value in ((keras.activations, self.activation), (keras.initializers, self.kernel_initializer)):
-            try:
-                kind.get(value)
-            except ValueError:
-                raise UserError(f"{value!r} is none of {kind.__name__}'s names") from None
+        if not isinstance(self.norm_epsilon, int | float) or not self.norm_epsilon > 0:
+            raise UserError(f"norm_epsilon {self.norm_epsilon!r}: expected a number above 0")
+        _check_known("activation", self.activation, keras.activations)
+        _check_known("kernel_initializer", self.kernel_initializer, keras.initializers)
 
     def conv(
         self,
@@ -88,7 +89,7 @@ class Ops:
         settings = {"epsilon": self.norm_epsilon, "scale": self.norm_scale, "name": name}
         if self.norm in ("batch", "sync_batch"):
             sync = self.norm == "sync_batch"
-            return BatchNorm(momentum=self.norm_momentum, synchronized=sync, **settings)(x)
+            return BatchNorm(momentum=self.bn_momentum, synchronized=sync, **settings)(x)
         groups = 1 if self.norm == "layer" else math.gcd(_GROUPS, x.shape[-1])
         return keras.layers.GroupNormalization(groups, **settings)(x)
 
@@ -100,8 +101,17 @@ class Ops:
         """shortcut + branch, the branch dropped at `depth` (0 to 1, how far up the network) times `drop_path`."""
         if self.drop_path:
             rate = depth * self.drop_path
-            branch = keras.layers.Dropout(rate, noise_shape=(None, 1, 1, 1), name=f"{name}_drop_path")(branch)
+            branch = StochasticDepth(rate, name=f"{name}_drop_path")(branch)
         return keras.layers.Add(name=f"{name}_add")([shortcut, branch])
+
+
+def _check_known(argument: str, value: Any, kind: ModuleType) -> None:
+    try:
+        kind.get(value)
+    except (ValueError, TypeError):
+        names = {name for name in dir(kind) if name.islower() and not name.startswith("_")}
+        names -= {"get", "serialize", "deserialize"}
+        raise UserError(f"{argument} {value!r}: {nearest(str(value), sorted(names))}") from None
 
 
 def conv_norm_act(

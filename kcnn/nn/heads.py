@@ -1,4 +1,4 @@
-"""Classifier heads: features [N, H, W, C] → logits [N, classes]. The last layer is always `head_logits`."""
+"""Classifier heads: features [N, H, W, C] → float32 logits [N, classes]. The last layer is always `head_logits`."""
 
 from typing import Any
 
@@ -10,7 +10,9 @@ from kcnn.nn.blocks import Ops
 def pooled(x: Any, ops: Ops, num_classes: int) -> Any:
     """Global average pooling (Lin et al., "Network In Network", ICLR 2014), dropout, one dense layer."""
     x = keras.layers.GlobalAveragePooling2D(name="head_pool")(x)
-    return logits(x, ops, num_classes)
+    if ops.dropout:
+        x = keras.layers.Dropout(ops.dropout, name="head_dropout")(x)
+    return _logits(x, num_classes)
 
 
 def fully_connected(x: Any, ops: Ops, num_classes: int, *, units: tuple[int, ...] = (4096, 4096)) -> Any:
@@ -19,16 +21,11 @@ def fully_connected(x: Any, ops: Ops, num_classes: int, *, units: tuple[int, ...
     for index, width in enumerate(units, start=1):
         x = keras.layers.Dense(width, kernel_initializer=ops.kernel_initializer, name=f"head_fc{index}")(x)
         x = ops.activate(x, name=f"head_fc{index}_act")
-        x = keras.layers.Dropout(ops.dropout, name=f"head_fc{index}_dropout")(x)
-    return _logits(x, num_classes)
-
-
-def logits(x: Any, ops: Ops, num_classes: int) -> Any:
-    """Dropout and one dense layer on pooled features [N, C]."""
-    if ops.dropout:
-        x = keras.layers.Dropout(ops.dropout, name="head_dropout")(x)
+        if ops.dropout:
+            x = keras.layers.Dropout(ops.dropout, name=f"head_fc{index}_dropout")(x)
     return _logits(x, num_classes)
 
 
 def _logits(x: Any, num_classes: int) -> Any:
-    return keras.layers.Dense(num_classes, name="head_logits")(x)
+    # In float32 under every dtype policy: the loss takes exponentials of them.
+    return keras.layers.Dense(num_classes, dtype="float32", name="head_logits")(x)

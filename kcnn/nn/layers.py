@@ -5,43 +5,60 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+_FUSED_DTYPES = ("float16", "bfloat16", "float32")
+
 
 @keras.saving.register_keras_serializable("kcnn")
 class BatchNorm(keras.layers.BatchNormalization):
     """Batch normalisation (Ioffe & Szegedy, ICML 2015) on TensorFlow's fused kernel.
 
     Takes the arguments of Keras' layer and computes what it computes, in training, at inference and frozen; Keras 3
-    runs it op by op, which takes about twice the time. Inputs of another rank than [N, H, W, C], masked ones, and
-    statistics synchronized over replicas go the parent's way.
+    runs it op by op, which takes about twice the time. Whatever the kernel has no way for goes the parent's: another
+    rank than [N, H, W, C], float64, a mask, renormalisation, statistics synchronized over replicas.
     """
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         """float [N, H, W, C] → the same shape, in the compute dtype; statistics in float32."""
-        if len(inputs.shape) != 4 or self.axis not in (-1, 3) or mask is not None or self.synchronized:
+        channels_last = len(inputs.shape) == 4 and self.axis in (-1, 3)
+        special = mask is not None or self.renorm or self.synchronized
+        if special or not channels_last or keras.backend.standardize_dtype(inputs.dtype) not in _FUSED_DTYPES:
             return super().call(inputs, training=training, mask=mask)
         channels = inputs.shape[-1]
-        gamma = tf.convert_to_tensor(self.gamma) if self.scale else tf.ones([channels])
-        beta = tf.convert_to_tensor(self.beta) if self.center else tf.zeros([channels])
-        gamma, beta = tf.cast(gamma, tf.float32), tf.cast(beta, tf.float32)
-        use_batch_statistics = bool(training) and self.trainable
-        moving = [tf.cast(tf.convert_to_tensor(v), tf.float32) for v in (self.moving_mean, self.moving_variance)]
+        train = bool(training) and self.trainable
         outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
             x=inputs,
-            scale=gamma,
-            offset=beta,
-            mean=[] if use_batch_statistics else moving[0],
-            variance=[] if use_batch_statistics else moving[1],
+            scale=tf.cast(self.gamma, tf.float32) if self.scale else tf.ones([channels]),
+            offset=tf.cast(self.beta, tf.float32) if self.center else tf.zeros([channels]),
+            mean=[] if train else tf.cast(self.moving_mean, tf.float32),
+            variance=[] if train else tf.cast(self.moving_variance, tf.float32),
             epsilon=self.epsilon,
-            is_training=use_batch_statistics,
+            is_training=train,
         )
-        if use_batch_statistics:
-            # The kernel answers with the unbiased variance, n/(n-1) of what Keras keeps.
+        if train:
+            # The kernel answers with the unbiased variance, n / (n - 1) of what Keras keeps; n = 1 it leaves alone.
             count = tf.cast(tf.size(inputs) // channels, tf.float32)
             variance *= tf.maximum(count - 1, 1) / count
-            for moving_variable, value in ((self.moving_mean, mean), (self.moving_variance, variance)):
-                update = moving_variable * self.momentum + tf.cast(value, moving_variable.dtype) * (1 - self.momentum)
-                moving_variable.assign(update)
-        return outputs
+            for moving, batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
+                moving.assign(moving * self.momentum + tf.cast(batch, moving.dtype) * (1 - self.momentum))
+        return keras.ops.cast(outputs, self.compute_dtype)
+
+
+@keras.saving.register_keras_serializable("kcnn")
+class StochasticDepth(keras.layers.Dropout):
+    """Drops whole samples of a residual branch in training (Huang et al., "Deep Networks with Stochastic Depth",
+    ECCV 2016), scaling the others by 1 / (1 - rate); the identity at inference.
+
+    Args:
+        rate: probability that a sample is dropped, 0 to 1.
+        seed: of the draws; None takes it from `keras.utils.set_random_seed`.
+    """
+
+    def call(self, inputs: Any, training: bool = False) -> Any:
+        """float [N, ...] → the same shape."""
+        if not training or not self.rate:
+            return inputs
+        per_sample = (None, *[1] * (len(inputs.shape) - 1))
+        return keras.random.dropout(inputs, self.rate, noise_shape=per_sample, seed=self.seed_generator)
 
 
 @keras.saving.register_keras_serializable("kcnn")

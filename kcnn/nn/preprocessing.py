@@ -11,6 +11,17 @@ _IMAGENET_STD = (0.229, 0.224, 0.225)
 # Mean of ImageNet's training images, blue, green, red (Simonyan & Zisserman, section 2.1, in Caffe's channel order).
 _CAFFE_MEAN = (103.939, 116.779, 123.68)
 
+# mode → (scale, offset), one number or one for each channel
+_AFFINE: dict[str, tuple[Any, Any]] = {
+    "tf": (1 / 127.5, -1.0),
+    "torch": (
+        [1 / (255 * std) for std in _IMAGENET_STD],
+        [-mean / std for mean, std in zip(_IMAGENET_MEAN, _IMAGENET_STD, strict=True)],
+    ),
+    "caffe": (1.0, [-mean for mean in _CAFFE_MEAN]),
+}
+MODES = (*_AFFINE, "none")
+
 
 def normalize_pixels(x: Any, mode: str) -> Any:
     """Normalised pixels of raw ones, computed in float32 under every dtype policy.
@@ -19,19 +30,15 @@ def normalize_pixels(x: Any, mode: str) -> Any:
         x: float [N, H, W, 3], RGB, 0-255.
         mode: "tf" scales to -1...1; "torch" subtracts ImageNet's mean and divides by its deviation, of pixels in 0...1;
             "caffe" turns RGB to BGR and subtracts ImageNet's mean; "none" leaves them.
+
+    Raises:
+        ValueError: another mode.
     """
-
-    def affine(x: Any, scale: Any, offset: Any) -> Any:
-        return keras.layers.Rescaling(scale, offset, dtype="float32", name="preprocess_rescale")(x)
-
-    if mode == "tf":
-        return affine(x, 1 / 127.5, -1.0)
-    if mode == "torch":
-        scale = [1 / (255 * std) for std in _IMAGENET_STD]
-        return affine(x, scale, [-mean / std for mean, std in zip(_IMAGENET_MEAN, _IMAGENET_STD, strict=True)])
-    if mode == "caffe":
-        x = ReverseChannels(dtype="float32", name="preprocess_bgr")(x)
-        return affine(x, 1.0, [-mean for mean in _CAFFE_MEAN])
+    if mode not in MODES:
+        raise ValueError(f"unknown preprocessing {mode!r}: expected one of {', '.join(MODES)}")
     if mode == "none":
         return x
-    raise ValueError(f"unknown preprocessing {mode!r}: expected tf, torch, caffe or none")
+    if mode == "caffe":
+        x = ReverseChannels(dtype="float32", name="preprocess_bgr")(x)
+    scale, offset = _AFFINE[mode]
+    return keras.layers.Rescaling(scale, offset, dtype="float32", name="preprocess_rescale")(x)

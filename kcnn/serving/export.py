@@ -75,7 +75,7 @@ def _signatures(
             "top_probabilities": top_probabilities,
         }
 
-    # Pixels are made on the CPU wherever the model runs: decoders have no other kernel, and resizing is everywhere equal.
+    # Pixels are made on the CPU wherever the model runs: decoders have no other kernel, and resizing differs.
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")])
     def serving_default(image_bytes):

@@ -165,6 +165,7 @@ def _run_phase(config: Config, data: Data, model: keras.Model, directory: Path, 
                 keras.callbacks.TensorBoard(directory / "logs" / phase.name, write_graph=False),
                 _Keeper(model, directory, progress, config.patience, step_bar),
             ],
+            shuffle=False,  # the batches are, by seed and epoch
             verbose=0,
         )
 
@@ -175,17 +176,19 @@ def _phase_data(
     """What a phase fits, and on which batches: the model on images, or its head on features computed once."""
     epochs = range(first_epoch, phase.epochs)
 
-    def in_order(paths: list[str]) -> tf.data.Dataset:
-        return evaluation_batches(
+    def in_order(paths: list[str], count: int) -> tf.data.Dataset:
+        batches = evaluation_batches(
             paths, num_classes=data.classes, batch_size=config.batch_size, preprocessing=data.preprocessing
         )
+        # Of a known length, or Keras warns of its end.
+        return batches.apply(tf.data.experimental.assert_cardinality(math.ceil(count / config.batch_size)))
 
-    validation = in_order(data.val) if data.val_count else None
+    validation = in_order(data.val, data.val_count) if data.val_count else None
     if phase.unfreeze == 0 and not phase.augmentations and phase.crop_scale is None:
         backbone, head = split_at_head(model)
 
         def features(paths: list[str], count: int, name: str) -> tuple[np.ndarray, np.ndarray]:
-            return compute_features(backbone, in_order(paths), count, directory / f"features-{name}.npy")
+            return compute_features(backbone, in_order(paths, count), count, directory / f"features-{name}.npy")
 
         trained_on = features(data.train, data.train_count, "train")
         batches = feature_batches(*trained_on, batch_size=config.batch_size, seed=config.seed, epochs=epochs)

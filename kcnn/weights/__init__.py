@@ -1,19 +1,19 @@
 """Weights from elsewhere: keras.applications' ImageNet weights, built models, files. No file can execute anything."""
 
+import os
 from pathlib import Path
-from typing import Any
 
 import keras
 
 from kcnn.errors import UserError
-from kcnn.weights.copy import copy_weights
+from kcnn.weights.copy import LoadReport, copy_weights
 from kcnn.weights.files import load_file, save_weights
 from kcnn.weights.imagenet import find_imagenet, load_imagenet
 
-__all__ = ["copy_weights", "find_imagenet", "load_weights", "save_weights"]
+__all__ = ["LoadReport", "copy_weights", "find_imagenet", "load_weights", "save_weights"]
 
 
-def load_weights(model: keras.Model, source: Any, *, offline: bool = False) -> list[str]:
+def load_weights(model: keras.Model, source: str | os.PathLike | keras.Model, *, offline: bool = False) -> LoadReport:
     """Gives `model` the weights of `source`.
 
     Args:
@@ -23,7 +23,8 @@ def load_weights(model: keras.Model, source: Any, *, offline: bool = False) -> l
         offline: for "imagenet": only what is cached.
 
     Returns:
-        the layers of the classifier head that keep their own weights, because their shapes differ.
+        what was loaded, and which layers of the classifier head keep their own weights because their shapes differ
+        (other classes, another image size).
 
     Raises:
         UserError: not to be had, damaged, or of another architecture; `model` is as it was.

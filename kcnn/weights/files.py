@@ -1,6 +1,7 @@
 """Weights files: the project's own safetensors, Keras' two formats, and what keras.applications downloads.
 
-Only numbers are read, by layer and position; nothing in a file is called, imported or deserialised.
+Only numbers are read, by the names of layers; nothing in a file is called, imported or deserialised, and no link in it
+is followed.
 """
 
 import io
@@ -12,112 +13,148 @@ from typing import Any
 import h5py
 import keras
 import numpy as np
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from kcnn.errors import UserError
 from kcnn.models.factory import model_spec
-from kcnn.weights.copy import copy_weights
+from kcnn.weights.copy import LoadReport, assign, copy_weights
 
-_ENDINGS = (".safetensors", ".weights.h5", ".keras", ".h5")
+# Layer → its arrays, in the order of the layer's `weights`.
+_Arrays = dict[str, list[np.ndarray]]
 
 
 def save_weights(model: keras.Model, path: str | os.PathLike) -> None:
-    """Writes every weight of `model` as "layer/position/variable" to a `.safetensors` file, whole or not at all."""
+    """Writes every weight of `model` as "layer/variable" to a `.safetensors` file, whole or not at all.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
     path = Path(path)
     temporary = path.with_name(path.name + ".partial")
     tensors = {
-        f"{layer.name}/{index}/{variable.name}": keras.ops.convert_to_numpy(variable)
+        _key(layer, variable): keras.ops.convert_to_numpy(variable)
         for layer in model.layers
-        for index, variable in enumerate(layer.weights)
+        for variable in layer.weights
     }
     save_file(tensors, temporary)
     os.replace(temporary, path)
 
 
-def load_file(model: keras.Model, path: Path) -> list[str]:
+def load_file(model: keras.Model, path: Path) -> LoadReport:
     """As `kcnn.load_weights`, from a file."""
-    if not path.name.endswith(_ENDINGS):
-        raise UserError(f"weights {str(path)!r}: expected a file ending in {', '.join(_ENDINGS)}")
+    reader = next((reader for ending, reader in _READERS.items() if path.name.endswith(ending)), None)
+    if reader is None:
+        raise UserError(f"weights {str(path)!r}: expected a file ending in {', '.join(_READERS)}")
     try:
-        if path.name.endswith(".safetensors"):
-            return _assign(model, _read_safetensors(path), path)
-        if path.name.endswith(".keras"):
-            with zipfile.ZipFile(path) as archive:
-                return _assign(model, _read_h5(io.BytesIO(archive.read("model.weights.h5"))), path)
-        if path.name.endswith(".weights.h5"):
-            return _assign(model, _read_h5(path), path)
-        return load_application(model, path)
-    except (SafetensorError, zipfile.BadZipFile, KeyError, OSError) as error:
-        raise UserError(f"weights {str(path)!r} cannot be read: {str(error).splitlines()[0]}") from None
+        found = reader(model, path)
+    except UserError:
+        raise
+    except Exception as error:  # a damaged file raises whatever its reader happens to stumble over
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"weights {str(path)!r} cannot be read: {reason}") from error
+    return copy_weights(found, model) if isinstance(found, keras.Model) else _fit(model, found, path)
 
 
-def _read_safetensors(path: Path) -> dict[str, list[np.ndarray]]:
-    arrays: dict[str, dict[int, np.ndarray]] = {}
+def _key(layer: keras.Layer, variable: Any) -> str:
+    return f"{layer.name}/{variable.name}"
+
+
+def _read_safetensors(model: keras.Model, path: Path) -> _Arrays:
     with safe_open(path, "numpy") as file:
-        for key in file.keys():  # noqa: SIM118
-            layer, _, rest = key.partition("/")
-            index = rest.split("/")[0]
-            if not index.isdecimal():
-                raise UserError(f"weights {str(path)!r}: {key!r} is not one of kcnn's names, layer/position/variable")
-            arrays.setdefault(layer, {})[int(index)] = file.get_tensor(key)
-    return {layer: [found[index] for index in sorted(found)] for layer, found in arrays.items()}
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    wanted = {layer.name: [_key(layer, variable) for variable in layer.weights] for layer in model.layers}
+    arrays = {name: [tensors.pop(key) for key in keys if key in tensors] for name, keys in wanted.items()}
+    for key, value in tensors.items():
+        arrays.setdefault(key.rpartition("/")[0], []).append(value)
+    return arrays
 
 
-def _read_h5(file: Any) -> dict[str, list[np.ndarray]]:
-    """Of a `.weights.h5`: groups of numbered arrays, each with its layer's name. Links out of the file stay unread."""
-    arrays: dict[str, list[np.ndarray]] = {}
+def _read_keras_h5(model: keras.Model, file: Any) -> _Arrays:
+    """Of a `.weights.h5`: groups of numbered arrays, each with its layer's name."""
+    arrays: _Arrays = {}
 
     def visit(path: str, item: Any) -> None:
         if isinstance(item, h5py.Group) and path.startswith("layers/") and "name" in item.attrs:
-            numbered = sorted((int(key), value) for key, value in item.items() if key.isdecimal())
-            arrays[str(item.attrs["name"])] = [np.asarray(value) for _, value in numbered]
+            indices = sorted(int(key) for key in item if key.isdecimal())
+            arrays[str(item.attrs["name"])] = [_read_array(item, str(index)) for index in indices]
 
     with h5py.File(file, "r") as contents:
         contents.visititems(visit)
     return arrays
 
 
-def _assign(model: keras.Model, arrays: dict[str, list[np.ndarray]], path: Path) -> list[str]:
-    weighted = {layer.name: layer for layer in model.layers if layer.weights}
-    kept = []
-    for name, layer in weighted.items():
-        found = [list(array.shape) for array in arrays.get(name, [])]
-        wanted = [list(variable.shape) for variable in layer.weights]
-        if found != wanted:
-            if not name.startswith("head_"):
-                raise UserError(
-                    f"weights {str(path)!r} do not fit {model.name}: layer {name} takes {wanted}, the file has "
-                    f"{found or 'no such layer'}"
-                )
-            kept.append(name)
-    extra = sorted(name for name, found in arrays.items() if found and name not in weighted)
-    if extra and not all(name.startswith("head_") for name in extra):
-        raise UserError(f"weights {str(path)!r} do not fit {model.name}: no layer takes their {', '.join(extra[:3])}")
-    for name, layer in weighted.items():
-        if name not in kept:
-            layer.set_weights(arrays[name])
-    return kept
+def _read_array(group: Any, key: str) -> np.ndarray:
+    if not isinstance(group.get(key, getlink=True), h5py.HardLink):
+        raise ValueError(f"{group.name}/{key} is a link")
+    dataset = group[key]
+    if dataset.external or dataset.is_virtual:
+        raise ValueError(f"{group.name}/{key} is stored in another file")
+    return np.asarray(dataset)
 
 
-def load_application(model: keras.Model, path: Path) -> list[str]:
-    """As `kcnn.load_weights`, from an `.h5` file of keras.applications, with or without the classifier."""
+def _read_archive(model: keras.Model, path: Path) -> _Arrays:
+    """Of a `.keras`: only the weights; the configuration beside them, which can name code, stays unread."""
+    with zipfile.ZipFile(path) as archive:
+        return _read_keras_h5(model, io.BytesIO(archive.read("model.weights.h5")))
+
+
+def _read_application(model: keras.Model, path: Path) -> keras.Model:
+    """The model of keras.applications that `path` has the weights of, with or without the classifier."""
     application = model_spec(model.name).application
     if application is None:
         raise UserError(f"weights {str(path)!r}: keras.applications has no {model.name}")
+    shapes: list[tuple[int, ...]] = []
+
+    def visit(path: str, item: Any) -> None:
+        if isinstance(item, h5py.Dataset):
+            shapes.append(item.shape)
+
     with h5py.File(path, "r") as contents:
-        layers = {name if isinstance(name, str) else name.decode() for name in contents.attrs.get("layer_names", [])}
-    if not layers:
-        raise UserError(f"weights {str(path)!r}: not a weights file of keras.applications")
+        if "layer_names" not in contents.attrs:
+            raise UserError(f"weights {str(path)!r}: not a weights file of keras.applications")
+        contents.visititems(visit)
+    # The classifier has had many names there ("predictions", "probs", "Logits", "fc1000"), but only it is dense.
+    dense = [shape for shape in shapes if len(shape) == 2]
+    top = {"include_top": True, "classes": dense[-1][-1]} if dense else {"include_top": False}
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy("float32")
     try:
-        function = getattr(keras.applications, application.function)
-        twin = function(weights=None, include_top="predictions" in layers, **application.arguments)
-        try:
-            twin.load_weights(path)
-        except ValueError as error:
-            raise UserError(f"weights {str(path)!r} do not fit {model.name}: {str(error).splitlines()[0]}") from None
+        twin = getattr(keras.applications, application.function)(weights=None, **top, **application.arguments)
     finally:
         keras.config.set_dtype_policy(policy)
-    return copy_weights(twin, model)
+    try:
+        twin.load_weights(path)
+    except ValueError as error:
+        raise UserError(f"weights {str(path)!r} do not fit {model.name}: {str(error).splitlines()[0]}") from None
+    return twin
+
+
+_READERS = {
+    ".safetensors": _read_safetensors,
+    ".weights.h5": _read_keras_h5,
+    ".keras": _read_archive,
+    ".h5": _read_application,
+}
+
+
+def _fit(model: keras.Model, arrays: _Arrays, path: Path) -> LoadReport:
+    """Gives `model` the arrays of layers of the same name."""
+    layers = {layer.name: layer for layer in model.layers if layer.weights}
+    pairs, kept = [], []
+    for name, layer in layers.items():
+        found = [list(array.shape) for array in arrays.get(name, [])]
+        wanted = [list(variable.shape) for variable in layer.weights]
+        if found == wanted:
+            pairs.append((layer, arrays[name]))
+        elif name.startswith("head_"):
+            kept.append(name)
+        else:
+            raise UserError(
+                f"weights {str(path)!r} do not fit {model.name}: layer {name} takes {wanted}, the file has "
+                f"{found or 'no such layer'}"
+            )
+    extra = [name for name in arrays if arrays[name] and name not in layers and not name.startswith("head_")]
+    if extra:
+        raise UserError(f"weights {str(path)!r} do not fit {model.name}: it has no layer {', '.join(extra[:3])}")
+    return assign(pairs, source=str(path), kept=kept)

@@ -1,37 +1,40 @@
 """ImageNet weights of the Keras project: cached, or fetched where that takes no waiting to find out."""
 
+import logging
 import os
 import socket
 import threading
+import urllib.request
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import keras
 
 from kcnn.errors import UserError
 from kcnn.models.factory import model_spec
 from kcnn.models.spec import ModelSpec
-from kcnn.weights.files import load_application
+from kcnn.weights.copy import LoadReport
+from kcnn.weights.files import load_file
 
-_HOST = "storage.googleapis.com"
-_URL = f"https://{_HOST}/tensorflow/keras-applications/"
+_URL = "https://storage.googleapis.com/tensorflow/keras-applications/"
 _PATIENCE = 3.0  # seconds in which the host must answer
+_STALLED = 30.0  # seconds without a byte that end a download
 
 
-def _cached(spec: ModelSpec) -> Path | None:
-    if spec.application is None:
-        return None
-    home = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras"))
-    path = home / "models" / Path(spec.application.imagenet).name
-    return path if path.is_file() else None
+def _home() -> Path:
+    """Keras' own folder, whose downloads this shares."""
+    return Path(os.environ.get("KERAS_HOME", Path.home() / ".keras"))
 
 
 def _reachable() -> bool:
-    """Whether the host takes a connection, answered within `_PATIENCE` even where the name server hangs."""
+    """Whether the host, or the proxy to it, takes a connection, known in `_PATIENCE` even if the name server hangs."""
+    url = urlsplit(urllib.request.getproxies().get(urlsplit(_URL).scheme, _URL))
+    address = (url.hostname or "", url.port or (443 if url.scheme == "https" else 80))
     answered = threading.Event()
 
     def connect() -> None:
         try:
-            socket.create_connection((_HOST, 443), timeout=_PATIENCE).close()
+            socket.create_connection(address, timeout=_PATIENCE).close()
         except OSError:
             return
         answered.set()
@@ -43,30 +46,48 @@ def _reachable() -> bool:
 
 
 def find_imagenet(spec: ModelSpec, *, offline: bool = False) -> Path | None:
-    """The file of a model's ImageNet weights, fetched if need be; None when there is none or it cannot be had.
+    """The file of a model's ImageNet weights, from Keras' cache or fetched into it; None when it cannot be had.
 
-    Takes three seconds at most to find that there is no connection.
+    Takes three seconds at most to find that there is no connection, and raises nothing for what the network does.
+
+    Args:
+        spec: of the model.
+        offline: look in the cache only; no connection is attempted.
     """
-    path = _cached(spec)
-    if path is not None or spec.application is None or offline or not _reachable():
+    if spec.application is None:
+        return None
+    path = _home() / "models" / Path(spec.application.imagenet).name
+    if path.is_file():
         return path
+    if offline or not _reachable():
+        return None
     timeout = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(30)
+    socket.setdefaulttimeout(_STALLED)
     try:
-        name = Path(spec.application.imagenet).name
-        return Path(keras.utils.get_file(name, _URL + spec.application.imagenet, cache_subdir="models"))
-    except Exception as error:  # get_file raises bare ones for what the network does
-        print(f"ImageNet weights could not be fetched: {str(error).splitlines()[0]}")
+        _home().mkdir(parents=True, exist_ok=True)  # get_file takes a folder that is not there for a read-only one
+        return Path(
+            keras.utils.get_file(
+                path.name,
+                _URL + spec.application.imagenet,
+                file_hash=spec.application.md5,
+                cache_subdir="models",
+                cache_dir=str(_home()),
+            )
+        )
+    except Exception as error:  # get_file raises bare exceptions
+        logging.getLogger(__name__).warning("ImageNet weights could not be fetched: %s", error)
         return None
     finally:
         socket.setdefaulttimeout(timeout)
 
 
-def load_imagenet(model: keras.Model, *, offline: bool = False) -> list[str]:
+def load_imagenet(model: keras.Model, *, offline: bool = False) -> LoadReport:
     """As `kcnn.load_weights(model, "imagenet")`."""
     spec = model_spec(model.name)
+    if spec.application is None:
+        raise UserError(f"ImageNet weights of {spec.name}: keras.applications has none; expected a file")
     path = find_imagenet(spec, offline=offline)
     if path is None:
-        reason = "keras.applications has none" if spec.application is None else f"not cached, and {_HOST} not reached"
-        raise UserError(f"ImageNet weights of {spec.name}: {reason}; expected a file, auto or none")
-    return load_application(model, path)
+        reason = "offline" if offline else f"{urlsplit(_URL).hostname} cannot be reached or has no such file"
+        raise UserError(f"ImageNet weights of {spec.name}: not in {_home() / 'models'}, and {reason}")
+    return load_file(model, path)

@@ -20,12 +20,12 @@ from pipelines.component import Output, component
 
 
 def choose_image_size(spec: ModelSpec, median_side: int) -> int:
-    """Twice the data's own size, in steps of 32, between what the network needs at least and what it was designed for.
+    """Twice the data's own size, in steps of 32 from 64 on, between what the network takes and what it was designed for.
 
-    Networks that halve the image five times see little in a small one at its own size; beyond the designed size there
-    is cost and no gain.
+    A network that halves the image five times makes a single position of 32 pixels; beyond the designed size there is cost
+    and little gain.
     """
-    return max(spec.min_size, min(spec.input_size, 32 * math.ceil(2 * median_side / 32)))
+    return max(spec.min_size, min(spec.input_size, max(64, 32 * math.ceil(2 * median_side / 32))))
 
 
 def suit(phase: Phase, summary: Summary) -> Phase:

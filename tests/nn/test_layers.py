@@ -1,11 +1,11 @@
-"""BatchNorm against keras.layers.BatchNormalization, in every mode."""
+"""BatchNorm against keras.layers.BatchNormalization, in every mode, and the other layers."""
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from kcnn.nn.layers import BatchNorm, ReverseChannels
+from kcnn.nn.layers import BatchNorm, ReverseChannels, StochasticDepth
 
 SHAPES = [(4, 5, 6, 7), (8, 1, 1, 3), (1, 1, 1, 3), (16, 5)]
 
@@ -88,12 +88,38 @@ def test_it_runs_fused():
     assert "FusedBatchNormV3" in {operation.type for operation in graph.get_operations()}
 
 
+@pytest.mark.parametrize("case", ["mask", "renorm", "float64"])
+def test_what_the_kernel_cannot_do_is_keras(case):
+    arguments = {"renorm": True} if case == "renorm" else {}
+    theirs, ours = pair((4, 5, 6, 7), "float64" if case == "float64" else "float32", **arguments)
+    batch = batches((4, 5, 6, 7), "float64" if case == "float64" else "float32")[0]
+    mask = np.random.default_rng(0).random((4, 5, 6)) < 0.5 if case == "mask" else None
+    np.testing.assert_array_equal(ours(batch, training=True, mask=mask), theirs(batch, training=True, mask=mask))
+    for a, b in zip(theirs.get_weights(), ours.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_stochastic_depth_drops_whole_samples():
+    images = np.random.default_rng(0).normal(size=(4000, 2, 3, 2)).astype(np.float32)
+    layer = StochasticDepth(0.3, seed=1)
+    np.testing.assert_array_equal(layer(images), images)
+    outputs = layer(images, training=True).numpy()
+    dropped = (outputs == 0).all((1, 2, 3))
+    assert abs(dropped.mean() - 0.3) < 4 * np.sqrt(0.3 * 0.7 / 4000)
+    np.testing.assert_allclose(outputs[~dropped], images[~dropped] / 0.7, rtol=1e-6)
+    np.testing.assert_array_equal(StochasticDepth(0.3, seed=1)(images, training=True), outputs)
+    assert (layer(images, training=True).numpy() != outputs).any()  # the next draw is another
+    np.testing.assert_array_equal(StochasticDepth(0.0)(images, training=True), images)
+
+
 def test_layers_are_serialisable(tmp_path):
     inputs = keras.Input((5, 6, 3))
-    model = keras.Model(inputs, BatchNorm(momentum=0.7, scale=False)(ReverseChannels()(inputs)))
+    x = StochasticDepth(0.25, seed=3, name="depth")(ReverseChannels()(inputs))
+    model = keras.Model(inputs, BatchNorm(momentum=0.7, scale=False)(x))
     model.save(tmp_path / "model.keras")
     again = keras.saving.load_model(tmp_path / "model.keras")
     assert again.layers[-1].momentum == 0.7
+    assert (again.get_layer("depth").rate, again.get_layer("depth").seed) == (0.25, 3)
     images = np.random.default_rng(0).normal(size=(2, 5, 6, 3))
     np.testing.assert_allclose(again(images), model(images))
     np.testing.assert_array_equal(ReverseChannels()(images), images[..., ::-1].astype(np.float32))

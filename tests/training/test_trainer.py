@@ -129,21 +129,29 @@ def test_too_many_stages():
         set_trainable(network(), unfreeze=3, batch_norm="train")
 
 
-@pytest.mark.parametrize("stop_after", [1, 3, 4, 6])
-def test_an_interrupted_run_resumes_to_the_same_weights(digits, tmp_path, monkeypatch, stop_after):
+def build_alike():
+    """Without dropout, whose draws depend on how many there were before."""
+    keras.utils.set_random_seed(5)
+    model = network()
+    model.get_layer("head_dropout").rate = 0.0
+    return model
+
+
+RESUMED = config(
+    Phase("head", epochs=2, learning_rate=3e-3, unfreeze=0),
+    Phase("all", epochs=3, learning_rate=3e-3, crop_scale=(0.8, 1.0)),
+)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(digits, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole")
+    return train(RESUMED, digits, build_alike, folder), weights(folder / "best.safetensors")
+
+
+@pytest.mark.parametrize("stop_after", [1, 2, 4])
+def test_an_interrupted_run_resumes_to_the_same_weights(digits, tmp_path, monkeypatch, uninterrupted, stop_after):
     """Interrupted in the head phase, between the phases, in the second: the end is that of an uninterrupted run."""
-
-    # No dropout: its draws depend on how many there were before.
-    def build():
-        keras.utils.set_random_seed(5)
-        model = network()
-        model.get_layer("head_dropout").rate = 0.0
-        return model
-
-    phases = Phase("head", epochs=3, learning_rate=3e-3, unfreeze=0), ALL
-    settings = config(*phases, seed=0)
-    whole = train(settings, digits, build, tmp_path / "whole")
-
     epochs = []
     end = trainer._Keeper.on_epoch_end
 
@@ -154,17 +162,17 @@ def test_an_interrupted_run_resumes_to_the_same_weights(digits, tmp_path, monkey
             raise KeyboardInterrupt
 
     monkeypatch.setattr(trainer._Keeper, "STATE_SHARE", float("inf"))  # keep the state after every epoch
-    monkeypatch.setattr(trainer._Keeper, "on_epoch_end", interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        train(settings, digits, build, tmp_path / "parts")
-    monkeypatch.setattr(trainer._Keeper, "on_epoch_end", end)
-    resumed = train(settings, digits, build, tmp_path / "parts", resume=True)
-    assert len(resumed.history) == len(whole.history) == 7
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(trainer._Keeper, "on_epoch_end", interrupt)
+        train(RESUMED, digits, build_alike, tmp_path)
+    resumed = train(RESUMED, digits, build_alike, tmp_path, resume=True)
+    whole, expected = uninterrupted
+    assert len(resumed.history) == len(whole.history) == 5
     for a, b in zip(whole.history, resumed.history, strict=True):
         assert a["val_loss"] == pytest.approx(b["val_loss"], abs=2e-3)
-    first, second = (weights(tmp_path / name / "best.safetensors") for name in ("whole", "parts"))
-    for name, value in first.items():
-        np.testing.assert_allclose(value, second[name], atol=5e-3, err_msg=name)
+    found = weights(tmp_path / "best.safetensors")
+    for name, value in expected.items():
+        np.testing.assert_allclose(value, found[name], atol=5e-3, err_msg=name)
 
 
 def test_early_stopping(digits, tmp_path):
