@@ -9,6 +9,7 @@ import importlib
 import json
 import os
 import shlex
+import signal
 import sys
 from typing import Any
 
@@ -187,4 +188,5 @@ def run(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `main.py models | head` ends quietly
     sys.exit(run(sys.argv))

@@ -41,6 +41,7 @@ class Node:
         inputs: the ports it reads.
         output_types: name → class of what it makes.
         cached: whether a finished execution with equal inputs and parameters stands for a new one.
+        resumable: whether it can go on from what an interrupted execution of it left in its outputs.
         ignored: parameters that do not change the result, left out of the comparison.
     """
 
@@ -50,6 +51,7 @@ class Node:
     inputs: dict[str, Port]
     output_types: dict[str, type[Artifact]]
     cached: bool
+    resumable: bool
     ignored: tuple[str, ...]
 
     @property
@@ -59,7 +61,11 @@ class Node:
 
 
 def component(
-    function: Callable[..., None] | None = None, *, cached: bool = True, ignored: tuple[str, ...] = ()
+    function: Callable[..., None] | None = None,
+    *,
+    cached: bool = True,
+    resumable: bool = False,
+    ignored: tuple[str, ...] = (),
 ) -> Callable[..., Any]:
     """Makes a component of a function; see the module's docstring.
 
@@ -68,7 +74,7 @@ def component(
             are named.
     """
     if function is None:
-        return lambda body: component(body, cached=cached, ignored=ignored)
+        return lambda body: component(body, cached=cached, resumable=resumable, ignored=ignored)
     name = "".join(word.capitalize() for word in function.__name__.split("_"))
     hints = typing.get_type_hints(function, include_extras=True)
     hints.pop("return", None)
@@ -94,6 +100,6 @@ def component(
                     f"got {port.type.__name__} from output {port.name!r} of {port.node.name}"
                 )
             inputs[key] = port
-        return Node(name, function, dict(bound.arguments), inputs, output_types, cached, ignored)
+        return Node(name, function, dict(bound.arguments), inputs, output_types, cached, resumable, ignored)
 
     return build

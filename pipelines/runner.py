@@ -47,7 +47,7 @@ def run(nodes: Sequence[Node], root: Path, *, resume: bool = False) -> dict[str,
     Args:
         nodes: in an order in which every node follows its inputs.
         root: the pipeline's root folder.
-        resume: give a component the partial outputs that an interrupted execution of it left, instead of empty folders.
+        resume: give resumable components the partial outputs that an interrupted execution left, not empty folders.
 
     Returns:
         node name → output name → artifact.
@@ -65,7 +65,7 @@ def run(nodes: Sequence[Node], root: Path, *, resume: bool = False) -> dict[str,
             inputs[key] = made[port.node.name][port.name]
         folders = {name: _folder(root, node, name) for name in node.output_types}
         if not (node.cached and all(folder.exists() for folder in folders.values())):
-            _execute(node, inputs, folders, resume=resume)
+            _execute(node, inputs, folders, resume=resume and node.resumable)
         else:
             print(f"{node.name}: unchanged, already in {next(iter(folders.values()))}")
         made[node.name] = {name: type_(folders[name]) for name, type_ in node.output_types.items()}

@@ -98,21 +98,25 @@ def test_the_same_command_again_reuses_the_work_and_publishes_the_next_version(w
 
 def test_ctrl_c_and_resume(workplace):
     folder, _ = workplace
-    arguments = [*SMALL, "--dataset", "photos", "--epochs", "400", "--patience", "400", "--name", "resumed"]
+    arguments = [*SMALL, "--dataset", "photos", "--epochs", "40", "--patience", "40", "--name", "resumed"]
     process = subprocess.Popen(
         [sys.executable, str(MAIN), *arguments], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     deadline = time.monotonic() + 240
-    logs = folder / ".kcnn" / "Trainer" / "model"
-    while not list(logs.glob("*.partial/best.safetensors")) and process.poll() is None:
+    while not list(folder.glob(".kcnn/Trainer/model/*.partial/best.safetensors")) and process.poll() is None:
         assert time.monotonic() < deadline
-        time.sleep(0.2)
+        time.sleep(0.1)
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130, stderr
     assert "--resume goes on" in stderr
     assert "Traceback" not in stderr
     assert not (folder / "saved_models/resumed").exists()
+
+    done = kcnn(*arguments, "--resume", cwd=folder)
+    assert "Resuming after" in done.stdout
+    assert "Published: saved_models/resumed/1" in done.stdout
+    assert not list(folder.glob(".kcnn/*/*/*.partial"))
 
 
 def test_models(tmp_path):

@@ -63,7 +63,7 @@ def evaluate_export(
     filenames: list[str] = []
     labels: list[np.ndarray] = []
     probabilities: list[np.ndarray] = []
-    with progress.bar(total=total, description="evaluate", unit="img") as bar:
+    with progress.bar(total=total, description="Evaluating", unit="img") as bar:
         for batch in batches:
             names = [name.decode("utf-8", "surrogateescape") for name in batch["filename"].numpy()]
             try:

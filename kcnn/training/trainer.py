@@ -120,6 +120,8 @@ def train(
     state, best = directory / "state.safetensors", directory / "best.safetensors"
     resume = resume and state.exists()
     progress = load_progress(state) if resume else Progress()
+    if progress.history:
+        print(f"Resuming after {len(progress.history)} epochs")
     with strategy.scope():
         model = build_model()
         if resume:

@@ -41,7 +41,7 @@ def suit(phase: Phase, summary: Summary) -> Phase:
     return dataclasses.replace(phase, augmentations=augmentations, crop_scale=crop_scale)
 
 
-@component(ignored=("resume",))
+@component(resumable=True, ignored=("resume",))
 def trainer(
     config: str, weights: str | None, weights_digest: str, resume: bool, examples: Examples, model: Output[Model]
 ) -> None:

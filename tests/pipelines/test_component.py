@@ -25,7 +25,7 @@ def source(n: int, number: Output[Number]) -> None:
     number.write(n)
 
 
-@component(ignored=("loudly",))
+@component(resumable=True, ignored=("loudly",))
 def double(number: Number, doubled: Output[Number], fail: bool = False, loudly: bool = False) -> None:
     CALLS.append("double")
     (doubled.path / "begun").touch()
