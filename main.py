@@ -44,6 +44,12 @@ flags.DEFINE_string(
 )
 flags.DEFINE_integer("unfreeze", None, "Fine-tune only this many of the backbone's last stages. (default: all)")
 flags.DEFINE_integer("epochs", None, "Epochs of the last phase. (default: the recipe's)")
+flags.DEFINE_list(
+    "augment",
+    None,
+    "Augmentations of the last phase, of flip, randaugment, cutmix, mixup, cutmix_mixup; '' for none. "
+    "(default: the recipe's)",
+)
 flags.DEFINE_integer("batch_size", None, "Images a step, over all devices. (default: the recipe's)")
 flags.DEFINE_integer("image_size", None, "Height and width in pixels. (default: by the images and the architecture)")
 flags.DEFINE_float("learning_rate", None, "Peak learning rate of the last phase. (default: the recipe's)")
@@ -62,8 +68,25 @@ flags.DEFINE_string("saved_models", "saved_models", "Folder to publish in.")
 flags.DEFINE_string("pipeline_root", ".kcnn", "Folder for examples, checkpoints and logs.")
 flags.DEFINE_bool("json", False, "With predict and models: a JSON line for each row.")
 
-SETTINGS = """model dataset data_dir offline weights unfreeze epochs batch_size image_size learning_rate optimizer
-weight_decay label_smoothing batch_norm patience dtype seed""".split()
+SETTINGS = [
+    "model",
+    "dataset",
+    "data_dir",
+    "offline",
+    "weights",
+    "unfreeze",
+    "epochs",
+    "batch_size",
+    "image_size",
+    "learning_rate",
+    "optimizer",
+    "weight_decay",
+    "label_smoothing",
+    "batch_norm",
+    "patience",
+    "dtype",
+    "seed",
+]
 
 
 def main(argv: list[str]) -> int:
@@ -102,7 +125,10 @@ def train(arguments: list[str]) -> int:
     if FLAGS.finetune and FLAGS.recipe not in (None, "finetune"):
         raise UserError(f"--finetune and --recipe {FLAGS.recipe}: expected one of the two")
     overrides = {name: FLAGS[name].value for name in SETTINGS if FLAGS[name].present}
-    overrides["design"] = dict(map(_design, FLAGS.design))
+    if FLAGS.design:
+        overrides["design"] = dict(map(_design, FLAGS.design))
+    if FLAGS.augment is not None:
+        overrides["augmentations"] = tuple(FLAGS.augment)
     config = recipes.build(FLAGS.recipe or ("finetune" if FLAGS.finetune else "scratch"), **overrides)
     from pipelines import image_classification
 

@@ -113,11 +113,11 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "batch_norm": ("train", "frozen"),
     "dtype": ("float32", "mixed_bfloat16", "mixed_float16"),
 }
-_PHASE_FIELDS = ("epochs", "learning_rate", "unfreeze")
+_PHASE_FIELDS = ("epochs", "learning_rate", "unfreeze", "augmentations")
 
 
 def override(config: Config, **values: Any) -> Config:
-    """`config` with the given fields changed; epochs, learning_rate and unfreeze are those of its last phase.
+    """`config` with the given fields changed; those of a phase are its last phase's.
 
     Raises:
         UserError: no such field, a value of another type, out of its range or not among its choices.

@@ -7,11 +7,11 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from kcnn.models.factory import create_model, model_spec
-
 from kcnn.config import Config
+from kcnn.data.augment import AUGMENTATIONS
 from kcnn.data.datasets import open_dataset
 from kcnn.errors import UserError
+from kcnn.models.factory import create_model, model_spec
 from kcnn.recipes import build
 from kcnn.weights import find_imagenet, load_weights
 from pipelines import runner
@@ -85,7 +85,10 @@ def run(job: Job) -> Path:
     check_writable("--saved_models", Path(job.saved_models, name))
     check_writable("--pipeline_root", Path(job.pipeline_root))
     dataset = open_dataset(config.dataset, data_dir=config.data_dir, offline=config.offline)
-    create_model(config.model, 2, config.image_size, **config.design)  # says what is wrong with them, if anything is
+    # What is wrong with these says so here, before the work begins.
+    create_model(config.model, 2, config.image_size, **config.design)
+    for name in config.phases[-1].augmentations:
+        AUGMENTATIONS.get(name)
     config, weights = settle_weights(config)
     made = runner.run(
         graph(dataclasses.replace(job, config=config, name=name), weights, dataset.fingerprint),
@@ -128,7 +131,7 @@ def settle_weights(config: Config) -> tuple[Config, str | None]:
     """
     spec = model_spec(config.model)
     if config.weights not in ("auto", "none"):
-        load_weights(create_model(config.model, 2, **config.design), config.weights)
+        load_weights(create_model(config.model, 2, **config.design), config.weights, offline=config.offline)
         print(f"Weights: {config.weights}")
         return config, config.weights
     if config.weights == "auto" and find_imagenet(spec, offline=config.offline) is not None:

@@ -146,6 +146,7 @@ MISTAKES = [
     (["--design", "widht=0.5"], "width"),
     (["--finetune", "--recipe", "scratch"], "expected one of the two"),
     (["--name", "a/b"], "--name 'a/b'"),
+    (["--augment", "randaugmnt"], "did you mean 'randaugment'"),
     (["trian"], "did you mean 'train'"),
     (["predict", "empty", "a.jpg"], "no saved model"),
     (["predict", "empty"], "expected a model's folder and pictures"),

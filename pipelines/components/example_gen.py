@@ -12,4 +12,7 @@ def example_gen(
 ) -> None:
     """Reads `dataset`; `fingerprint` tells its present data from other data of the same name."""
     source = open_dataset(dataset, data_dir=data_dir, offline=offline)
-    examples.write_summary(ingest(source, examples.path))
+    summary = ingest(source, examples.path)
+    examples.write_summary(summary)
+    for warning in summary.warnings:
+        print(f"Warning: {warning}")

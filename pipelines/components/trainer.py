@@ -6,12 +6,12 @@ import math
 import time
 
 import keras
-from kcnn.data.transform import Preprocessing
-from kcnn.models.factory import create_model, model_spec
-from kcnn.models.spec import ModelSpec
 
 from kcnn.config import Config, Phase
 from kcnn.data.ingest import Summary
+from kcnn.data.transform import Preprocessing
+from kcnn.models.factory import create_model, model_spec
+from kcnn.models.spec import ModelSpec
 from kcnn.serving.export import export_classifier
 from kcnn.training.trainer import Data, train
 from kcnn.weights import load_weights
@@ -20,10 +20,11 @@ from pipelines.component import Output, component
 
 
 def choose_image_size(spec: ModelSpec, median_side: int) -> int:
-    """Twice the data's own size, in steps of 32 from 64 on, between what the network takes and what it was designed for.
+    """Twice the data's own size, in steps of 32 from 64 on, between what the network takes and what it was designed
+    for.
 
-    A network that halves the image five times makes a single position of 32 pixels; beyond the designed size there is cost
-    and little gain.
+    A network that halves the image five times makes a single position of 32 pixels; beyond the designed size there is
+    cost and little gain.
     """
     return max(spec.min_size, min(spec.input_size, max(64, 32 * math.ceil(2 * median_side / 32))))
 
@@ -31,8 +32,8 @@ def choose_image_size(spec: ModelSpec, median_side: int) -> int:
 def suit(phase: Phase, summary: Summary) -> Phase:
     """`phase` without what would change the class of this data's images.
 
-    Letters and digits are not mirrored. Small images (to 64 pixels) hold little but their object: at least 70% of their area
-    stays, about what the usual padding by 4 of 32 pixels leaves of CIFAR's.
+    Letters and digits are not mirrored. Small images (to 64 pixels) hold little but their object: at least 70% of
+    their area stays, about what the usual padding by 4 of 32 pixels leaves of CIFAR's.
     """
     augmentations = tuple(name for name in phase.augmentations if name != "flip" or summary.mirror)
     crop_scale = phase.crop_scale
