@@ -11,6 +11,7 @@ import hashlib
 import io
 import itertools
 import os
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -24,6 +25,8 @@ from kcnn.data.datasets import Dataset, Source
 from kcnn.data.decode import decode_image
 from kcnn.errors import UserError
 from kcnn.progress import bar
+
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # large photos are no attack
 
 FORMATS = {"JPEG": "JPEG", "MPO": "JPEG", "PNG": "PNG", "GIF": "GIF", "BMP": "BMP", "DIB": "BMP", "WEBP": "WEBP"}
 _WINDOW = 32  # images read ahead of the one in hand
@@ -100,20 +103,15 @@ def examine(source: Source) -> Row:
             found, (width, height) = str(image.format), image.size
             if found not in FORMATS:
                 return exclude(f"{found} is not a supported format ({', '.join(sorted(set(FORMATS.values())))})")
-            image.load()
-        _pixels(encoded)
+        _pixels(encoded)  # Pillow reads headers alone: TensorFlow notices more of what is missing
     except UnidentifiedImageError:
         return exclude("not an image")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError, tf.errors.InvalidArgumentError) as error:
-        # What Pillow and TensorFlow raise for damaged files; SyntaxError is Pillow's for a broken PNG.
-        return exclude("corrupt or truncated: " + _first_line(error))
+    except Image.DecompressionBombError:
+        return exclude("too many pixels")
+    except (OSError, SyntaxError, ValueError, tf.errors.InvalidArgumentError):
+        # What Pillow raises for damaged headers, SyntaxError among it, and TensorFlow for all else.
+        return exclude("corrupt or truncated")
     return dataclasses.replace(row, format=FORMATS[found], height=height, width=width)
-
-
-def _first_line(error: Exception) -> str:
-    message = error.message if isinstance(error, tf.errors.OpError) else str(error)
-    line = (message.strip() or type(error).__name__).splitlines()[0].split("{{")[0]
-    return line.removeprefix("Graph execution error:").strip(" :") or "cannot be decoded"
 
 
 def _parallel(function: Callable[[A], B], items: Iterable[A]) -> Iterator[B]:
@@ -160,7 +158,7 @@ def _summarize(dataset: Dataset, rows: list[Row], assigned: dict[str, str]) -> S
     straddling = sum("train" in places and len(places) > 1 for places in splits_of.values())
     ambiguous = sum(len(names) > 1 for names in labels_of.values())
     untested = [label for label in labels if not counts["test"][label]]
-    warnings = [
+    remarks = [
         *([f"{len(excluded)} files excluded" + _examples(excluded)] if excluded else []),
         *([f"classes without a readable image, left out: {', '.join(gone)}"] if gone else []),
         *([f"classes without a test image (add images to measure them): {', '.join(untested)}"] if untested else []),
@@ -176,7 +174,7 @@ def _summarize(dataset: Dataset, rows: list[Row], assigned: dict[str, str]) -> S
         labels=labels,
         counts=counts,
         excluded=excluded,
-        warnings=tuple(warnings),
+        warnings=tuple(remarks),
         mean_bytes=max(1, sum(row.bytes for row in train) // len(train)),
         median_side=sorted(min(row.height, row.width) for row in train)[len(train) // 2],
         mirror=dataset.mirror,

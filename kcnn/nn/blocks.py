@@ -8,7 +8,7 @@ from typing import Any
 import keras
 
 from kcnn.errors import UserError, nearest
-from kcnn.nn.layers import BatchNorm, StochasticDepth
+from kcnn.nn.layers import BatchNorm, PointwiseConv, StochasticDepth
 
 NORMS = ("batch", "sync_batch", "group", "layer", "none")
 _GROUPS = 32  # Wu & He, "Group Normalization", ECCV 2018, section 4
@@ -64,7 +64,8 @@ class Ops:
         use_bias: bool = False,
     ) -> Any:
         """Convolution, float [N, H, W, C] → [N, H', W', filters]."""
-        return keras.layers.Conv2D(
+        kind = PointwiseConv if kernel_size == strides == 1 else keras.layers.Conv2D
+        return kind(
             filters,
             kernel_size,
             strides,

@@ -232,6 +232,34 @@ def test_logits_equal_keras_applications_after_copying_both_ways(name):
         assert np.ptp(expected, axis=0).max() > 1e-4 * np.abs(expected).max()  # it depends on the image
 
 
+def test_a_training_step_equals_keras_applications():
+    """Loss, gradients and moving statistics of training mode, where this project's layers take ways of their own."""
+    from kcnn.weights.copy import copy_weights, weighted_layers
+
+    theirs = keras.applications.MobileNetV2(
+        (64, 64, 3), alpha=0.35, weights=None, classes=7, classifier_activation=None
+    )
+    ours = kcnn.create_model("mobilenetv2_0.35", 7, 64, dropout=0.0, bn_momentum=0.999)
+    randomize(theirs, 4)
+    copy_weights(theirs, ours)
+    images = np.random.default_rng(1).integers(0, 256, (8, 64, 64, 3)).astype(np.float32)
+    labels = np.eye(7, dtype=np.float32)[np.arange(8) % 7]
+    losses, gradients = [], []
+    for model, inputs in ((theirs, images / 127.5 - 1), (ours, images)):
+        variables = [v.value for layer in weighted_layers(model) for v in layer.trainable_variables]
+        with tf.GradientTape() as tape:
+            loss = keras.losses.CategoricalCrossentropy(from_logits=True)(labels, model(inputs, training=True))
+        losses.append(float(loss))
+        gradients.append(tape.gradient(loss, variables))
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+    largest = max(np.abs(gradient).max() for gradient in gradients[0])
+    for expected, found in zip(*gradients, strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-2, atol=1e-4 * largest)
+    for their_layer, our_layer in zip(weighted_layers(theirs), weighted_layers(ours), strict=True):
+        for expected, found in zip(their_layer.get_weights(), our_layer.get_weights(), strict=True):
+            np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5, err_msg=our_layer.name)
+
+
 def test_names_are_forgiven_and_misses_suggested():
     assert kcnn.model_spec("MobileNet_V2") is kcnn.model_spec("mobilenetv2")
     assert kcnn.model_spec("ResNet-50").name == "resnet50"

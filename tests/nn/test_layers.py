@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kcnn.nn.layers import BatchNorm, ReverseChannels, StochasticDepth
+from kcnn.nn.layers import BatchNorm, PointwiseConv, ReverseChannels, StochasticDepth
 
 SHAPES = [(4, 5, 6, 7), (8, 1, 1, 3), (1, 1, 1, 3), (16, 5)]
 
@@ -99,6 +99,29 @@ def test_what_the_kernel_cannot_do_is_keras(case):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16", "mixed_float16"])
+@pytest.mark.parametrize("arguments", [{}, {"use_bias": False}, {"strides": 2}, {"activation": "relu"}], ids=str)
+def test_pointwise_convolution_is_keras_convolution(arguments, policy):
+    dtype = policy.removeprefix("mixed_")
+    images = tf.cast(np.random.default_rng(0).normal(size=(4, 5, 6, 7)), dtype)
+    results = []
+    for kind in (keras.layers.Conv2D, PointwiseConv):
+        layer = kind(8, 1, dtype=policy, **arguments)
+        layer.build(images.shape)
+        rng = np.random.default_rng(1)
+        layer.set_weights([rng.normal(size=v.shape) for v in layer.weights])
+        with tf.GradientTape() as tape:
+            tape.watch(images)
+            outputs = layer(images, training=True)
+            loss = tf.reduce_mean(tf.cast(outputs, tf.float32) ** 2)
+        results.append([outputs, layer(images), *tape.gradient(loss, [images, *(v.value for v in layer.weights)])])
+    tolerance = {"float32": 1e-5, "bfloat16": 3e-2, "float16": 4e-3}[dtype]
+    for theirs, ours in zip(*results, strict=True):
+        assert (theirs.shape, theirs.dtype) == (ours.shape, ours.dtype)
+        expected, found = (np.asarray(tf.cast(x, tf.float32)) for x in (theirs, ours))
+        np.testing.assert_allclose(found, expected, rtol=tolerance, atol=tolerance * np.abs(expected).max())
+
+
 def test_stochastic_depth_drops_whole_samples():
     images = np.random.default_rng(0).normal(size=(4000, 2, 3, 2)).astype(np.float32)
     layer = StochasticDepth(0.3, seed=1)
@@ -115,6 +138,7 @@ def test_stochastic_depth_drops_whole_samples():
 def test_layers_are_serialisable(tmp_path):
     inputs = keras.Input((5, 6, 3))
     x = StochasticDepth(0.25, seed=3, name="depth")(ReverseChannels()(inputs))
+    x = PointwiseConv(3, 1)(x)
     model = keras.Model(inputs, BatchNorm(momentum=0.7, scale=False)(x))
     model.save(tmp_path / "model.keras")
     again = keras.saving.load_model(tmp_path / "model.keras")
