@@ -87,8 +87,8 @@ def run(job: Job) -> Path:
     dataset = open_dataset(config.dataset, data_dir=config.data_dir, offline=config.offline)
     # What is wrong with these says so here, before the work begins.
     create_model(config.model, 2, config.image_size, **config.design)
-    for name in config.phases[-1].augmentations:
-        AUGMENTATIONS.get(name)
+    for augmentation in config.phases[-1].augmentations:
+        AUGMENTATIONS.get(augmentation)
     config, weights = settle_weights(config)
     made = runner.run(
         graph(dataclasses.replace(job, config=config, name=name), weights, dataset.fingerprint),

@@ -96,6 +96,23 @@ def test_the_same_command_again_reuses_the_work_and_publishes_the_next_version(w
     assert "Published: saved_models/mobilenetv2_0.35/2" in done.stdout
 
 
+def test_finetuning_from_a_file_is_head_first(workplace):
+    folder, _ = workplace
+    (weights,) = folder.glob(".kcnn/Trainer/model/*/weights.safetensors")
+    tuning = ["--finetune", "--weights", weights, "--unfreeze", 2, "--batch_norm", "frozen", "--epochs", 1]
+    done = kcnn(*SMALL, *tuning, "--dataset", "photos", "--name", "tuned", cwd=folder)
+    assert "Frozen features" in done.stderr
+    (record,) = (
+        path for path in folder.glob(".kcnn/Trainer/model/*/training.json") if str(weights) in path.read_text()
+    )
+    phases = [row["phase"] for row in json.loads(record.read_text())["history"]]
+    assert phases[0] == 0
+    assert phases[-1] == 1
+    card = json.loads((folder / "saved_models/tuned/1/assets.extra/card.json").read_text())
+    assert card["weights"] == str(weights)
+    assert card["test_metrics"]["top1"]["value"] > 0.5
+
+
 def test_ctrl_c_and_resume(workplace):
     folder, _ = workplace
     arguments = [*SMALL, "--dataset", "photos", "--epochs", "40", "--patience", "40", "--name", "resumed"]
