@@ -57,6 +57,12 @@ def test_split_folders(tmp_path):
     }
 
 
+def test_a_train_folder_alone_is_a_split(tmp_path):
+    for name in ("train/cat/a.png", "train/dog/b.png"):
+        put(tmp_path / name)
+    assert {(s.label, s.split) for s in open_dataset(str(tmp_path)).sources()} == {("cat", "train"), ("dog", "train")}
+
+
 def test_a_class_may_be_called_train(tmp_path):
     for name in ("train/a.png", "bus/b.png"):
         put(tmp_path / name)
@@ -105,6 +111,7 @@ def test_table_with_data_dir(tmp_path):
         ({"a.png": "", "b.png": ""}, ".", "2 files but no class folders"),
         ({"cat/a.png": ""}, ".", "only one class"),
         ({"cat/.x": "", "dog/.x": ""}, ".", "no files in its 2 class folders"),
+        ({"train/a/x": "", "val/a/x": "", "more/a/x": ""}, ".", "more beside train and val"),
         ({"l.csv": "path,label\na,x\nb,x\n"}, "l.csv", "1 classes"),
         ({"l.csv": "path,label,split\na,x,trian\n"}, "l.csv", "did you mean 'train'"),
         ({"l.csv": "just one column\n"}, "l.csv", "line 1: 1 columns"),

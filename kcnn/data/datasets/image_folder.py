@@ -39,7 +39,12 @@ def load(root: Path) -> Dataset:
     """
     folders = _folders(root)
     splits = {folder: split_name(folder.name) for folder in folders}
-    split_layout = "train" in splits.values() and len(folders) > 1 and all(splits.values())
+    named = [folder.name for folder in folders if splits[folder]]
+    # One folder called "train" among others may hold pictures of trains; two such names mean splits.
+    split_layout = "train" in splits.values() and (len(named) > 1 or len(folders) == 1)
+    if split_layout and len(named) < len(folders):
+        others = ", ".join(folder.name for folder in folders if not splits[folder])
+        raise UserError(f"--dataset {root}: {others} beside {' and '.join(named)}; expected train, val and test alone")
     class_folders = [
         (split, folder)
         for parent, split in (splits.items() if split_layout else [(root, None)])
