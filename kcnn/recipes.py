@@ -14,7 +14,9 @@ def scratch() -> Config:
     """All weights from their random initialisation, in one phase."""
     return Config(
         recipe="scratch",
-        phases=(Phase("all", epochs=60, learning_rate=2e-3, augmentations=("flip",), crop_scale=(0.35, 1.0)),),
+        phases=(
+            Phase("all", epochs=40, learning_rate=2e-3, augmentations=("flip", "randaugment"), crop_scale=(0.35, 1.0)),
+        ),
     )
 
 

@@ -130,16 +130,27 @@ def settle_weights(config: Config) -> tuple[Config, str | None]:
         UserError: weights that were asked for by name cannot be had, or do not fit the model.
     """
     spec = model_spec(config.model)
+
+    def load() -> None:
+        source = "imagenet" if config.weights == "auto" else config.weights
+        load_weights(create_model(config.model, 2, **config.design), source, offline=config.offline)
+
     if config.weights not in ("auto", "none"):
-        load_weights(create_model(config.model, 2, **config.design), config.weights, offline=config.offline)
+        load()
         print(f"Weights: {config.weights}")
         return config, config.weights
-    if config.weights == "auto" and find_imagenet(spec, offline=config.offline) is not None:
-        print("Weights: imagenet")
-        return config, "imagenet"
+    reason = "--weights none"
+    if config.weights == "auto":
+        reason = "no pretrained weights to be had"
+        if find_imagenet(spec, offline=config.offline) is not None:
+            try:
+                load()
+                print("Weights: imagenet")
+                return config, "imagenet"
+            except UserError as error:  # a damaged file, or a design that the weights are not for
+                reason = str(error)
     if all(phase.unfreeze is None for phase in config.phases):
         return config, None
-    reason = "--weights none" if config.weights == "none" else "no pretrained weights to be had"
     print(f"Weights: {reason}, so all of {spec.name} trains from scratch, in one phase")
     kept = {name: value for name, value in config.overrides.items() if name not in ("weights", "unfreeze")}
     return build("scratch", **kept), None

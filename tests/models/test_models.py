@@ -10,7 +10,7 @@ import tensorflow as tf
 import kcnn
 from kcnn.errors import UserError
 from kcnn.models.spec import MODELS, stages
-from kcnn.nn.layers import BatchNorm
+from kcnn.nn.layers import BatchNorm, PointwiseConv
 
 SPECS = [MODELS.get(name) for name in MODELS]
 
@@ -232,32 +232,39 @@ def test_logits_equal_keras_applications_after_copying_both_ways(name):
         assert np.ptp(expected, axis=0).max() > 1e-4 * np.abs(expected).max()  # it depends on the image
 
 
-def test_a_training_step_equals_keras_applications():
-    """Loss, gradients and moving statistics of training mode, where this project's layers take ways of their own."""
-    from kcnn.weights.copy import copy_weights, weighted_layers
+def stock(layer):
+    """The layer of Keras that a layer of this project extends, with the same configuration."""
+    kind = next(kind for kind in type(layer).__mro__ if kind.__module__.startswith("keras."))
+    return kind.from_config(layer.get_config()) if kind is not keras.layers.Layer else layer
 
-    theirs = keras.applications.MobileNetV2(
-        (64, 64, 3), alpha=0.35, weights=None, classes=7, classifier_activation=None
-    )
-    ours = kcnn.create_model("mobilenetv2_0.35", 7, 64, dropout=0.0, bn_momentum=0.999)
-    randomize(theirs, 4)
-    copy_weights(theirs, ours)
-    images = np.random.default_rng(1).integers(0, 256, (8, 64, 64, 3)).astype(np.float32)
-    labels = np.eye(7, dtype=np.float32)[np.arange(8) % 7]
+
+@pytest.mark.parametrize("name", ["mobilenetv2_0.35", "inceptionv3", "resnet50"])
+def test_a_training_step_is_that_of_stock_layers(name):
+    """Loss, gradients and moving statistics of training mode, where this project's layers take ways of their own.
+
+    With a smooth activation: one input that rounding moves over the kink of a ReLU changes all gradients by a percent,
+    in Keras' own layers too when they are held against float64.
+    """
+    ours = small(name, dropout=0.0, activation="silu")
+    theirs = keras.models.clone_model(ours, clone_function=stock)
+    assert any(isinstance(layer, BatchNorm) for layer in ours.layers)
+    assert not any(isinstance(layer, BatchNorm | PointwiseConv) for layer in theirs.layers)
+    randomize(ours, 4)
+    theirs.set_weights(ours.get_weights())
+    images = np.random.default_rng(1).integers(0, 256, (8, *ours.input_shape[1:])).astype(np.float32)
+    labels = np.eye(5, dtype=np.float32)[np.arange(8) % 5]
     losses, gradients = [], []
-    for model, inputs in ((theirs, images / 127.5 - 1), (ours, images)):
-        variables = [v.value for layer in weighted_layers(model) for v in layer.trainable_variables]
+    for model in (theirs, ours):
         with tf.GradientTape() as tape:
-            loss = keras.losses.CategoricalCrossentropy(from_logits=True)(labels, model(inputs, training=True))
+            loss = keras.losses.CategoricalCrossentropy(from_logits=True)(labels, model(images, training=True))
         losses.append(float(loss))
-        gradients.append(tape.gradient(loss, variables))
+        gradients.append(tape.gradient(loss, [v.value for v in model.trainable_variables]))
     assert losses[1] == pytest.approx(losses[0], rel=1e-4)
-    largest = max(np.abs(gradient).max() for gradient in gradients[0])
-    for expected, found in zip(*gradients, strict=True):
-        np.testing.assert_allclose(found, expected, rtol=1e-2, atol=1e-4 * largest)
-    for their_layer, our_layer in zip(weighted_layers(theirs), weighted_layers(ours), strict=True):
-        for expected, found in zip(their_layer.get_weights(), our_layer.get_weights(), strict=True):
-            np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5, err_msg=our_layer.name)
+    whole = np.concatenate([np.ravel(gradient) for gradient in gradients[0]])
+    difference = np.concatenate([np.ravel(a - b) for a, b in zip(*gradients, strict=True)])
+    assert np.linalg.norm(difference) < 1e-3 * np.linalg.norm(whole)
+    for variable, expected in zip(ours.weights, theirs.get_weights(), strict=True):
+        np.testing.assert_allclose(variable, expected, rtol=1e-3, atol=1e-4, err_msg=variable.path)
 
 
 def test_names_are_forgiven_and_misses_suggested():

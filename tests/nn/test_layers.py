@@ -1,5 +1,7 @@
 """BatchNorm against keras.layers.BatchNormalization, in every mode, and the other layers."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -120,6 +122,15 @@ def test_pointwise_convolution_is_keras_convolution(arguments, policy):
         assert (theirs.shape, theirs.dtype) == (ours.shape, ours.dtype)
         expected, found = (np.asarray(tf.cast(x, tf.float32)) for x in (theirs, ours))
         np.testing.assert_allclose(found, expected, rtol=tolerance, atol=tolerance * np.abs(expected).max())
+
+
+@pytest.mark.skipif(bool(tf.config.list_physical_devices("GPU")), reason="on GPUs it is a convolution always")
+def test_pointwise_convolution_is_a_product_in_training_alone():
+    layer = PointwiseConv(8, 1)
+    for training, kind in ((True, "MatMul"), (False, "Conv2D")):
+        function = tf.function(functools.partial(layer, training=training))
+        graph = function.get_concrete_function(tf.TensorSpec((4, 5, 6, 7))).graph
+        assert {"MatMul", "Conv2D"} & {operation.type for operation in graph.get_operations()} == {kind}
 
 
 def test_stochastic_depth_drops_whole_samples():
