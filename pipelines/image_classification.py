@@ -139,6 +139,8 @@ def settle_weights(config: Config) -> tuple[Config, str | None]:
         load()
         print(f"Weights: {config.weights}")
         return config, config.weights
+    if config.weights == "none" and all(phase.unfreeze is None for phase in config.phases):
+        return config, None
     reason = "--weights none"
     if config.weights == "auto":
         reason = "no pretrained weights to be had"
@@ -149,8 +151,6 @@ def settle_weights(config: Config) -> tuple[Config, str | None]:
                 return config, "imagenet"
             except UserError as error:  # a damaged file, or a design that the weights are not for
                 reason = str(error)
-    if all(phase.unfreeze is None for phase in config.phases):
-        return config, None
     print(f"Weights: {reason}, so all of {spec.name} trains from scratch, in one phase")
     kept = {name: value for name, value in config.overrides.items() if name not in ("weights", "unfreeze")}
     return build("scratch", **kept), None

@@ -82,7 +82,13 @@ def _execute(node: Node, inputs: dict[str, Artifact], folders: dict[str, Path], 
     except OSError as error:
         raise UserError(f"--pipeline_root {error.filename}: cannot be written: {error.strerror}") from None
     outputs = {name: type_(partial[name]) for name, type_ in node.output_types.items()}
-    node.function(**node.parameters, **inputs, **outputs)
+    try:
+        node.function(**node.parameters, **inputs, **outputs)
+    except BaseException:
+        if not node.resumable:
+            for folder in partial.values():
+                shutil.rmtree(folder, ignore_errors=True)
+        raise
     for name, folder in folders.items():
         if folder.exists():  # an execution that is not cached makes its output anew
             shutil.rmtree(folder)

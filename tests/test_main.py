@@ -45,7 +45,7 @@ def workplace(tmp_path_factory):
 def test_the_main_job_says_what_it_did(workplace):
     _, done = workplace
     assert "no pretrained weights to be had, so all of mobilenetv2_0.35 trains from scratch" in done.stdout
-    assert "1 files excluded: red fox/broken.jpg" in done.stdout
+    assert "1 file excluded: red fox/broken.jpg" in done.stdout
     assert "Published: saved_models/mobilenetv2_0.35/1" in done.stdout
     assert "I0000" not in done.stderr  # TensorFlow's chatter
     assert "Traceback" not in done.stderr
@@ -115,7 +115,7 @@ def test_finetuning_from_a_file_is_head_first(workplace):
 
 def test_ctrl_c_and_resume(workplace):
     folder, _ = workplace
-    arguments = [*SMALL, "--dataset", "photos", "--epochs", "40", "--patience", "40", "--name", "resumed"]
+    arguments = [*SMALL, "--dataset", "photos", "--epochs", "20", "--patience", "20", "--name", "resumed"]
     process = subprocess.Popen(
         [sys.executable, str(MAIN), *arguments], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )

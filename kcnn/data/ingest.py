@@ -127,7 +127,8 @@ def _parallel(function: Callable[[A], B], items: Iterable[A]) -> Iterator[B]:
 def _summarize(dataset: Dataset, rows: list[Row], assigned: dict[str, str]) -> Summary:
     kept = [row for row in rows if row.reason is None]
     excluded = {row.filename: row.reason for row in rows if row.reason is not None}
-    labels = tuple(label for label in dataset.labels if label in {row.label for row in kept})
+    readable = {row.label for row in kept}
+    labels = tuple(label for label in dataset.labels if label in readable)
     counts = {split: dict.fromkeys(labels, 0) for split in examples.SPLITS}
     for row in kept:
         counts[assigned[row.filename]][str(row.label)] += 1
@@ -142,8 +143,9 @@ def _summarize(dataset: Dataset, rows: list[Row], assigned: dict[str, str]) -> S
         )
     for label in labels:
         if not counts["train"][label]:
+            count = sum(counts[split][label] for split in examples.SPLITS)
             raise UserError(
-                f"{complaint}class {label!r} has no readable image to train on; add some, or remove the class"
+                f"{complaint}class {label!r} has {count} readable images and none of them in train; add some"
             )
     if not sum(counts["test"].values()):
         raise UserError(
@@ -159,7 +161,7 @@ def _summarize(dataset: Dataset, rows: list[Row], assigned: dict[str, str]) -> S
     ambiguous = sum(len(names) > 1 for names in labels_of.values())
     untested = [label for label in labels if not counts["test"][label]]
     remarks = [
-        *([f"{len(excluded)} files excluded" + _examples(excluded)] if excluded else []),
+        *([f"{len(excluded)} file{'s' * (len(excluded) > 1)} excluded" + _examples(excluded)] if excluded else []),
         *([f"classes without a readable image, left out: {', '.join(gone)}"] if gone else []),
         *([f"classes without a test image (add images to measure them): {', '.join(untested)}"] if untested else []),
         *(

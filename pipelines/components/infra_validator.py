@@ -19,6 +19,7 @@ def infra_validator(
     serialized = itertools.islice(records.read(examples.shards("test")).as_numpy_iterator(), FILES)
     encoded = [records.parse(record)["encoded"].numpy() for record in serialized]
     expected = evaluation.probabilities()[: len(encoded)]
+    print("Checking the export in a process that has only TensorFlow")
     difference = check_in_fresh_process(model.serving, encoded, expected)
     (blessing.path / "INFRA_BLESSED").write_text(
         json.dumps({"files": len(encoded), "largest_probability_difference": difference})

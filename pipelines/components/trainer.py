@@ -76,6 +76,7 @@ def trainer(
     progress = train(settings, data, lambda: build(settings.dtype, load=True), model.path, resume=resume)
     seconds = time.monotonic() - start
 
+    print("Exporting")
     network = build("float32", load=False)
     load_weights(network, model.path / "best.safetensors")
     export_classifier(network, model.serving, summary.labels, preprocessing)

@@ -72,6 +72,17 @@ def test_a_failure_leaves_nothing_that_looks_whole(tmp_path, calls):
     assert calls == ["source", "double", "double", "double", "push"]
 
 
+def test_what_cannot_resume_leaves_nothing(tmp_path):
+    @component
+    def broken(number: Output[Number]) -> None:
+        number.write(1)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        runner.run([broken()], tmp_path)
+    assert not list(tmp_path.glob("*/*/*"))
+
+
 def test_wiring_errors_name_both_ends():
     @component
     def gen(x: Output[Examples]) -> None: ...

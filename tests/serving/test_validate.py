@@ -53,6 +53,6 @@ def test_what_cannot_be_loaded_or_decoded_is_refused(export_dir, tmp_path):
 def test_standalone_refuses_company(export_dir, pictures, tmp_path):
     image = np.frombuffer(pictures[0], np.uint8)
     np.savez(tmp_path / "requests.npz", encoded=image, lengths=np.array([len(image)]))
-    with pytest.raises(RuntimeError, match="kcnn was imported"):
+    with pytest.raises(RuntimeError, match=r"kcnn.* was imported"):
         standalone.main(str(export_dir), str(tmp_path / "requests.npz"), str(tmp_path / "answers.npz"))
     assert not (tmp_path / "answers.npz").exists()
