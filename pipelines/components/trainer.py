@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import shutil
 import time
 
 import keras
@@ -79,10 +80,8 @@ def trainer(
     print("Exporting")
     network = build("float32", load=False)
     load_weights(network, model.path / "best.safetensors")
+    shutil.rmtree(model.serving, ignore_errors=True)  # of an execution that was interrupted after this
     export_classifier(network, model.serving, summary.labels, preprocessing)
-    (model.path / "best.safetensors").rename(model.path / "weights.safetensors")
-    for leftover in [model.path / "state.safetensors", *model.path.glob("features-*.npy")]:
-        leftover.unlink(missing_ok=True)
     (model.path / "config.json").write_text(settings.to_json())
     record = {
         "weights": weights,
@@ -93,3 +92,6 @@ def trainer(
         "history": progress.history,
     }
     (model.path / "training.json").write_text(json.dumps(record, indent=2))
+    for leftover in [model.path / "state.safetensors", *model.path.glob("features-*.npy")]:
+        leftover.unlink(missing_ok=True)
+    (model.path / "best.safetensors").rename(model.path / "weights.safetensors")
