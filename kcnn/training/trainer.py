@@ -16,7 +16,13 @@ from kcnn.data.transform import Preprocessing
 from kcnn.errors import UserError
 from kcnn.progress import bar
 from kcnn.training.distribution import check_batch_size, choose_strategy
-from kcnn.training.freezing import compute_features, feature_batches, set_trainable, split_at_head
+from kcnn.training.freezing import (
+    compute_features,
+    feature_batches,
+    set_trainable,
+    shorten_batch_norm_memory,
+    split_at_head,
+)
 from kcnn.training.optimizers import build_optimizer, warmup_cosine
 from kcnn.training.state import Progress, load_progress, load_state, save_state
 from kcnn.weights import load_weights, save_weights
@@ -142,6 +148,7 @@ def _run_phase(config: Config, data: Data, model: keras.Model, directory: Path, 
     set_trainable(model, unfreeze=phase.unfreeze, batch_norm=config.batch_norm)
     fitted, batches, validation = _phase_data(config, phase, data, model, directory, progress.epoch)
     steps = steps_per_epoch(data.train_count, config.batch_size)
+    shorten_batch_norm_memory(model, steps * phase.epochs)
     optimizer = build_optimizer(
         config.optimizer,
         fitted,
