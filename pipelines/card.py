@@ -27,7 +27,7 @@ def describe(
         "labels": list(summary.labels),
         "preprocessing": training["preprocessing"],
         "counts": summary.counts,
-        "excluded": summary.excluded,
+        "exclusions": summary.excluded,
         "warnings": list(summary.warnings),
         "test_metrics": evaluation.metrics(),
         "fresh_process": blessing.agreement(),

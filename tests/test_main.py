@@ -58,7 +58,7 @@ def test_the_card_tells_how_the_model_was_made(workplace):
     assert card["seed"] == 3
     assert "--dataset photos" in card["command"]
     assert card["preprocessing"]["image_size"] == [32, 32]
-    assert list(card["excluded"]) == ["red fox/broken.jpg"]
+    assert list(card["exclusions"]) == ["red fox/broken.jpg"]
     assert sum(sum(split.values()) for split in card["counts"].values()) == 80
     top1 = card["test_metrics"]["top1"]
     assert 0 <= top1["low"] <= top1["value"] <= top1["high"] <= 1

@@ -69,9 +69,11 @@ class _Keeper(keras.callbacks.Callback):
         progress, metrics = self._progress, {name: float(value) for name, value in (logs or {}).items()}
         if not math.isfinite(metrics["loss"]):
             raise UserError(f"the loss became {metrics['loss']} in epoch {epoch + 1}: try a lower --learning_rate")
-        score = (metrics["val_accuracy"], -metrics["val_loss"]) if "val_loss" in metrics else (0.0, float(epoch))
         progress.epoch += 1
         progress.history.append({"phase": progress.phase, "epoch": progress.epoch, **metrics})
+        # Without validation images the latest epoch is the best.
+        latest = (0.0, float(len(progress.history)))
+        score = (metrics["val_accuracy"], -metrics["val_loss"]) if "val_loss" in metrics else latest
         if progress.best is None or score > progress.best:
             progress.best = score
             save_weights(self._whole, self._directory / "best.safetensors")

@@ -1,5 +1,6 @@
 """Training on a small network and small data: phases, resuming, devices."""
 
+import dataclasses
 import subprocess
 import sys
 from pathlib import Path
@@ -186,6 +187,21 @@ def test_an_interrupted_run_resumes_to_the_same_weights(digits, tmp_path, monkey
     found = weights(tmp_path / "best.safetensors")
     for name, value in expected.items():
         np.testing.assert_allclose(value, found[name], atol=5e-3, err_msg=name)
+
+
+def test_without_validation_images_the_last_epoch_counts(digits, tmp_path):
+    data = dataclasses.replace(digits, val=[], val_count=0)
+    phases = Phase("head", epochs=3, learning_rate=3e-3, unfreeze=0), Phase("all", epochs=1, learning_rate=3e-3)
+    built = []
+
+    def build():
+        built.append(network())
+        return built[-1]
+
+    progress = train(config(*phases), data, build, tmp_path)
+    assert progress.best == (0.0, 4.0)
+    kept = weights(tmp_path / "best.safetensors")
+    np.testing.assert_array_equal(kept["stem_conv/kernel"], built[0].get_layer("stem_conv").kernel.numpy())
 
 
 def test_early_stopping(digits, tmp_path):
