@@ -187,7 +187,7 @@ def test_mistakes_get_one_line_and_leave_nothing(arguments, message, tmp_path, m
     for name in main.FLAGS:
         main.FLAGS[name].unparse()
     assert main.run(["main.py", *arguments]) == 2
-    lines = [line for line in capfd.readouterr().err.splitlines() if "error:" in line]
+    lines = [line for line in capfd.readouterr().err.splitlines() if line.startswith("main.py: error: ")]
     assert len(lines) == 1
     assert message in lines[0]
     after = [path for path in sorted(map(str, tmp_path.rglob("*"))) if ".kcnn" not in path]
