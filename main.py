@@ -143,7 +143,7 @@ def train(arguments: list[str]) -> int:
     try:
         image_classification.run(job)
     except KeyboardInterrupt:
-        print("\nInterrupted. The same command with --resume goes on from the last finished epoch.", file=sys.stderr)
+        print("\nInterrupted. The same command with --resume goes on from the last saved epoch.", file=sys.stderr)
         return 130
     return 0
 

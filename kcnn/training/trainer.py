@@ -119,7 +119,7 @@ def train(
 
     Raises:
         UserError: a batch size that does not divide over the devices, too many stages to unfreeze, a diverging loss.
-        KeyboardInterrupt: passed on, after the state of the last finished epoch was kept.
+        KeyboardInterrupt: passed on; the state is that of an epoch's end, of the last unless saving takes long.
     """
     directory.mkdir(parents=True, exist_ok=True)
     strategy = choose_strategy(devices)
