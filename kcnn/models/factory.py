@@ -7,6 +7,7 @@ import keras
 
 from kcnn.errors import UserError, nearest
 from kcnn.models.spec import MODELS, ModelSpec
+from kcnn.models.taps import feature_maps
 from kcnn.nn.blocks import Ops
 from kcnn.nn.preprocessing import normalize_pixels
 
@@ -32,6 +33,8 @@ def create_model(
     num_classes: int = 1000,
     input_size: int | tuple[int, int] | None = None,
     weights: Any = None,
+    *,
+    features_only: bool = False,
     **design: Any,
 ) -> keras.Model:
     """Builds a classifier.
@@ -41,13 +44,16 @@ def create_model(
         num_classes: outputs.
         input_size: height and width in pixels, or one number for both; None for the paper's.
         weights: what `kcnn.load_weights` takes; None for random ones.
+        features_only: without the head, for detection backbones or classifiers on several stages.
         **design: arguments of the architecture, as `model_spec(name).design` lists them with their defaults: dropout,
             drop_path, norm ("batch", "sync_batch", "group", "layer", "none"), bn_momentum, activation,
-            kernel_initializer, width, ...
+            kernel_initializer, width, aux_heads, ...
 
     Returns:
         a functional Keras model of raw RGB, 0-255, uint8 or float [N, H, W, 3] → float32 logits [N, num_classes],
-        whatever the global dtype policy.
+        whatever the global dtype policy. With `aux_heads=True` → a list of them, the auxiliary classifiers' last.
+        With `features_only` → {"stride2": float [N, H / 2, W / 2, C], "stride4": ..., ... "stride32": ...}: at every
+        stride that the network has, what its last block gives.
 
     Raises:
         UserError: an unknown name or design argument, a value out of range, an input below the network's minimum.
@@ -61,17 +67,23 @@ def create_model(
             raise UserError(f"{spec.name} has no design argument {key!r}: {nearest(key, sorted(spec.design))}")
     chosen = {**spec.design, **design}
     ops = Ops(**{key: value for key, value in chosen.items() if key in _OPS_FIELDS})
+    auxiliary = spec.auxiliary if chosen.pop("aux_heads", False) else {}
     own = {key: value for key, value in chosen.items() if key not in _OPS_FIELDS}
 
     inputs = keras.Input((height, width, 3), name="images", dtype="float32")
     x = normalize_pixels(inputs, spec.preprocessing)
     x = spec.features(x, ops, **own)
-    model = keras.Model(inputs, spec.head(x, ops, num_classes), name=spec.name)
+    outputs = [spec.head(x, ops, num_classes)]
+    if auxiliary:
+        backbone = keras.Model(inputs, x)
+        for index, (tapped, head) in enumerate(auxiliary.items(), start=1):
+            outputs.append(head(backbone.get_layer(tapped).output, ops, num_classes, name=f"head_aux{index}"))
+    model = keras.Model(inputs, outputs if auxiliary else outputs[0], name=spec.name)
     if weights is not None:
         from kcnn.weights import load_weights
 
         load_weights(model, weights)
-    return model
+    return keras.Model(inputs, feature_maps(model), name=spec.name) if features_only else model
 
 
 def _size(spec: ModelSpec, given: int | tuple[int, int]) -> tuple[int, int]:

@@ -142,9 +142,9 @@ MODELS.add(
             "InceptionV3",
             "inception_v3/inception_v3_weights_tf_dim_ordering_tf_kernels.h5",
             md5="9a0d58056eeedaa3f26cb7ebd46da564",
-            top1=77.9,
-            top5=93.7,
         ),
+        top1=77.9,
+        top5=93.7,
         note="The paper has 5 billion multiply-adds; torchvision's 27.2 M parameters include the auxiliary head.",
     ),
 )

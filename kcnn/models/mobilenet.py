@@ -94,9 +94,9 @@ for _width, _params, _macs, _top1, _top5 in _WIDTHS:
                 "MobileNetV2",
                 f"mobilenet_v2/mobilenet_v2_weights_tf_dim_ordering_tf_kernels_{_width}_224.h5",
                 arguments={"alpha": _width},
-                top1=_top1,
-                top5=_top5,
             ),
+            top1=_top1,
+            top5=_top5,
             note="The paper has 3.4 M parameters at width 1 and 6.9 M at 1.4; its reference implementation 3.47 M and "
             "6.06 M, which are these without batch norm's.",
         ),

@@ -93,9 +93,9 @@ _TWINS = {
 def _application(name: str) -> Application | None:
     if name not in _TWINS:
         return None
-    md5, top1, top5 = _TWINS[name]
+    md5, *_ = _TWINS[name]
     file = f"resnet/{name}_weights_tf_dim_ordering_tf_kernels.h5"
-    return Application(name.replace("resnet", "ResNet"), file, md5=md5, top1=top1, top5=top5)
+    return Application(name.replace("resnet", "ResNet"), file, md5=md5)
 
 
 for _name, _block, _depths, _params, _macs in _TABLE1:
@@ -122,6 +122,8 @@ for _name, _block, _depths, _params, _macs in _TABLE1:
                 "drop_path": 0.0,
             },
             application=_application(_name),
+            top1=_TWINS.get(_name, (None, None, None))[1],
+            top5=_TWINS.get(_name, (None, None, None))[2],
             note="The paper's FLOPs are multiply-adds, some rounded down (ResNet-34: 3.6, ResNet-50: 3.8 billion).",
         ),
     )

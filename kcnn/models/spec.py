@@ -19,16 +19,12 @@ class Application:
         imagenet: the file of its ImageNet weights with the classifier, below the Keras project's storage.
         md5: of that file, where Keras has it.
         arguments: beyond weights, input_shape, classes and classifier_activation.
-        top1: accuracy of those weights on ImageNet's validation images, one central crop, in percent.
-        top5: likewise.
     """
 
     function: str
     imagenet: str
     md5: str | None = None
     arguments: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    top1: float | None = None
-    top5: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +47,14 @@ class ModelSpec:
             `features`.
         head: (features, ops, classes) → logits.
         application: its twin in keras.applications, if any.
+        torch: project ("torchvision", "timm") → its name there for a network of the same arithmetic, whose state dicts
+            `kcnn.load_weights` takes.
+        top1: accuracy on ImageNet's validation images, one central crop, in percent: of the weights that can be loaded
+            where there are any, otherwise the paper's.
+        top5: likewise.
+        auxiliary: the layers that auxiliary classifiers are attached to under the design argument `aux_heads`, and
+            their heads, (x, ops, classes, *, name) → logits.
+        auxiliary_weight: of each one's loss.
         note: where published figures differ from these, and why.
     """
 
@@ -67,6 +71,11 @@ class ModelSpec:
     design: Mapping[str, Any]
     head: Callable[..., Any] = pooled
     application: Application | None = None
+    torch: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    top1: float | None = None
+    top5: float | None = None
+    auxiliary: Mapping[str, Callable[..., Any]] = dataclasses.field(default_factory=dict)
+    auxiliary_weight: float = 0.3
     note: str = ""
 
 

@@ -44,9 +44,9 @@ _TWINS = {
 def _application(name: str) -> Application | None:
     if name not in _TWINS:
         return None
-    md5, top1, top5 = _TWINS[name]
+    md5, *_ = _TWINS[name]
     file = f"{name}/{name}_weights_tf_dim_ordering_tf_kernels.h5"
-    return Application(name.upper(), file, md5=md5, top1=top1, top5=top5)
+    return Application(name.upper(), file, md5=md5)
 
 
 for _name, _depths, _params, _macs in _TABLE1:
@@ -67,6 +67,8 @@ for _name, _depths, _params, _macs in _TABLE1:
             preprocessing="caffe",
             design={"activation": "relu", "kernel_initializer": "he_normal", "dropout": 0.5},
             application=_application(_name),
+            top1=_TWINS.get(_name, (None, None, None))[1],
+            top5=_TWINS.get(_name, (None, None, None))[2],
             note="The 15.3 billion multiply-adds that He et al. have for VGG-16 leave out its dense layers.",
         ),
     )

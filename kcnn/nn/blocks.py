@@ -8,9 +8,10 @@ from typing import Any
 import keras
 
 from kcnn.errors import UserError, nearest
-from kcnn.nn.layers import BatchNorm, PointwiseConv, StochasticDepth
+from kcnn.nn.layers import BatchNorm, GroupedConv, PointwiseConv, StochasticDepth
 
 NORMS = ("batch", "sync_batch", "group", "layer", "none")
+PADDINGS = ("same", "symmetric")
 _GROUPS = 32  # Wu & He, "Group Normalization", ECCV 2018, section 4
 
 
@@ -29,6 +30,8 @@ class Ops:
         dropout: rate in the classifier head.
         drop_path: rate at which the last residual branch is dropped, per sample; earlier ones less, linearly
             (Huang et al., "Deep Networks with Stochastic Depth", ECCV 2016).
+        padding: of strided convolutions and poolings whose block does not say: "same", TensorFlow's, one more on the
+            far side where the sizes ask for it, or "symmetric", (kernel_size - 1) / 2 on all sides, as PyTorch's.
     """
 
     norm: str = "batch"
@@ -39,10 +42,13 @@ class Ops:
     kernel_initializer: str = "he_normal"
     dropout: float = 0.0
     drop_path: float = 0.0
+    padding: str = "same"
 
     def __post_init__(self) -> None:
-        if self.norm not in NORMS:
-            raise UserError(f"norm {self.norm!r}: {nearest(str(self.norm), NORMS)}")
+        for name, choices in (("norm", NORMS), ("padding", PADDINGS)):
+            value = getattr(self, name)
+            if value not in choices:
+                raise UserError(f"{name} {value!r}: {nearest(str(value), choices)}")
         for name in ("dropout", "drop_path", "bn_momentum"):
             value = getattr(self, name)
             if not isinstance(value, int | float) or not 0 <= value < 1:
@@ -60,28 +66,65 @@ class Ops:
         *,
         name: str,
         strides: int = 1,
-        padding: str = "same",
+        padding: str | None = None,
+        groups: int = 1,
         use_bias: bool = False,
     ) -> Any:
-        """Convolution, float [N, H, W, C] → [N, H', W', filters]."""
-        kind = PointwiseConv if kernel_size == strides == 1 else keras.layers.Conv2D
+        """Convolution, float [N, H, W, C] → [N, H', W', filters]; `padding` None is the design's."""
+        x, padding = self._pad(x, kernel_size, strides, padding, name)
+        kind = GroupedConv if groups > 1 else PointwiseConv if kernel_size == strides == 1 else keras.layers.Conv2D
         return kind(
             filters,
             kernel_size,
             strides,
             padding,
+            groups=groups,
             use_bias=use_bias,
             kernel_initializer=self.kernel_initializer,
             name=name,
         )(x)
 
-    def depthwise(self, x: Any, kernel_size: int, *, name: str, strides: int = 1) -> Any:
-        """Depthwise convolution without bias, "same" padding."""
+    def depthwise(
+        self,
+        x: Any,
+        kernel_size: int,
+        *,
+        name: str,
+        strides: int = 1,
+        padding: str | None = None,
+        use_bias: bool = False,
+    ) -> Any:
+        """Depthwise convolution; `padding` None is the design's."""
+        x, padding = self._pad(x, kernel_size, strides, padding, name)
         # He's normal for the true fan-in: Keras' initialisers take a depthwise kernel for a dense one.
         initializer = keras.initializers.RandomNormal(stddev=math.sqrt(2) / kernel_size)
         return keras.layers.DepthwiseConv2D(
-            kernel_size, strides, "same", use_bias=False, depthwise_initializer=initializer, name=name
+            kernel_size, strides, padding, use_bias=use_bias, depthwise_initializer=initializer, name=name
         )(x)
+
+    def separable(
+        self, x: Any, filters: int, kernel_size: int, *, name: str, strides: int = 1, padding: str | None = None
+    ) -> Any:
+        """Depthwise, then 1x1 convolution, without anything between (Chollet, "Xception", CVPR 2017, section 2)."""
+        x = self.depthwise(x, kernel_size, strides=strides, padding=padding, name=f"{name}_depthwise")
+        return self.conv(x, filters, 1, name=f"{name}_pointwise")
+
+    def max_pool(self, x: Any, pool_size: int, strides: int, *, name: str) -> Any:
+        """Max pooling, padded by the design: where "symmetric", with zeros, which lose to what a ReLU lets through."""
+        x, padding = self._pad(x, pool_size, strides, None, name)
+        return keras.layers.MaxPooling2D(pool_size, strides, padding, name=name)(x)
+
+    def _pad(
+        self, x: Any, kernel_size: int | tuple[int, int], strides: int, padding: str | None, name: str
+    ) -> tuple[Any, str]:
+        """`x`, padded where Keras cannot, and what is left for Keras to pad."""
+        if padding is not None:
+            return x, padding
+        height, width = (kernel_size, kernel_size) if isinstance(kernel_size, int) else kernel_size
+        if self.padding == "symmetric" and strides > 1 and max(height, width) > 1:
+            margins = ((height - 1) // 2, (width - 1) // 2)
+            return keras.layers.ZeroPadding2D(margins, name=f"{name}_pad")(x), "valid"
+        return x, "same"
 
     def normalize(self, x: Any, *, name: str) -> Any:
         """The chosen normalisation, over the channels of [N, H, W, C]."""
@@ -123,13 +166,35 @@ def conv_norm_act(
     *,
     name: str,
     strides: int = 1,
-    padding: str = "same",
+    padding: str | None = None,
+    groups: int = 1,
     use_bias: bool = False,
 ) -> Any:
     """Convolution `name`, normalisation `name_norm`, activation `name_act`."""
-    x = ops.conv(x, filters, kernel_size, name=name, strides=strides, padding=padding, use_bias=use_bias)
+    x = ops.conv(x, filters, kernel_size, name=name, strides=strides, padding=padding, groups=groups, use_bias=use_bias)
     x = ops.normalize(x, name=f"{name}_norm")
     return ops.activate(x, name=f"{name}_act")
+
+
+def squeeze_excite(
+    x: Any, ops: Ops, squeezed_channels: int, *, name: str, activation: str = "relu", gate: str = "sigmoid"
+) -> Any:
+    """Weighs each channel by a gate on all of them, averaged (Hu et al., "Squeeze-and-Excitation", CVPR 2018).
+
+    Args:
+        x: float [N, H, W, C].
+        ops: makes the two layers, 1x1 convolutions with biases.
+        squeezed_channels: between the two.
+        name: of the block.
+        activation: behind the first.
+        gate: behind the second.
+    """
+    scale = keras.layers.GlobalAveragePooling2D(keepdims=True, name=f"{name}_squeeze")(x)
+    scale = ops.conv(scale, squeezed_channels, 1, use_bias=True, name=f"{name}_reduce")
+    scale = keras.layers.Activation(activation, name=f"{name}_reduce_act")(scale)
+    scale = ops.conv(scale, x.shape[-1], 1, use_bias=True, name=f"{name}_expand")
+    scale = keras.layers.Activation(gate, name=f"{name}_gate")(scale)
+    return keras.layers.Multiply(name=f"{name}_scale")([x, scale])
 
 
 def pad(x: Any, width: int, *, name: str) -> Any:

@@ -12,7 +12,7 @@ def pooled(x: Any, ops: Ops, num_classes: int) -> Any:
     x = keras.layers.GlobalAveragePooling2D(name="head_pool")(x)
     if ops.dropout:
         x = keras.layers.Dropout(ops.dropout, name="head_dropout")(x)
-    return _logits(x, num_classes)
+    return logits(x, num_classes)
 
 
 def fully_connected(x: Any, ops: Ops, num_classes: int, *, units: tuple[int, ...] = (4096, 4096)) -> Any:
@@ -23,9 +23,9 @@ def fully_connected(x: Any, ops: Ops, num_classes: int, *, units: tuple[int, ...
         x = ops.activate(x, name=f"head_fc{index}_act")
         if ops.dropout:
             x = keras.layers.Dropout(ops.dropout, name=f"head_fc{index}_dropout")(x)
-    return _logits(x, num_classes)
+    return logits(x, num_classes)
 
 
-def _logits(x: Any, num_classes: int) -> Any:
-    # In float32 under every dtype policy: the loss takes exponentials of them.
-    return keras.layers.Dense(num_classes, dtype="float32", name="head_logits")(x)
+def logits(x: Any, num_classes: int, *, name: str = "head_logits") -> Any:
+    """The classifier itself: float32 under every dtype policy, since the loss takes exponentials of it."""
+    return keras.layers.Dense(num_classes, dtype="float32", name=name)(x)

@@ -19,7 +19,8 @@ def load_weights(model: keras.Model, source: str | os.PathLike | keras.Model, *,
     Args:
         model: of `create_model`.
         source: "imagenet"; a file: `.safetensors` of `save_weights`, `.weights.h5` or `.keras` of Keras, `.h5` of
-            keras.applications; or a built keras.applications model.
+            keras.applications, `.safetensors` or `.pth` of torchvision's and timm's networks (`spec.torch` names them);
+            or a built keras.applications model.
         offline: for "imagenet": only what is cached.
 
     Returns:

@@ -54,6 +54,51 @@ def weighted_layers(model: keras.Model) -> list[keras.Layer]:
     return found
 
 
+@dataclasses.dataclass(frozen=True)
+class _Operation:
+    """What pairs with its like: a layer, or one half of a separable convolution."""
+
+    layer: str
+    kind: type
+    variables: list[Any]
+
+    def fits(self, other: "_Operation") -> bool:
+        """Of one kind, with the same variables; names that begin otherwise ("depthwise_kernel") are forgiven."""
+
+        def signature(operation: "_Operation") -> list[tuple[str, tuple[int, ...]]]:
+            return [(v.name.rpartition("_")[2], _shape(operation.kind, v)) for v in operation.variables]
+
+        return self.kind is other.kind and signature(self) == signature(other)
+
+    def __str__(self) -> str:
+        return f"{self.layer} {[list(v.shape) for v in self.variables]}"
+
+
+def _operations(model: keras.Model) -> list[_Operation]:
+    return [operation for layer in weighted_layers(model) for operation in _of_layer(layer)]
+
+
+def _of_layer(layer: keras.Layer) -> list[_Operation]:
+    if isinstance(layer, keras.layers.SeparableConv2D):
+        depthwise, *pointwise = layer.weights
+        kinds = (keras.layers.DepthwiseConv2D, keras.layers.Dense)
+        return [_Operation(layer.name, kind, v) for kind, v in zip(kinds, ([depthwise], pointwise), strict=True)]
+    # The class of Keras that the layer is or extends; its applications have layers of their own.
+    kind = next(
+        kind
+        for kind in type(layer).__mro__
+        if kind.__module__.startswith("keras.") and ".applications." not in kind.__module__
+    )
+    if kind is keras.layers.Conv2D and layer.kernel_size == (1, 1) and layer.groups == 1:
+        kind = keras.layers.Dense
+    return [_Operation(layer.name, kind, layer.weights)]
+
+
+def _shape(kind: type, variable: Any) -> tuple[int, ...]:
+    """Of a dense layer's kernel [C, C'], which a 1x1 convolution has as [1, 1, C, C']."""
+    return tuple(variable.shape[-2:] if kind is keras.layers.Dense else variable.shape)
+
+
 def copy_weights(source: keras.Model, target: keras.Model) -> LoadReport:
     """Gives `target` the weights of `source`, in either direction between kcnn and keras.applications.
 
@@ -65,39 +110,27 @@ def copy_weights(source: keras.Model, target: keras.Model) -> LoadReport:
         UserError: the two are not of one architecture; `target` is as it was.
     """
     pairs, kept = [], []
-    for mine, other in itertools.zip_longest(weighted_layers(target), weighted_layers(source)):
-        if mine is not None and other is not None and _kind(mine) == _kind(other) and _shapes(mine) == _shapes(other):
-            pairs.append((mine, other.get_weights()))
+    for mine, other in itertools.zip_longest(_operations(target), _operations(source)):
+        if mine is not None and other is not None and mine.fits(other):
+            pairs.append((mine.variables, [keras.ops.convert_to_numpy(variable) for variable in other.variables]))
         elif not (_in_head(mine) or _in_head(other)):
             raise UserError(
-                f"the weights of {source.name} do not fit {target.name}: it has {_describe(mine)} where the source "
-                f"has {_describe(other)}"
+                f"the weights of {source.name} do not fit {target.name}: it has {mine or 'no layer'} where the source "
+                f"has {other or 'no layer'}"
             )
         elif mine is not None:
-            kept.append(mine.name)
+            kept.append(mine.layer)
     return assign(pairs, source=source.name, kept=kept)
 
 
-def assign(pairs: Iterable[tuple[keras.Layer, list[np.ndarray]]], *, source: str, kept: Iterable[str]) -> LoadReport:
-    """Sets the weights of layers, once all of them are known to fit."""
+def assign(pairs: Iterable[tuple[list[Any], list[np.ndarray]]], *, source: str, kept: Iterable[str]) -> LoadReport:
+    """Sets the variables of layers, once all of them are known to fit but for axes of length 1."""
     pairs = list(pairs)
-    for layer, arrays in pairs:
-        layer.set_weights(arrays)
+    for variables, arrays in pairs:
+        for variable, array in zip(variables, arrays, strict=True):
+            variable.assign(np.reshape(array, variable.shape))
     return LoadReport(source, len(pairs), tuple(kept))
 
 
-def _in_head(layer: keras.Layer | None) -> bool:
-    return layer is not None and layer.name.startswith("head_")
-
-
-def _kind(layer: keras.Layer) -> type:
-    """The class of Keras that a layer is or extends."""
-    return next(kind for kind in type(layer).__mro__ if kind.__module__.partition(".")[0] == "keras")
-
-
-def _shapes(layer: keras.Layer) -> list[tuple[str, tuple[int, ...]]]:
-    return [(variable.name, tuple(variable.shape)) for variable in layer.weights]
-
-
-def _describe(layer: keras.Layer | None) -> str:
-    return f"{layer.name} {[list(v.shape) for v in layer.weights]}" if layer is not None else "no layer"
+def _in_head(operation: _Operation | None) -> bool:
+    return operation is not None and operation.layer.startswith("head_")

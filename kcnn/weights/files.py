@@ -1,12 +1,15 @@
-"""Weights files: the project's own safetensors, Keras' two formats, and what keras.applications downloads.
+"""Weights files: the project's own safetensors, torch's, Keras' two formats, and what keras.applications downloads.
 
 Only numbers are read, by the names of layers; nothing in a file is called, imported or deserialised, and no link in it
 is followed.
 """
 
 import io
+import itertools
 import os
 import zipfile
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +22,12 @@ from safetensors.numpy import save_file
 from kcnn.errors import UserError
 from kcnn.models.factory import model_spec
 from kcnn.weights.copy import LoadReport, assign, copy_weights
+from kcnn.weights.torch_files import load_state_dict, read_state_dict
 
 # Layer → its arrays, in the order of the layer's `weights`.
 _Arrays = dict[str, list[np.ndarray]]
+# What a reader returns once it has read all of a file: gives the weights to the model.
+_Give = Callable[[], LoadReport]
 
 
 def save_weights(model: keras.Model, path: str | os.PathLike) -> None:
@@ -47,30 +53,47 @@ def load_file(model: keras.Model, path: Path) -> LoadReport:
     if reader is None:
         raise UserError(f"weights {str(path)!r}: expected a file ending in {', '.join(_READERS)}")
     try:
-        found = reader(model, path)
+        give = reader(model, path)
     except UserError:
         raise
     except Exception as error:  # a damaged file raises whatever its reader happens to stumble over
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"weights {str(path)!r} cannot be read: {reason}") from error
-    return copy_weights(found, model) if isinstance(found, keras.Model) else _fit(model, found, path)
+    return give()
 
 
 def _key(layer: keras.Layer, variable: Any) -> str:
     return f"{layer.name}/{variable.name}"
 
 
-def _read_safetensors(model: keras.Model, path: Path) -> _Arrays:
+def _read_safetensors(model: keras.Model, path: Path) -> _Give:
+    """Of this project, whose names have a slash, or of torch's."""
     with safe_open(path, "numpy") as file:
         tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    if not any("/" in key for key in tensors):
+        return partial(load_state_dict, model, tensors, str(path))
     wanted = {layer.name: [_key(layer, variable) for variable in layer.weights] for layer in model.layers}
     arrays = {name: [tensors.pop(key) for key in keys if key in tensors] for name, keys in wanted.items()}
     for key, value in tensors.items():
         arrays.setdefault(key.rpartition("/")[0], []).append(value)
-    return arrays
+    return partial(_fit, model, arrays, path)
 
 
-def _read_keras_h5(model: keras.Model, file: Any) -> _Arrays:
+def _read_state_dict(model: keras.Model, path: Path) -> _Give:
+    return partial(load_state_dict, model, read_state_dict(path), str(path))
+
+
+def _read_keras_h5(model: keras.Model, path: Path) -> _Give:
+    return partial(_fit, model, _keras_arrays(path), path)
+
+
+def _read_archive(model: keras.Model, path: Path) -> _Give:
+    """Of a `.keras`: only the weights; the configuration beside them, which can name code, stays unread."""
+    with zipfile.ZipFile(path) as archive:
+        return partial(_fit, model, _keras_arrays(io.BytesIO(archive.read("model.weights.h5"))), path)
+
+
+def _keras_arrays(file: Any) -> _Arrays:
     """Of a `.weights.h5`: groups of numbered arrays, each with its layer's name."""
     arrays: _Arrays = {}
 
@@ -93,30 +116,21 @@ def _read_array(group: Any, key: str) -> np.ndarray:
     return np.asarray(dataset)
 
 
-def _read_archive(model: keras.Model, path: Path) -> _Arrays:
-    """Of a `.keras`: only the weights; the configuration beside them, which can name code, stays unread."""
-    with zipfile.ZipFile(path) as archive:
-        return _read_keras_h5(model, io.BytesIO(archive.read("model.weights.h5")))
-
-
-def _read_application(model: keras.Model, path: Path) -> keras.Model:
-    """The model of keras.applications that `path` has the weights of, with or without the classifier."""
+def _read_application(model: keras.Model, path: Path) -> _Give:
+    """Of keras.applications, with or without the classifier."""
     application = model_spec(model.name).application
     if application is None:
         raise UserError(f"weights {str(path)!r}: keras.applications has no {model.name}")
-    shapes: list[tuple[int, ...]] = []
-
-    def visit(path: str, item: Any) -> None:
-        if isinstance(item, h5py.Dataset):
-            shapes.append(item.shape)
-
     with h5py.File(path, "r") as contents:
-        if "layer_names" not in contents.attrs:
+        layers = [contents[name] for name in _names(contents, "layer_names")]
+        weighted = [(layer, names) for layer in layers if (names := _names(layer, "weight_names"))]
+        if not weighted:
             raise UserError(f"weights {str(path)!r}: not a weights file of keras.applications")
-        contents.visititems(visit)
-    # The classifier has had many names there ("predictions", "probs", "Logits", "fc1000"), but only it is dense.
-    dense = [shape for shape in shapes if len(shape) == 2]
-    top = {"include_top": True, "classes": dense[-1][-1]} if dense else {"include_top": False}
+        last, names = weighted[-1]
+        kernel = max((last[name].shape for name in names), key=len)
+    # The last layer is the classifier, under one name or another, where it is dense or a 1x1 convolution.
+    classifies = len(kernel) == 2 or kernel[:-2] == (1, 1)
+    top = {"include_top": True, "classes": kernel[-1]} if classifies else {"include_top": False}
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy("float32")
     try:
@@ -127,7 +141,15 @@ def _read_application(model: keras.Model, path: Path) -> keras.Model:
         twin.load_weights(path)
     except ValueError as error:
         raise UserError(f"weights {str(path)!r} do not fit {model.name}: {str(error).splitlines()[0]}") from None
-    return twin
+    return partial(copy_weights, twin, model)
+
+
+def _names(group: Any, attribute: str) -> list[str]:
+    """A list of names that Keras keeps in an attribute, or in several numbered ones when it is long."""
+    if attribute in group.attrs:
+        return [name.decode() if isinstance(name, bytes) else str(name) for name in group.attrs[attribute]]
+    parts = itertools.takewhile(group.attrs.__contains__, (f"{attribute}{index}" for index in itertools.count()))
+    return [name for part in parts for name in _names(group, part)]
 
 
 _READERS = {
@@ -135,6 +157,8 @@ _READERS = {
     ".weights.h5": _read_keras_h5,
     ".keras": _read_archive,
     ".h5": _read_application,
+    ".pth": _read_state_dict,
+    ".pt": _read_state_dict,
 }
 
 
@@ -146,7 +170,7 @@ def _fit(model: keras.Model, arrays: _Arrays, path: Path) -> LoadReport:
         found = [list(array.shape) for array in arrays.get(name, [])]
         wanted = [list(variable.shape) for variable in layer.weights]
         if found == wanted:
-            pairs.append((layer, arrays[name]))
+            pairs.append((layer.weights, arrays[name]))
         elif name.startswith("head_"):
             kept.append(name)
         else:

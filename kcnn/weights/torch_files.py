@@ -1,0 +1,164 @@
+"""State dicts of torchvision and timm. No file is executed, and torch itself is needed for `.pth` files alone."""
+
+import math
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from kcnn.errors import UserError
+from kcnn.models.factory import model_spec
+from kcnn.models.spec import MODELS, ModelSpec
+from kcnn.weights.copy import LoadReport, assign
+from kcnn.weights.torch_names import TORCH_NAMES
+
+_SUFFIX = {
+    "kernel": "weight",
+    "bias": "bias",
+    "gamma": "weight",
+    "beta": "bias",
+    "moving_mean": "running_mean",
+    "moving_variance": "running_var",
+}
+_UNUSED = re.compile(r"(.*\.)?num_batches_tracked|aux.*", re.IGNORECASE)  # counters, and heads that only train
+_WRAPPERS = ("state_dict", "model")  # under which training scripts keep the weights beside other things
+_SHOWN = 3
+
+
+def read_state_dict(path: Path) -> dict[str, np.ndarray]:
+    """The tensors of a `.pth` file, by torch's own loader for files that are not trusted.
+
+    Raises:
+        UserError: torch is not installed.
+        Exception: whatever torch raises for a file that is damaged or holds other things than tensors.
+    """
+    try:
+        import torch
+    except ImportError:
+        raise UserError(
+            f"weights {str(path)!r}: reading it needs torch (pip install torch); a .safetensors file does not"
+        ) from None
+    contents = torch.load(path, map_location="cpu", weights_only=True)
+    for wrapper in _WRAPPERS:
+        if isinstance(contents.get(wrapper), Mapping):
+            contents = contents[wrapper]
+    tensors = {key: value for key, value in contents.items() if isinstance(value, torch.Tensor)}
+    return {
+        key.removeprefix("module."): (value.float() if value.is_floating_point() else value).numpy()
+        for key, value in tensors.items()
+    }
+
+
+def load_state_dict(model: keras.Model, tensors: Mapping[str, np.ndarray], source: str) -> LoadReport:
+    """Gives `model` the tensors of a torch network.
+
+    Args:
+        model: of `create_model`.
+        tensors: by torch's names, in torch's shapes.
+        source: where they are from, for messages.
+
+    Returns:
+        what was loaded; layers of the classifier head whose shapes differ (other classes, another image size) keep
+        what they have.
+
+    Raises:
+        UserError: tensors are missing, left over or of another shape, or the network computes something else than
+            `model` (a row `<id>.torch` does what torch does); `model` is as it was.
+    """
+    spec = model_spec(model.name)
+    layers = {layer.name: layer for layer in model.layers if layer.weights}
+    project, modules = _recognize(spec, list(layers), tensors, source)
+    misfit = f"weights {source!r} do not fit {spec.name}"
+    if project not in spec.torch:
+        rows = [row for row in (f"{spec.name}.torch", f"{spec.name}.{project}") if row in MODELS]
+        raise UserError(f"{misfit}, which is not {project}'s network" + (f": {rows[0]} is" if rows else ""))
+    pairs: list[tuple[Any, Any]] = []
+    kept, left_over = [], {key for key in tensors if not _UNUSED.fullmatch(key)}
+    missing: list[str] = []
+    misshapen: list[str] = []
+    for name, layer in layers.items():
+        keys = [_key(modules[name], variable.name, tensors) for variable in layer.weights]
+        left_over.difference_update(keys)
+        absent = [key for key in keys if key not in tensors]
+        arrays = [] if absent else [_convert(tensors[k], v, layer) for k, v in zip(keys, layer.weights, strict=True)]
+        wrong = [
+            f"{key} {list(tensors[key].shape)} for {variable.path} {list(variable.shape)}"
+            for key, variable, array in zip(keys, layer.weights, arrays, strict=False)
+            if array is None
+        ]
+        if not absent and not wrong:
+            pairs.append((layer.weights, arrays))
+        elif name.startswith("head_"):
+            kept.append(name)
+        else:
+            missing += absent
+            misshapen += wrong
+    if not any(name.startswith("head_") for name in layers):
+        left_over.clear()  # features only: what is left is the classifier's
+    found = {"missing": missing, "left over": sorted(left_over), "of another shape": misshapen}
+    if any(found.values()):
+        raise UserError(f"{misfit}: " + "; ".join(f"{what}: {_some(keys)}" for what, keys in found.items() if keys))
+    return assign(pairs, source=source, kept=kept)
+
+
+def _recognize(
+    spec: ModelSpec, layers: list[str], tensors: Mapping[str, np.ndarray], source: str
+) -> tuple[str, dict[str, str]]:
+    """The project whose names most of the tensors have, and its modules for our layers."""
+    if spec.family not in TORCH_NAMES:
+        raise UserError(f"weights {source!r}: a state dict of torch, which is not known how to read for {spec.name}")
+    candidates = {project: names(layers) for project, names in TORCH_NAMES.get(spec.family).items()}
+
+    def known(project: str) -> int:
+        return sum(_key(module, "kernel", tensors) in tensors for module in candidates[project].values())
+
+    project = max(candidates, key=lambda project: (known(project), project in spec.torch))
+    return project, candidates[project]
+
+
+def _key(module: str, variable: str, tensors: Mapping[str, np.ndarray]) -> str:
+    """The tensor of a variable; one that is no layer in torch, as the scale of a residual branch, has its own name."""
+    return module if module in tensors else f"{module}.{_SUFFIX[variable]}"
+
+
+def _convert(tensor: np.ndarray, variable: Any, layer: keras.Layer) -> np.ndarray | None:
+    """A tensor as Keras lays it out, or None when it has another shape."""
+    if variable.name != "kernel":
+        array = tensor.reshape(-1)  # of an affine map, sometimes with axes of length 1
+    elif isinstance(layer, keras.layers.DepthwiseConv2D):
+        array = tensor.transpose(2, 3, 0, 1) if tensor.ndim == 4 else tensor
+    else:
+        if tensor.ndim == 2:
+            height, width = _flattened(layer)
+            if tensor.shape[1] % (height * width):
+                return None
+            tensor = tensor.reshape(len(tensor), -1, height, width)
+        array = tensor.transpose(2, 3, 1, 0) if tensor.ndim == 4 else tensor
+    squeezed = [[length for length in shape if length != 1] for shape in (array.shape, variable.shape)]
+    if squeezed[0] == squeezed[1]:
+        return array.reshape(variable.shape)
+    # A convolution over the whole of the features is a dense layer behind a flattening.
+    flat = isinstance(layer, keras.layers.Dense) and array.ndim == 4
+    matches = flat and list(variable.shape) == [math.prod(array.shape[:3]), array.shape[3]]
+    return array.reshape(variable.shape) if matches else None
+
+
+def _flattened(layer: keras.Layer) -> tuple[int, int]:
+    """Height and width of the features that are flattened in front of a dense layer; 1, 1 where they are not."""
+    while True:
+        inputs = layer._inbound_nodes[0].input_tensors
+        before = inputs[0]._keras_history.operation
+        if isinstance(before, keras.layers.Flatten):
+            height, width = before.input.shape[1:3]
+            return height, width
+        if len(inputs) != 1 or before.weights or isinstance(before, keras.layers.InputLayer):
+            return 1, 1
+        layer = before
+
+
+def _some(keys: list[str]) -> str:
+    more = len(keys) - _SHOWN
+    return ", ".join(keys[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
