@@ -2,11 +2,12 @@
 
 python main.py --model mobilenetv2 --finetune              train on a data set, publish to saved_models/mobilenetv2/1
 python main.py predict saved_models/mobilenetv2 a.jpg dir/ the top classes of pictures
-python main.py models                                      the architectures, with their cost and paper
+python main.py models [--family resnet] [--max_params 10]  the architectures: paper, cost, accuracy, weights
 """
 
 import importlib
 import json
+import math
 import os
 import shlex
 import signal
@@ -68,6 +69,24 @@ flags.DEFINE_string("saved_models", "saved_models", "Folder to publish in.")
 flags.DEFINE_string("pipeline_root", ".kcnn", "Folder for examples, checkpoints and logs.")
 flags.DEFINE_bool("json", False, "With predict and models: a JSON line for each row.")
 
+flags.DEFINE_string("family", None, "With models: only those of this family.")
+flags.DEFINE_float("max_params", math.inf, "With models: only those of at most this many million parameters.")
+flags.DEFINE_float("max_macs", math.inf, "With models: only those of at most this many billion multiply-adds an image.")
+
+MODEL_FIELDS = [
+    "name",
+    "family",
+    "year",
+    "paper",
+    "params",
+    "macs",
+    "input_size",
+    "min_size",
+    "top1",
+    "top5",
+    "weights",
+]
+MODEL_FIELDS += ["note"]
 SETTINGS = [
     "model",
     "dataset",
@@ -185,15 +204,28 @@ def models(arguments: list[str]) -> int:
     import kcnn
 
     specs = [kcnn.model_spec(name) for name in arguments or kcnn.list_models()]
+    families = sorted({kcnn.model_spec(name).family for name in kcnn.list_models()})
+    if FLAGS.family and FLAGS.family not in families:
+        raise UserError(f"--family {FLAGS.family!r}: {nearest(FLAGS.family, families)}")
+    specs = [
+        spec
+        for spec in specs
+        if FLAGS.family in (None, spec.family)
+        and spec.params <= FLAGS.max_params * 1e6
+        and spec.macs <= FLAGS.max_macs * 1e9
+    ]
     if FLAGS.json:
         for spec in specs:
-            fields = ("name", "params", "macs", "input_size", "min_size", "year", "paper")
-            print(json.dumps({field: getattr(spec, field) for field in fields}, ensure_ascii=False))
+            fields = {name: getattr(spec, name) for name in MODEL_FIELDS}
+            print(json.dumps({**fields, "design": dict(spec.design)}, ensure_ascii=False))
         return 0
-    print(f"{'name':<18} {'params':>9} {'mult-adds':>9} {'input':>5}  paper")
+    widest = max((len(spec.name) for spec in specs), default=0)
+    print(f"{'name':<{widest}} year {'params':>9} {'mult-adds':>10} input top-1 top-5 {'weights':<22} paper")
     for spec in specs:
+        accuracy = " ".join(f"{value:>5.1f}" if value else "    -" for value in (spec.top1, spec.top5))
         print(
-            f"{spec.name:<18} {spec.params / 1e6:>7.2f} M {spec.macs / 1e9:>7.3f} G {spec.input_size:>5}  {spec.paper}"
+            f"{spec.name:<{widest}} {spec.year} {spec.params / 1e6:>7.2f} M {spec.macs / 1e9:>8.3f} G {spec.input_size:>5} "
+            f"{accuracy} {' '.join(spec.weights):<22} {spec.paper}"
         )
     return 0
 

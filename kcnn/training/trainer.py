@@ -14,7 +14,9 @@ from kcnn.config import Config, Phase
 from kcnn.data.input_pipeline import evaluation_batches, steps_per_epoch, training_batches
 from kcnn.data.transform import Preprocessing
 from kcnn.errors import UserError
+from kcnn.models.factory import model_spec
 from kcnn.progress import bar
+from kcnn.training.auxiliary import main_output, with_auxiliary
 from kcnn.training.distribution import check_batch_size, choose_strategy
 from kcnn.training.freezing import (
     compute_features,
@@ -149,6 +151,8 @@ def _run_phase(config: Config, data: Data, model: keras.Model, directory: Path, 
     phase = config.phases[progress.phase]
     set_trainable(model, unfreeze=phase.unfreeze, batch_norm=config.batch_norm)
     fitted, batches, validation = _phase_data(config, phase, data, model, directory, progress.epoch)
+    crossentropy = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=config.label_smoothing)
+    fitted, loss, metrics = with_auxiliary(fitted, crossentropy, model_spec(config.model).auxiliary_weight)
     steps = steps_per_epoch(data.train_count, config.batch_size)
     shorten_batch_norm_memory(model, steps * phase.epochs)
     optimizer = build_optimizer(
@@ -157,11 +161,7 @@ def _run_phase(config: Config, data: Data, model: keras.Model, directory: Path, 
         schedule=warmup_cosine(phase.learning_rate, steps * phase.epochs, phase.warmup),
         weight_decay=config.weight_decay,
     )
-    fitted.compile(
-        optimizer=optimizer,
-        loss=keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=config.label_smoothing),
-        metrics=[keras.metrics.CategoricalAccuracy("accuracy")],
-    )
+    fitted.compile(optimizer=optimizer, loss=loss, metrics=metrics)
     if progress.epoch:
         load_state(directory / "state.safetensors", model, fitted.optimizer)
     with bar(total=steps * phase.epochs, description=f"Training ({phase.name})", unit="step") as step_bar:
@@ -196,7 +196,7 @@ def _phase_data(
 
     validation = in_order(data.val, data.val_count) if data.val_count else None
     if phase.unfreeze == 0 and not phase.augmentations and phase.crop_scale is None:
-        backbone, head = split_at_head(model)
+        backbone, head = split_at_head(main_output(model))
 
         def features(paths: list[str], count: int, name: str) -> tuple[np.ndarray, np.ndarray]:
             return compute_features(backbone, in_order(paths, count), count, directory / f"features-{name}.npy")

@@ -45,7 +45,9 @@ def weighted_layers(model: keras.Model) -> list[keras.Layer]:
         operation, node_index, _ = tensor._keras_history
         node = operation._inbound_nodes[node_index]
         if inputs_done:
-            if getattr(operation, "weights", None) and not isinstance(operation, keras.layers.Normalization):
+            if isinstance(operation, keras.Model):
+                found.extend(weighted_layers(operation))
+            elif getattr(operation, "weights", None) and not isinstance(operation, keras.layers.Normalization):
                 found.append(operation)
         elif id(node) not in seen:
             seen.add(id(node))
@@ -66,7 +68,8 @@ class _Operation:
         """Of one kind, with the same variables; names that begin otherwise ("depthwise_kernel") are forgiven."""
 
         def signature(operation: "_Operation") -> list[tuple[str, tuple[int, ...]]]:
-            return [(v.name.rpartition("_")[2], _shape(operation.kind, v)) for v in operation.variables]
+            own = operation.kind is keras.layers.Layer  # of another project, with names of its own
+            return [("" if own else v.name.rpartition("_")[2], _shape(operation.kind, v)) for v in operation.variables]
 
         return self.kind is other.kind and signature(self) == signature(other)
 

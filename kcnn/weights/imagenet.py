@@ -6,7 +6,7 @@ import socket
 import threading
 import urllib.request
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 import keras
 
@@ -68,7 +68,7 @@ def find_imagenet(spec: ModelSpec, *, offline: bool = False) -> Path | None:
         return Path(
             keras.utils.get_file(
                 path.name,
-                _URL + spec.application.imagenet,
+                urljoin(_URL, spec.application.imagenet),
                 file_hash=spec.application.md5,
                 cache_subdir="models",
                 cache_dir=str(_home()),

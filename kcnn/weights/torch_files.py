@@ -11,7 +11,7 @@ import numpy as np
 
 from kcnn.errors import UserError
 from kcnn.models.factory import model_spec
-from kcnn.models.spec import MODELS, ModelSpec
+from kcnn.models.spec import MODELS
 from kcnn.weights.copy import LoadReport, assign
 from kcnn.weights.torch_names import TORCH_NAMES
 
@@ -70,11 +70,19 @@ def load_state_dict(model: keras.Model, tensors: Mapping[str, np.ndarray], sourc
     """
     spec = model_spec(model.name)
     layers = {layer.name: layer for layer in model.layers if layer.weights}
-    project, modules = _recognize(spec, list(layers), tensors, source)
     misfit = f"weights {source!r} do not fit {spec.name}"
-    if project not in spec.torch:
+    if spec.family not in TORCH_NAMES:
+        raise UserError(f"{misfit}: they are torch's, which {spec.name} is not known how to take")
+    candidates = {project: names(list(layers)) for project, names in TORCH_NAMES.get(spec.family).items()}
+
+    def known(project: str) -> int:
+        return sum(_key(module, "kernel", tensors) in tensors for module in candidates[project].values())
+
+    project = max(candidates, key=lambda project: (known(project), project in spec.torch))
+    if project not in spec.torch and 2 * known(project) > len(layers):
         rows = [row for row in (f"{spec.name}.torch", f"{spec.name}.{project}") if row in MODELS]
         raise UserError(f"{misfit}, which is not {project}'s network" + (f": {rows[0]} is" if rows else ""))
+    modules = candidates[project]
     pairs: list[tuple[Any, Any]] = []
     kept, left_over = [], {key for key in tensors if not _UNUSED.fullmatch(key)}
     missing: list[str] = []
@@ -102,21 +110,6 @@ def load_state_dict(model: keras.Model, tensors: Mapping[str, np.ndarray], sourc
     if any(found.values()):
         raise UserError(f"{misfit}: " + "; ".join(f"{what}: {_some(keys)}" for what, keys in found.items() if keys))
     return assign(pairs, source=source, kept=kept)
-
-
-def _recognize(
-    spec: ModelSpec, layers: list[str], tensors: Mapping[str, np.ndarray], source: str
-) -> tuple[str, dict[str, str]]:
-    """The project whose names most of the tensors have, and its modules for our layers."""
-    if spec.family not in TORCH_NAMES:
-        raise UserError(f"weights {source!r}: a state dict of torch, which is not known how to read for {spec.name}")
-    candidates = {project: names(layers) for project, names in TORCH_NAMES.get(spec.family).items()}
-
-    def known(project: str) -> int:
-        return sum(_key(module, "kernel", tensors) in tensors for module in candidates[project].values())
-
-    project = max(candidates, key=lambda project: (known(project), project in spec.torch))
-    return project, candidates[project]
 
 
 def _key(module: str, variable: str, tensors: Mapping[str, np.ndarray]) -> str:
@@ -150,7 +143,7 @@ def _flattened(layer: keras.Layer) -> tuple[int, int]:
     """Height and width of the features that are flattened in front of a dense layer; 1, 1 where they are not."""
     while True:
         inputs = layer._inbound_nodes[0].input_tensors
-        before = inputs[0]._keras_history.operation
+        before: Any = inputs[0]._keras_history.operation
         if isinstance(before, keras.layers.Flatten):
             height, width = before.input.shape[1:3]
             return height, width

@@ -14,6 +14,7 @@ from kcnn.data.transform import Preprocessing
 from kcnn.models.factory import create_model, model_spec
 from kcnn.models.spec import ModelSpec
 from kcnn.serving.export import export_classifier
+from kcnn.training.auxiliary import main_output
 from kcnn.training.trainer import Data, train
 from kcnn.weights import load_weights
 from pipelines.artifacts import Examples, Model
@@ -78,7 +79,7 @@ def trainer(
     seconds = time.monotonic() - start
 
     print("Exporting")
-    network = build("float32", load=False)
+    network = main_output(build("float32", load=False))
     load_weights(network, model.path / "best.safetensors")
     shutil.rmtree(model.serving, ignore_errors=True)  # of an execution that was interrupted after this
     export_classifier(network, model.serving, summary.labels, preprocessing)

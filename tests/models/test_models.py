@@ -1,85 +1,52 @@
-"""Every registered architecture, held against its own table, against Keras, and against keras.applications."""
+"""Every registered architecture: its table, its names, its gradients, its files."""
 
+import csv
 import inspect
+from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from networks import SMALLEST, by_default, images, randomize, small
 
 import kcnn
+from kcnn.data.transform import Preprocessing
 from kcnn.errors import UserError
 from kcnn.models.spec import MODELS, stages
-from kcnn.nn.layers import BatchNorm, PointwiseConv
+from kcnn.nn.layers import BatchNorm, GroupedConv, PointwiseConv
 
-SPECS = [MODELS.get(name) for name in MODELS]
-
-
-def smallest_of_each_family():
-    best = {}
-    for spec in SPECS:
-        if spec.family not in best or spec.params < best[spec.family].params:
-            best[spec.family] = spec
-    return [spec.name for spec in best.values()]
+EVERY = by_default(MODELS, SMALLEST.values())
 
 
-SMALL = smallest_of_each_family()
-EVERY = [name if name in SMALL else pytest.param(name, marks=pytest.mark.slow) for name in MODELS]
+def published():
+    """The rows of published/*.csv: figures of papers and of other projects.
 
-# Published figures: (value, how far off it may be), in millions.
-PARAMS = [
-    ("vgg11", 133, 0.5),  # Simonyan & Zisserman, table 2
-    ("vgg13", 133, 0.5),
-    ("vgg16", 138, 0.5),
-    ("vgg19", 144, 0.5),
-    ("vgg19", 143.667240, 1e-6),  # torchvision's counts
-    ("vgg16", 138.357544, 1e-6),
-    ("vgg13", 133.047848, 1e-6),
-    ("vgg11", 132.863336, 1e-6),
-    ("resnet18", 11.689512, 1e-6),
-    ("resnet34", 21.797672, 1e-6),
-    ("resnet50", 25.5, 0.1),  # Xie et al., ResNeXt, table 1
-    ("inceptionv3", 23.8, 0.05),  # slim
-]
-MACS = [
-    ("vgg11", 7_609, 1),  # torchvision's counts
-    ("vgg13", 11_308, 1),
-    ("vgg16", 15_470, 1),
-    ("vgg19", 19_632, 1),
-    ("inceptionv3", 5_713, 1),
-    ("resnet18", 1_814, 1),
-    ("resnet34", 3_664, 1),
-    ("vgg19", 19_600, 50),  # He et al., section 3.3
-    ("resnet18", 1_800, 100),  # He et al., table 1, which rounds up and down
-    ("resnet34", 3_600, 100),
-    ("resnet50", 3_800, 100),
-    ("resnet101", 7_600, 100),
-    ("resnet152", 11_300, 100),
-    ("mobilenetv2", 300, 3),  # Sandler et al., table 4
-    ("mobilenetv2_1.4", 585, 5.85),
-]
-# The reference implementation's table (tensorflow/models, slim/nets/mobilenet/README.md), at 224: millions of
-# multiply-adds, and of parameters without batch norm's.
-SLIM = [
-    ("mobilenetv2_0.35", 59, 1.66),
-    ("mobilenetv2_0.5", 97, 1.95),
-    ("mobilenetv2_0.75", 209, 2.61),
-    ("mobilenetv2", 300, 3.47),
-    ("mobilenetv2_1.3", 509, 5.34),
-    ("mobilenetv2_1.4", 582, 6.06),
-]
+    Parameters and multiply-adds in millions, top-1 and top-5 accuracy in percent.
+    """
+    for path in sorted(Path(__file__).with_name("published").glob("*.csv")):
+        with path.open(newline="") as file:
+            for row in csv.DictReader(file):
+                spec = MODELS.get(row["model"])
+                size, slow = int(row["input_size"] or spec.input_size), []
+                if row["quantity"] == "macs" and size != spec.input_size and spec.name not in SMALLEST.values():
+                    slow = [pytest.mark.slow]  # it has to be built
+                figures = (row["quantity"], size, float(row["value"]), float(row["tolerance"]), row["source"])
+                yield pytest.param(spec, *figures, marks=slow, id=f"{spec.name}-{row['quantity']}-{row['source']}")
 
 
 @pytest.fixture(autouse=True)
-def clean():
+def float32():
     yield
-    keras.backend.clear_session(free_memory=True)
     keras.config.set_dtype_policy("float32")
 
 
-def small(name, **design):
-    """The architecture at its smallest, with few classes."""
-    return kcnn.create_model(name, 5, MODELS.get(name).min_size, **design)
+@pytest.fixture(scope="module", params=EVERY)
+def network(request):
+    """One architecture at its smallest, made once for all tests of it."""
+    model = small(request.param)
+    yield model
+    keras.backend.clear_session(free_memory=True)
 
 
 @pytest.mark.parametrize("name", EVERY)
@@ -87,149 +54,99 @@ def test_counts_are_the_tables(name):
     spec, model = kcnn.model_spec(name), kcnn.create_model(name)
     assert sum(int(np.prod(v.shape)) for v in model.trainable_variables) == spec.params
     assert kcnn.macs(model) == spec.macs
+    keras.backend.clear_session(free_memory=True)
 
 
-@pytest.mark.parametrize(("name", "millions", "tolerance"), PARAMS)
-def test_parameters_are_the_published_ones(name, millions, tolerance):
-    assert kcnn.model_spec(name).params / 1e6 == pytest.approx(millions, abs=tolerance)
+@pytest.mark.parametrize(("spec", "quantity", "size", "value", "tolerance", "source"), published())
+def test_figures_are_the_published_ones(spec, quantity, size, value, tolerance, source):
+    if quantity in ("top1", "top5"):
+        found = getattr(spec, quantity)
+    elif quantity == "params":
+        found = spec.params / 1e6
+    elif size == spec.input_size:
+        found = spec.macs / 1e6
+    else:
+        found = kcnn.macs(kcnn.create_model(spec.name), size) / 1e6
+    assert found == pytest.approx(value, abs=tolerance), source
 
 
-@pytest.mark.parametrize(("name", "millions", "tolerance"), MACS)
-def test_multiply_adds_are_the_published_ones(name, millions, tolerance):
-    assert kcnn.model_spec(name).macs / 1e6 == pytest.approx(millions, abs=tolerance)
-
-
-@pytest.mark.parametrize(("name", "macs", "params"), SLIM)
-def test_mobilenets_are_the_reference_implementation(name, macs, params):
-    model = small(name)
-    norms = sum(layer.gamma.shape[0] * 2 for layer in model.layers if isinstance(layer, BatchNorm))
-    assert (kcnn.model_spec(name).params - norms) / 1e6 == pytest.approx(params, abs=0.007)
-    assert kcnn.model_spec(name).macs / 1e6 == pytest.approx(macs, abs=1)
-
-
-def test_biases_are_what_sets_resnet50_apart_from_torchvision():
-    model = kcnn.create_model("resnet50")
-    biases = sum(layer.bias.shape[0] for layer in model.layers if isinstance(layer, keras.layers.Conv2D))
-    assert kcnn.model_spec("resnet50").params - biases == 25_557_032
-
-
-@pytest.mark.parametrize(("size", "millions"), [(192, 221), (160, 154), (128, 99), (96, 56)])
-def test_macs_of_another_size(size, millions):
-    """Against the table of the reference implementation: tensorflow/models, slim/nets/mobilenet/README.md."""
-    assert kcnn.macs(kcnn.create_model("mobilenetv2"), size) / 1e6 == pytest.approx(millions, rel=0.01)
-
-
-@pytest.mark.parametrize("name", EVERY)
-def test_names_begin_with_the_stage(name):
-    model = small(name)
-    found = stages(model)
-    assert found[:2] == ["preprocess", "stem"] or found[:2] == ["preprocess", "stage1"]
-    assert found[-1] == "head"
+def test_names_begin_with_the_stage(network):
+    found = stages(network)
+    assert [stage for stage in found if not stage.startswith("stage")] in (
+        ["preprocess", "stem", "head"], ["preprocess", "head"], ["stem", "head"], ["head"],
+    )  # fmt: skip
     numbered = [stage for stage in found if stage.startswith("stage")]
     assert numbered == [f"stage{index}" for index in range(1, len(numbered) + 1)]
-    assert model.get_layer("head_logits").units == 5
-    order = [layer.name.split("_")[0] for layer in model.layers if layer.name != "images"]
+    assert network.get_layer("head_logits").output.shape[-1] == 5
+    order = [layer.name.split("_")[0] for layer in network.layers if layer.name != "images"]
     assert [found.index(stage) for stage in order] == sorted(found.index(stage) for stage in order)
 
 
-@pytest.mark.parametrize("name", EVERY)
-def test_every_variable_learns(name):
-    model = small(name)
-    size, names = MODELS.get(name).min_size, {layer.name for layer in model.layers}
-    rng = np.random.default_rng(0)
-    images = rng.uniform(0, 255, (4, size, size, 3)).astype(np.float32)
-    labels = np.eye(5, dtype=np.float32)[rng.integers(0, 5, 4)]
-    with tf.GradientTape() as tape:
-        loss = keras.losses.CategoricalCrossentropy(from_logits=True)(labels, model(images, training=True))
-    gradients = tape.gradient(loss, [v.value for v in model.trainable_variables])
-    for variable, gradient in zip(model.trainable_variables, gradients, strict=True):
+def test_every_variable_learns(network):
+    """From weights at random: where a layer's scale starts at zero, what it scales has no gradient yet."""
+    randomize(network, 5)
+    names = {layer.name for layer in network.layers}
+    labels = np.eye(5, dtype=np.float32)[[0, 3, 1, 4]]
+
+    @tf.function
+    def gradients(pixels):
+        with tf.GradientTape() as tape:
+            loss = keras.losses.CategoricalCrossentropy(from_logits=True)(labels, network(pixels, training=True))
+        return tape.gradient(loss, [v.value for v in network.trainable_variables])
+
+    for variable, gradient in zip(network.trainable_variables, gradients(images(network, 4)), strict=True):
         assert np.isfinite(gradient).all(), variable.path
         # Batch norm takes away what a bias in front of it adds: nothing but rounding is left of its gradient.
         redundant = variable.name == "bias" and f"{variable.path.split('/')[0]}_norm" in names
         assert np.abs(gradient).max() > 0 or redundant, variable.path
 
 
-@pytest.mark.parametrize("name", SMALL)
-def test_sizes_and_types_of_input(name):
+def test_feature_maps_by_stride(network):
+    name, size = network.name, network.input_shape[1:3]
+    found = kcnn.create_model(name, input_size=size, features_only=True)
+    assert not any(layer.name.startswith("head_") for layer in found.layers)
+    maps = found.output
+    strides = [int(key.removeprefix("stride")) for key in maps]
+    assert strides == sorted(set(strides))
+    assert set(strides) <= {2, 4, 8, 16, 32}
+    assert len(strides) >= 2
+    for stride, tensor in zip(strides, maps.values(), strict=True):
+        # Without padding a few positions are lost at each layer, from the borders.
+        assert 0 < tensor.shape[1] <= -(-size[0] // stride), stride
+        assert len(tensor.shape) == 4
+
+
+def test_keras_files_keep_the_model(network, tmp_path):
+    network.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras")
+    pixels = images(network)
+    np.testing.assert_allclose(again(pixels), network(pixels), rtol=1e-5, atol=1e-5)
+
+
+def test_exports_answer_as_the_model(network, tmp_path):
+    size = network.input_shape[1:3]
+    kcnn.export_classifier(network, tmp_path / "1", list("abcde"), Preprocessing(size))
+    signature = tf.saved_model.load(str(tmp_path / "1")).signatures["images"]
+    pixels = images(network)
+    found = signature(images=tf.cast(pixels, tf.uint8))["probabilities"]
+    np.testing.assert_allclose(found, tf.nn.softmax(network(pixels)), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+@pytest.mark.parametrize("name", by_default(MODELS, SMALLEST.values()))
+def test_any_shape_and_precision(name, policy):
+    """Images that are not square, uint8 or float; logits in float32 whatever the precision inside."""
+    keras.config.set_dtype_policy(policy)
     size = MODELS.get(name).min_size
     model = kcnn.create_model(name, 5, (size, size + 33))
-    images = np.random.default_rng(0).integers(0, 256, (2, size, size + 33, 3), np.uint8)
-    logits = model(images)
+    pixels = images(model)
+    logits = model(pixels)
     assert logits.shape == (2, 5)
-    np.testing.assert_allclose(logits, model(images.astype(np.float32)), rtol=1e-6)
-
-
-@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16", "mixed_float16"])
-@pytest.mark.parametrize("name", SMALL)
-def test_logits_are_float32_under_every_policy(name, policy):
-    keras.config.set_dtype_policy(policy)
-    model = small(name)
-    logits = model(np.zeros((1, *model.input_shape[1:])))
     assert logits.dtype == tf.float32
     assert np.isfinite(logits).all()
-    if policy != "float32":
-        assert any(layer.compute_dtype == policy.removeprefix("mixed_") for layer in model.layers)
-
-
-@pytest.mark.parametrize("name", SMALL)
-def test_keras_files_keep_the_model(name, tmp_path):
-    model = small(name)
-    model.save(tmp_path / "model.keras")
-    again = keras.saving.load_model(tmp_path / "model.keras")
-    images = np.random.default_rng(0).uniform(0, 255, (2, *model.input_shape[1:]))
-    np.testing.assert_allclose(again(images), model(images), rtol=1e-5, atol=1e-5)
-
-
-PREPROCESS = {
-    "VGG16": "vgg16", "VGG19": "vgg19", "ResNet50": "resnet", "ResNet101": "resnet", "ResNet152": "resnet",
-    "InceptionV3": "inception_v3", "MobileNetV2": "mobilenet_v2",
-}  # fmt: skip
-TWINS = [
-    name
-    if name in ("mobilenetv2_0.35", "resnet50", "vgg16", "inceptionv3")
-    else pytest.param(name, marks=pytest.mark.slow)
-    for name in MODELS
-    if MODELS.get(name).application
-]
-
-
-def randomize(model, seed):
-    """Weights with which activations neither vanish nor explode, and moving statistics unlike the initial ones."""
-    rng = np.random.default_rng(seed)
-    for layer in model.layers:
-        for variable in layer.weights:
-            shape = variable.shape
-            if "variance" in variable.name or variable.name == "gamma":
-                value = rng.uniform(0.5, 1.5, shape)
-            elif "kernel" in variable.name:
-                fan_in = np.prod(shape[:2]) if "Depthwise" in type(layer).__name__ else np.prod(shape[:-1])
-                value = rng.normal(0, np.sqrt(2 / fan_in), shape)
-            else:
-                value = rng.normal(0, 0.1, shape)
-            variable.assign(value)
-
-
-@pytest.mark.parametrize("name", TWINS)
-def test_logits_equal_keras_applications_after_copying_both_ways(name):
-    from kcnn.weights import copy_weights
-
-    application = kcnn.model_spec(name).application
-    function = getattr(keras.applications, application.function)
-    size = 96 if name == "inceptionv3" else 64
-    shape = (size, size, 3)
-    theirs = function(weights=None, classes=7, input_shape=shape, classifier_activation=None, **application.arguments)
-    ours = kcnn.create_model(name, 7, size)
-    images = np.random.default_rng(1).integers(0, 256, (2, size, size, 3)).astype(np.float32)
-    prepared = getattr(keras.applications, PREPROCESS[application.function]).preprocess_input(images.copy())
-    for source, target, seed in ((theirs, ours, 2), (ours, theirs, 3)):
-        randomize(source, seed)
-        report = copy_weights(source, target)
-        assert report.kept == ()
-        assert report.loaded == sum(1 for layer in theirs.layers if layer.weights)
-        expected, found = theirs(prepared).numpy(), ours(images).numpy()
-        assert np.abs(expected).max() > 1e-3
-        assert np.abs(expected - found).max() <= 1e-4 * np.abs(expected).max()
-        assert np.ptp(expected, axis=0).max() > 1e-4 * np.abs(expected).max()  # it depends on the image
+    assert any(layer.compute_dtype == policy.removeprefix("mixed_") for layer in model.layers)
+    np.testing.assert_allclose(logits, model(pixels.astype(np.uint8)), rtol=1e-6)
+    keras.backend.clear_session(free_memory=True)
 
 
 def stock(layer):
@@ -238,7 +155,7 @@ def stock(layer):
     return kind.from_config(layer.get_config()) if kind is not keras.layers.Layer else layer
 
 
-@pytest.mark.parametrize("name", ["mobilenetv2_0.35", "inceptionv3", "resnet50"])
+@pytest.mark.parametrize("name", ["mobilenetv2_0.35", "inceptionv3", "resnet50", "resnext50_32x4d"])
 def test_a_training_step_is_that_of_stock_layers(name):
     """Loss, gradients and moving statistics of training mode, where this project's layers take ways of their own.
 
@@ -247,16 +164,17 @@ def test_a_training_step_is_that_of_stock_layers(name):
     """
     ours = small(name, dropout=0.0, activation="silu")
     theirs = keras.models.clone_model(ours, clone_function=stock)
-    assert any(isinstance(layer, BatchNorm) for layer in ours.layers)
-    assert not any(isinstance(layer, BatchNorm | PointwiseConv) for layer in theirs.layers)
+    own = BatchNorm | PointwiseConv | GroupedConv
+    assert any(isinstance(layer, own) for layer in ours.layers)
+    assert not any(isinstance(layer, own) for layer in theirs.layers)
     randomize(ours, 4)
     theirs.set_weights(ours.get_weights())
-    images = np.random.default_rng(1).integers(0, 256, (8, *ours.input_shape[1:])).astype(np.float32)
+    pixels = images(ours, 8)
     labels = np.eye(5, dtype=np.float32)[np.arange(8) % 5]
     losses, gradients = [], []
     for model in (theirs, ours):
         with tf.GradientTape() as tape:
-            loss = keras.losses.CategoricalCrossentropy(from_logits=True)(labels, model(images, training=True))
+            loss = keras.losses.CategoricalCrossentropy(from_logits=True)(labels, model(pixels, training=True))
         losses.append(float(loss))
         gradients.append(tape.gradient(loss, [v.value for v in model.trainable_variables]))
     assert losses[1] == pytest.approx(losses[0], rel=1e-4)
@@ -265,6 +183,12 @@ def test_a_training_step_is_that_of_stock_layers(name):
     assert np.linalg.norm(difference) < 1e-3 * np.linalg.norm(whole)
     for variable, expected in zip(ours.weights, theirs.get_weights(), strict=True):
         np.testing.assert_allclose(variable, expected, rtol=1e-3, atol=1e-4, err_msg=variable.path)
+
+
+def test_biases_are_what_sets_resnet50_apart_from_torchvision():
+    model = kcnn.create_model("resnet50")
+    biases = sum(layer.bias.shape[0] for layer in model.layers if isinstance(layer, keras.layers.Conv2D))
+    assert kcnn.model_spec("resnet50").params - biases == 25_557_032
 
 
 def test_names_are_forgiven_and_misses_suggested():

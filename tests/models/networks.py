@@ -1,0 +1,44 @@
+"""What the tests of networks share: which to test, at their smallest, with weights at random."""
+
+import keras
+import numpy as np
+import pytest
+
+import kcnn
+from kcnn.models.spec import MODELS
+
+SPECS = [MODELS.get(name) for name in MODELS]
+SMALLEST = {spec.family: spec.name for spec in sorted(SPECS, key=lambda spec: -spec.params)}
+
+
+def by_default(names, chosen):
+    """`names` as parameters, all but the chosen ones left to `-m slow`."""
+    return [name if name in chosen else pytest.param(name, marks=pytest.mark.slow) for name in names]
+
+
+def small(name, **design):
+    """The architecture at its smallest, with few classes."""
+    return kcnn.create_model(name, 5, MODELS.get(name).min_size, **design)
+
+
+def randomize(model, seed):
+    """Weights with which activations neither vanish nor explode, and moving statistics unlike the initial ones."""
+    rng = np.random.default_rng(seed)
+    for layer in model.layers:
+        for variable in layer.weights if not isinstance(layer, keras.layers.Normalization) else ():
+            shape = variable.shape
+            if "variance" in variable.name or variable.name == "gamma":
+                value = rng.uniform(0.5, 1.5, shape)
+            elif "kernel" in variable.name:
+                depthwise = "depthwise" in variable.name or isinstance(layer, keras.layers.DepthwiseConv2D)
+                fan_in = np.prod(shape[:2]) if depthwise else np.prod(shape[:-1])
+                value = rng.normal(0, np.sqrt(2 / fan_in), shape)
+            else:
+                value = rng.normal(0, 0.1, shape)
+            variable.assign(value)
+
+
+def images(model, count=2, seed=1):
+    """Random pixels of the size that `model` takes: float32 [count, H, W, 3], 0-255."""
+    shape = (count, *model.input_shape[1:])
+    return np.random.default_rng(seed).integers(0, 256, shape).astype(np.float32)

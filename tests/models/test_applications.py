@@ -1,0 +1,73 @@
+"""Every architecture that keras.applications has, against it: the same weights, the same logits."""
+
+import sys
+
+import keras
+import numpy as np
+import pytest
+from networks import SPECS, by_default, images, randomize, small
+
+import kcnn
+from kcnn.nn.layers import BatchNorm
+from kcnn.weights import copy_weights
+
+TWINS = [spec for spec in SPECS if spec.application]
+SMALLEST = {spec.family: spec.name for spec in sorted(TWINS, key=lambda spec: -spec.params)}
+SIZE = 75  # what the Inceptions ask for; odd, where paddings differ
+# The reference implementation's table (tensorflow/models, slim/nets/mobilenet/README.md), at 224: millions of
+# multiply-adds, and of parameters without batch norm's.
+SLIM = [
+    ("mobilenetv2_0.35", 59, 1.66),
+    ("mobilenetv2_0.5", 97, 1.95),
+    ("mobilenetv2_0.75", 209, 2.61),
+    ("mobilenetv2", 300, 3.47),
+    ("mobilenetv2_1.3", 509, 5.34),
+    ("mobilenetv2_1.4", 582, 6.06),
+]
+
+
+@pytest.fixture(autouse=True)
+def clean():
+    yield
+    keras.backend.clear_session(free_memory=True)
+
+
+def prepared(theirs, function, pixels):
+    """`pixels` as a model of keras.applications takes them."""
+    if any(isinstance(layer, keras.layers.Normalization) and layer.input_mean is None for layer in theirs.layers):
+        # EfficientNet has ImageNet's mean and deviation among its weights.
+        return 255 * keras.applications.imagenet_utils.preprocess_input(pixels.copy(), mode="torch")
+    return sys.modules[function.__module__].preprocess_input(pixels.copy())
+
+
+@pytest.mark.parametrize("name", by_default([spec.name for spec in TWINS], SMALLEST.values()))
+def test_logits_equal_after_copying_both_ways(name):
+    application = kcnn.model_spec(name).application
+    function = getattr(keras.applications, application.function)
+    shape = (SIZE, SIZE, 3)
+    theirs = function(weights=None, classes=7, input_shape=shape, classifier_activation=None, **application.arguments)
+    ours = kcnn.create_model(name, 7, SIZE)
+    pixels = images(ours)
+    inputs = prepared(theirs, function, pixels)
+    for source, target, seed in ((theirs, ours, 2), (ours, theirs, 3)):
+        randomize(source, seed)
+        report = copy_weights(source, target)
+        assert report.kept == ()
+        expected, found = theirs(inputs).numpy().reshape(2, 7), ours(pixels).numpy()
+        assert np.abs(expected).max() > 1e-3
+        assert np.abs(expected - found).max() <= 1e-4 * np.abs(expected).max()
+        assert np.ptp(expected, axis=0).max() > 1e-3 * np.abs(expected).max()  # it depends on the image
+
+
+def test_every_network_of_keras_applications_is_here():
+    functions = {spec.application.function for spec in TWINS}
+    theirs = {name for name in dir(keras.applications) if name[0].isupper()}
+    assert theirs - functions == set()
+
+
+@pytest.mark.parametrize(("name", "macs", "params"), SLIM)
+def test_mobilenets_are_the_reference_implementation(name, macs, params):
+    model = small(name)
+    norms = sum(layer.gamma.shape[0] * 2 for layer in model.layers if isinstance(layer, BatchNorm))
+    assert (kcnn.model_spec(name).params - norms) / 1e6 == pytest.approx(params, abs=0.007)
+    assert kcnn.model_spec(name).macs / 1e6 == pytest.approx(macs, abs=1)

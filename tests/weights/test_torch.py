@@ -1,0 +1,162 @@
+"""State dicts of torchvision and timm: the same pixels, the same logits."""
+
+import pickle
+from importlib.util import find_spec
+
+import keras
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+import kcnn
+from kcnn.errors import UserError
+from kcnn.models.spec import MODELS
+from kcnn.weights.torch_names import TORCH_NAMES
+
+SPECS = [MODELS.get(name) for name in MODELS if MODELS.get(name).torch]
+SMALLEST = {spec.family: spec for spec in sorted(SPECS, key=lambda spec: -spec.params)}.values()
+TWINS = [
+    pytest.param(spec, project, id=f"{spec.name}-{project}", marks=[] if spec in SMALLEST else [pytest.mark.slow])
+    for spec in SPECS
+    for project in spec.torch
+]
+
+
+@pytest.fixture(autouse=True)
+def clean():
+    yield
+    keras.backend.clear_session(free_memory=True)
+
+
+def some_size(spec):
+    """Even and odd, where paddings differ; torch pools to a fixed size in front of what is flattened here."""
+    flattens = any(isinstance(layer, keras.layers.Flatten) for layer in kcnn.create_model(spec.name).layers)
+    return (spec.input_size,) * 2 if flattens else (2 * max(32, -(-spec.min_size // 2)), max(71, spec.min_size | 1))
+
+
+@pytest.mark.parametrize(("spec", "project"), TWINS)
+def test_logits_equal(spec, project, tmp_path):
+    if not all(find_spec(name) for name in ("torch", "torchvision", "timm")):
+        pytest.skip("needs torch, torchvision and timm")
+    from torch_networks import build, logits
+
+    network, mean, deviation = build(project, spec.torch[project], 7)
+    save_file({key: value.numpy() for key, value in network.state_dict().items()}, tmp_path / "w.safetensors")
+    size = some_size(spec)
+    model = kcnn.create_model(spec.name, 7, size, weights=tmp_path / "w.safetensors")
+    pixels = np.random.default_rng(0).integers(0, 256, (2, *size, 3)).astype(np.float32)
+    expected, found = logits(network, pixels, mean, deviation), model(pixels).numpy()
+    assert np.abs(expected).max() > 1e-3
+    assert np.ptp(expected, axis=0).max() > 1e-3 * np.abs(expected).max()
+    assert np.abs(expected - found).max() <= 1e-4 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)
+def test_every_project_has_names(spec):
+    assert set(spec.torch) <= set(TORCH_NAMES.get(spec.family))
+
+
+@pytest.mark.parametrize("spec", [spec for spec in SPECS if "torchvision" in spec.torch], ids=lambda spec: spec.name)
+def test_figures_are_torchvisions(spec):
+    """Parameters, multiply-adds and accuracy, as its weights carry them."""
+    if not all(find_spec(name) for name in ("torch", "torchvision", "timm")):
+        pytest.skip("needs torch, torchvision and timm")
+    from torch_networks import torchvision
+
+    enum = torchvision.models.get_model_weights(spec.torch["torchvision"])
+    metas = [weights.meta for weights in enum]
+    with_aux = spec.name in ("googlenet.torch", "inceptionv3.torch")  # which are counted there
+    assert with_aux or spec.params == metas[0]["num_params"]
+    metrics = [meta["_metrics"]["ImageNet-1K"] for meta in metas]
+    if "keras" not in spec.weights:
+        accuracies = [(metric["acc@1"], metric["acc@5"]) for metric in metrics]
+        assert any((spec.top1, spec.top5) == pytest.approx(pair, abs=0.051) for pair in accuracies), accuracies
+
+
+def state_dict(model):
+    """The weights of `model` as torch lays them out, under torchvision's names."""
+    names = TORCH_NAMES.get(kcnn.model_spec(model.name).family)["torchvision"]
+    layers = {layer.name: layer for layer in model.layers if layer.weights}
+    suffixes = {"kernel": "weight", "gamma": "weight", "beta": "bias", "moving_mean": "running_mean"}
+    suffixes |= {"bias": "bias", "moving_variance": "running_var"}
+    tensors = {"bn1.num_batches_tracked": np.array(7)}
+    for name, module in names(list(layers)).items():
+        for variable in layers[name].weights:
+            axes = {4: (3, 2, 0, 1), 2: (1, 0)}.get(len(variable.shape), (0,))
+            array = np.random.default_rng(0).uniform(0.5, 1.5, variable.shape).transpose(axes)
+            tensors[f"{module}.{suffixes[variable.name]}"] = np.ascontiguousarray(array, np.float32)
+    return tensors
+
+
+def test_the_classifier_may_have_other_classes(tmp_path):
+    tensors = state_dict(kcnn.create_model("resnet18", 7, 32))
+    save_file(tensors, tmp_path / "w.safetensors")
+    model = kcnn.create_model("resnet18", 5, 32)
+    head = model.get_layer("head_logits").get_weights()
+    report = kcnn.load_weights(model, tmp_path / "w.safetensors")
+    assert report.kept == ("head_logits",)
+    np.testing.assert_array_equal(model.get_layer("head_logits").kernel, head[0])
+    np.testing.assert_array_equal(model.get_layer("stem_conv").kernel, tensors["conv1.weight"].transpose(2, 3, 1, 0))
+    maps = kcnn.create_model("resnet18", input_size=32, features_only=True)
+    assert kcnn.load_weights(maps, tmp_path / "w.safetensors").kept == ()
+
+
+def test_misfits_are_named_and_change_nothing(tmp_path):
+    model = kcnn.create_model("resnet18", 5, 32)
+    before = model.get_weights()
+    tensors = state_dict(model)
+    tensors["layer9.conv.weight"] = tensors.pop("layer2.1.conv2.weight")
+    tensors["layer1.0.conv1.weight"] = tensors["layer1.0.conv1.weight"][:, :3]
+    save_file({key: np.ascontiguousarray(value) for key, value in tensors.items()}, tmp_path / "w.safetensors")
+    with pytest.raises(UserError) as error:
+        kcnn.load_weights(model, tmp_path / "w.safetensors")
+    message = str(error.value)
+    assert "do not fit resnet18" in message
+    assert "missing: layer2.1.conv2.weight" in message
+    assert "left over: layer9.conv.weight" in message
+    assert (
+        "of another shape: layer1.0.conv1.weight [64, 3, 3, 3] for stage1_block1_conv1/kernel [3, 3, 64, 64]" in message
+    )
+    for old, new in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+@pytest.mark.parametrize(
+    ("source", "name", "message"),
+    [
+        ("resnet50.torch", "resnet50", r"not torchvision's network: resnet50\.torch is"),
+        ("resnet18", "resnet50", r"missing: .* of another shape: "),
+        ("resnet18", "mobilenetv2.torch", r"missing: .* left over: "),
+        ("resnet18", "lenet5", "they are torch's, which lenet5 is not known how to take"),
+        ("resnet18", "resnet34", r"missing: layer1\.2\.conv1\.weight, .* and \d+ more"),
+    ],
+)
+def test_another_network(source, name, message, tmp_path):
+    save_file(state_dict(kcnn.create_model(source, 5, 32)), tmp_path / "w.safetensors")
+    with pytest.raises(UserError, match=message):
+        kcnn.load_weights(kcnn.create_model(name, 5, 32), tmp_path / "w.safetensors")
+
+
+def test_pickles_run_nothing(tmp_path):
+    ran = tmp_path / "ran"
+
+    class Evil:
+        def __reduce__(self):
+            return ran.touch, ()
+
+    model, path = kcnn.create_model("resnet18", 5, 32), tmp_path / "w.pth"
+    if not find_spec("torch"):
+        path.write_bytes(pickle.dumps(Evil()))
+        with pytest.raises(UserError, match="needs torch"):
+            kcnn.load_weights(model, path)
+        return
+    import torch
+
+    torch.save({"state_dict": {"conv1.weight": Evil()}}, path)
+    with pytest.raises(UserError, match="cannot be read"):
+        kcnn.load_weights(model, path)
+    assert not ran.exists()
+    tensors = {key: torch.from_numpy(value) for key, value in state_dict(model).items()}
+    torch.save({"state_dict": {f"module.{key}": value for key, value in tensors.items()}, "epoch": 3}, path)
+    assert kcnn.load_weights(model, path).kept == ()
+    np.testing.assert_array_equal(model.get_layer("stem_conv").kernel, tensors["conv1.weight"].permute(2, 3, 1, 0))

@@ -1,0 +1,63 @@
+"""Networks of torchvision and timm, where torch is installed: random weights, random statistics, and their input.
+
+torchvision and timm are installed without what they depend on, so what they import and never call here is made up.
+"""
+
+import importlib.machinery
+import sys
+from unittest import mock
+
+import numpy as np
+import torch
+
+_OPERATORS = ("nms", "qnms", "roi_align", "_roi_align_backward", "qroi_align", "roi_pool", "_roi_pool_backward")
+_OPERATORS += ("ps_roi_align", "_ps_roi_align_backward", "ps_roi_pool", "_ps_roi_pool_backward")
+_OPERATORS += ("deform_conv2d", "_deform_conv2d_backward")
+try:
+    import torchvision
+except RuntimeError:  # its operators are of another build than torch, and detection needs them alone
+    _LIBRARY = torch.library.Library("torchvision", "DEF")
+    for _name in _OPERATORS:
+        _LIBRARY.define(f"{_name}(Tensor x) -> Tensor")
+    import torchvision
+try:
+    import huggingface_hub  # noqa: F401
+except ImportError:
+    for _name in ("huggingface_hub", "huggingface_hub.utils"):
+        sys.modules[_name] = mock.MagicMock(__spec__=importlib.machinery.ModuleSpec(_name, None))
+
+
+def build(project, name, classes, seed=0):
+    """(network in inference mode, mean, standard deviation of the pixels 0-1 that it was trained on)."""
+    torch.manual_seed(seed)
+    if project.startswith("timm"):
+        import timm
+
+        network = timm.create_model(name, num_classes=classes)
+        mean, deviation = network.default_cfg["mean"], network.default_cfg["std"]
+    else:
+        # As their pretrained networks are made.
+        special = {"transform_input": True, "init_weights": False} if name in ("googlenet", "inception_v3") else {}
+        network = torchvision.models.get_model(name, weights=None, num_classes=classes, **special)
+        transforms = torchvision.models.get_model_weights(name).DEFAULT.transforms()
+        mean, deviation = transforms.mean, transforms.std
+    for module in network.modules():
+        if getattr(module, "running_mean", None) is not None:
+            torch.nn.init.normal_(module.running_mean, std=0.1)
+            torch.nn.init.uniform_(module.running_var, 0.5, 1.5)
+        if isinstance(module, torch.nn.BatchNorm2d | torch.nn.LayerNorm) and module.weight is not None:
+            torch.nn.init.uniform_(module.weight, 0.5, 1.5)
+            torch.nn.init.normal_(module.bias, std=0.1)
+        if isinstance(module, torch.nn.Conv2d | torch.nn.Linear):
+            torch.nn.init.kaiming_normal_(module.weight)
+    for parameter_name, parameter in network.named_parameters():
+        if parameter_name.endswith(("gamma", "layer_scale")):
+            torch.nn.init.uniform_(parameter, 0.5, 1.5)
+    return network.eval(), np.float32(mean), np.float32(deviation)
+
+
+def logits(network, pixels, mean, deviation):
+    """Of images float32 [N, H, W, 3], 0-255 → float32 [N, classes]."""
+    inputs = np.ascontiguousarray(((pixels / 255 - mean) / deviation).transpose(0, 3, 1, 2))
+    with torch.no_grad():
+        return network(torch.from_numpy(inputs)).numpy()
