@@ -219,14 +219,25 @@ def models(arguments: list[str]) -> int:
             fields = {name: getattr(spec, name) for name in MODEL_FIELDS}
             print(json.dumps({**fields, "design": dict(spec.design)}, ensure_ascii=False))
         return 0
-    widest = max((len(spec.name) for spec in specs), default=0)
-    print(f"{'name':<{widest}} year {'params':>9} {'mult-adds':>10} input top-1 top-5 {'weights':<22} paper")
-    for spec in specs:
-        accuracy = " ".join(f"{value:>5.1f}" if value else "    -" for value in (spec.top1, spec.top5))
-        print(
-            f"{spec.name:<{widest}} {spec.year} {spec.params / 1e6:>7.2f} M {spec.macs / 1e9:>8.3f} G {spec.input_size:>5} "
-            f"{accuracy} {' '.join(spec.weights):<22} {spec.paper}"
+    rows = [
+        (
+            spec.name,
+            str(spec.year),
+            f"{spec.params / 1e6:.2f} M",
+            f"{spec.macs / 1e9:.3f} G",
+            str(spec.input_size),
+            *("" if value is None else f"{value:.1f}" for value in (spec.top1, spec.top5)),
+            ", ".join(spec.weights),
+            spec.paper,
         )
+        for spec in specs
+    ]
+    titles = ("name", "year", "params", "mult-adds", "input", "top-1", "top-5", "weights", "paper")
+    widths = [max(map(len, column)) for column in zip(titles, *rows, strict=True)]
+    for row in (titles, *rows):
+        aligns = "<" + ">" * 6 + "<<"
+        cells = (f"{cell:{align}{width}}" for cell, align, width in zip(row, aligns, widths, strict=True))
+        print("  ".join(cells).rstrip())
     return 0
 
 

@@ -142,8 +142,17 @@ def test_models(tmp_path):
     assert {"vgg16", "inceptionv3", "resnet50", "mobilenetv2"} <= set(by_name)
     # He et al., CVPR 2016, Table 1: 3.8e9 multiply-adds; torchvision's and Keras' counts are 4.1e9 and 3.9e9
     assert by_name["resnet50"]["macs"] == pytest.approx(3.8e9, rel=0.03)
-    text = kcnn("models", "vgg16", cwd=tmp_path).stdout
-    assert "138.36 M" in text
+    assert by_name["resnet50"]["weights"] == ["keras"]
+    assert by_name["resnet50.torch"]["weights"] == ["torchvision", "timm"]
+    lines = kcnn("models", "vgg16", cwd=tmp_path).stdout.splitlines()
+    assert lines[0].split()[:5] == ["name", "year", "params", "mult-adds", "input"]
+    assert lines[1].split()[:9] == ["vgg16", "2014", "138.36", "M", "15.470", "G", "224", "71.3", "90.1"]
+    small = kcnn("models", "--json", "--max_params", "4", "--max_macs", "0.1", cwd=tmp_path).stdout.splitlines()
+    expected = {row["name"] for row in rows if row["params"] <= 4e6 and row["macs"] <= 1e8}
+    assert {json.loads(line)["name"] for line in small} == expected
+    assert "mobilenetv2_0.35" in expected
+    family = kcnn("models", "--json", "--family", "densenet", cwd=tmp_path).stdout.splitlines()
+    assert {json.loads(line)["name"] for line in family} >= {"densenet121", "densenet169", "densenet201", "densenet264"}
 
 
 MISTAKES = [
@@ -163,6 +172,8 @@ MISTAKES = [
     (["--design", "widht=0.5"], "width"),
     (["--finetune", "--recipe", "scratch"], "expected one of the two"),
     (["--name", "a/b"], "--name 'a/b'"),
+    (["models", "--family", "resnt"], "--family 'resnt': did you mean 'resnet'"),
+    (["models", "resnet51"], "unknown model 'resnet51': did you mean"),
     (["--augment", "randaugmnt"], "did you mean 'randaugment'"),
     (["trian"], "did you mean 'train'"),
     (["predict", "empty", "a.jpg"], "no saved model"),

@@ -4,11 +4,14 @@ import math
 
 import keras
 
+from kcnn.nn.layers import LayerScale
+
 _NOT_COUNTED = (
     keras.layers.BatchNormalization,
     keras.layers.GroupNormalization,
     keras.layers.LayerNormalization,
     keras.layers.Normalization,
+    LayerScale,
 )
 
 

@@ -16,7 +16,8 @@ class Application:
 
     Attributes:
         function: its name there.
-        imagenet: the file of its ImageNet weights with the classifier, below the Keras project's storage.
+        imagenet: the file of its ImageNet weights with the classifier, below the Keras project's storage, or its
+            address.
         md5: of that file, where Keras has it.
         arguments: beyond weights, input_shape, classes and classifier_activation.
     """
@@ -77,6 +78,11 @@ class ModelSpec:
     auxiliary: Mapping[str, Callable[..., Any]] = dataclasses.field(default_factory=dict)
     auxiliary_weight: float = 0.3
     note: str = ""
+
+    @property
+    def weights(self) -> list[str]:
+        """The projects whose ImageNet weights it takes: "keras", which it fetches itself, "torchvision", "timm"."""
+        return ["keras"] * (self.application is not None) + list(self.torch)
 
 
 MODELS: Registry[ModelSpec] = Registry("model", "kcnn.models")

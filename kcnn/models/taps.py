@@ -22,7 +22,8 @@ def feature_maps(model: keras.Model) -> dict[str, Any]:
     layers = [layer for layer in model.layers if not layer.name.startswith("head_")]
     for layer in layers:
         before = max((strides[id(tensor)] for tensor in _inputs(layer)), default=1)
-        strides[id(layer.output)] = before * math.prod(getattr(layer, "strides", (1,))[:1])
+        after = before * math.prod(getattr(layer, "strides", (1,))[:1])
+        strides.update({id(tensor): after for tensor in keras.tree.flatten(layer.output)})
     blocks = {tuple(layer.name.split("_")[:2]): layer.output for layer in layers}
     for output in blocks.values():
         if strides[id(output)] in STRIDES:

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 
 from kcnn.errors import UserError, nearest
-from kcnn.nn.layers import BatchNorm, GroupedConv, PointwiseConv, StochasticDepth
+from kcnn.nn.layers import BatchNorm, DepthwiseConv, GroupedConv, PointwiseConv, StochasticDepth
 
 NORMS = ("batch", "sync_batch", "group", "layer", "none")
 PADDINGS = ("same", "symmetric")
@@ -72,7 +72,7 @@ class Ops:
     ) -> Any:
         """Convolution, float [N, H, W, C] → [N, H', W', filters]; `padding` None is the design's."""
         x, padding = self._pad(x, kernel_size, strides, padding, name)
-        kind = GroupedConv if groups > 1 else PointwiseConv if kernel_size == strides == 1 else keras.layers.Conv2D
+        kind = GroupedConv if groups > 1 else PointwiseConv if kernel_size == 1 else keras.layers.Conv2D
         return kind(
             filters,
             kernel_size,
@@ -98,7 +98,7 @@ class Ops:
         x, padding = self._pad(x, kernel_size, strides, padding, name)
         # He's normal for the true fan-in: Keras' initialisers take a depthwise kernel for a dense one.
         initializer = keras.initializers.RandomNormal(stddev=math.sqrt(2) / kernel_size)
-        return keras.layers.DepthwiseConv2D(
+        return DepthwiseConv(
             kernel_size, strides, padding, use_bias=use_bias, depthwise_initializer=initializer, name=name
         )(x)
 

@@ -38,6 +38,17 @@ def randomize(model, seed):
             variable.assign(value)
 
 
+def calibrate(model, inputs):
+    """Moving statistics of `inputs`: with any others activations grow from block to block, and rounding with them."""
+    norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+    model(inputs, training=True)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+
+
 def images(model, count=2, seed=1):
     """Random pixels of the size that `model` takes: float32 [count, H, W, 3], 0-255."""
     shape = (count, *model.input_shape[1:])

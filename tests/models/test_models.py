@@ -125,7 +125,7 @@ def test_keras_files_keep_the_model(network, tmp_path):
 
 def test_exports_answer_as_the_model(network, tmp_path):
     size = network.input_shape[1:3]
-    kcnn.export_classifier(network, tmp_path / "1", list("abcde"), Preprocessing(size))
+    kcnn.export_classifier(network, tmp_path / "1", list("abcde"), Preprocessing(size, crop_fraction=1.0))
     signature = tf.saved_model.load(str(tmp_path / "1")).signatures["images"]
     pixels = images(network)
     found = signature(images=tf.cast(pixels, tf.uint8))["probabilities"]

@@ -40,15 +40,17 @@ def test_logits_equal(spec, project, tmp_path):
         pytest.skip("needs torch, torchvision and timm")
     from torch_networks import build, logits
 
-    network, mean, deviation = build(project, spec.torch[project], 7)
-    save_file({key: value.numpy() for key, value in network.state_dict().items()}, tmp_path / "w.safetensors")
     size = some_size(spec)
+    pixels = np.random.default_rng(0).integers(0, 256, (4, *size, 3)).astype(np.float32)
+    network, mean, deviation = build(project, spec.torch[project], 7, pixels)
+    save_file({key: value.numpy() for key, value in network.state_dict().items()}, tmp_path / "w.safetensors")
     model = kcnn.create_model(spec.name, 7, size, weights=tmp_path / "w.safetensors")
-    pixels = np.random.default_rng(0).integers(0, 256, (2, *size, 3)).astype(np.float32)
-    expected, found = logits(network, pixels, mean, deviation), model(pixels).numpy()
-    assert np.abs(expected).max() > 1e-3
-    assert np.ptp(expected, axis=0).max() > 1e-3 * np.abs(expected).max()
-    assert np.abs(expected - found).max() <= 1e-4 * np.abs(expected).max()
+    theirs, found = logits(network, pixels, mean, deviation), model(pixels).numpy()
+    exact = logits(network.double(), pixels, mean, deviation)
+    assert np.ptp(exact, axis=0).max() > 1e-2 * np.abs(exact).max()  # it depends on the image
+    # In the deepest networks rounding alone is more than 1e-4, in torch too.
+    tolerance = max(1e-4 * np.abs(exact).max(), 3 * np.abs(theirs - exact).max())
+    assert np.abs(exact - found).max() <= tolerance <= 1e-2 * np.abs(exact).max()
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)

@@ -27,8 +27,8 @@ except ImportError:
         sys.modules[_name] = mock.MagicMock(__spec__=importlib.machinery.ModuleSpec(_name, None))
 
 
-def build(project, name, classes, seed=0):
-    """(network in inference mode, mean, standard deviation of the pixels 0-1 that it was trained on)."""
+def build(project, name, classes, pixels, seed=0):
+    """(network in inference mode, for images like `pixels`; the mean and deviation of pixels 0-1 that it takes)."""
     torch.manual_seed(seed)
     if project.startswith("timm"):
         import timm
@@ -41,23 +41,29 @@ def build(project, name, classes, seed=0):
         network = torchvision.models.get_model(name, weights=None, num_classes=classes, **special)
         transforms = torchvision.models.get_model_weights(name).DEFAULT.transforms()
         mean, deviation = transforms.mean, transforms.std
+    network.eval()
+    norms = [module for module in network.modules() if isinstance(module, torch.nn.BatchNorm2d)]
     for module in network.modules():
-        if getattr(module, "running_mean", None) is not None:
-            torch.nn.init.normal_(module.running_mean, std=0.1)
-            torch.nn.init.uniform_(module.running_var, 0.5, 1.5)
+        if isinstance(module, torch.nn.Conv2d | torch.nn.Linear):
+            torch.nn.init.kaiming_normal_(module.weight)
         if isinstance(module, torch.nn.BatchNorm2d | torch.nn.LayerNorm) and module.weight is not None:
             torch.nn.init.uniform_(module.weight, 0.5, 1.5)
             torch.nn.init.normal_(module.bias, std=0.1)
-        if isinstance(module, torch.nn.Conv2d | torch.nn.Linear):
-            torch.nn.init.kaiming_normal_(module.weight)
     for parameter_name, parameter in network.named_parameters():
         if parameter_name.endswith(("gamma", "layer_scale")):
             torch.nn.init.uniform_(parameter, 0.5, 1.5)
-    return network.eval(), np.float32(mean), np.float32(deviation)
+    # The statistics of these images: with any others activations grow from block to block, and rounding with them.
+    for norm in norms:
+        norm.train().momentum = None
+    logits(network, pixels, mean, deviation)
+    for norm in norms:
+        norm.eval()
+    return network, mean, deviation
 
 
 def logits(network, pixels, mean, deviation):
-    """Of images float32 [N, H, W, 3], 0-255 → float32 [N, classes]."""
-    inputs = np.ascontiguousarray(((pixels / 255 - mean) / deviation).transpose(0, 3, 1, 2))
+    """Of images float32 [N, H, W, 3], 0-255 → [N, classes], in the precision of the network."""
+    dtype = next(network.parameters()).dtype
+    inputs = (pixels / 255 - np.array(mean)) / np.array(deviation)
     with torch.no_grad():
-        return network(torch.from_numpy(inputs)).numpy()
+        return network(torch.from_numpy(inputs.transpose(0, 3, 1, 2)).to(dtype)).numpy()

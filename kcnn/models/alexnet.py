@@ -1,0 +1,126 @@
+"""AlexNet (Krizhevsky et al., "ImageNet Classification with Deep Convolutional Neural Networks", NeurIPS 2012).
+
+Section 3.5 and figure 2: the two GPUs are two groups in the second, fourth and fifth convolution. Images have 227
+pixels, which the figure's 55x55 asks for (its text has 224). `alexnet_single` is the same on one GPU.
+Deviation: initialised as He et al.'s, without biases of 1, with which Caffe's authors report a flat loss.
+
+`alexnet.torch` is torchvision's, of "One weird trick for parallelizing convolutional neural networks" (Krizhevsky,
+2014, arXiv:1404.5997): other channels, no normalisation.
+"""
+
+from functools import partial
+from typing import Any
+
+import keras
+
+from kcnn.models.spec import MODELS, ModelSpec
+from kcnn.nn.blocks import Ops, pad
+from kcnn.nn.heads import fully_connected
+from kcnn.nn.layers import LocalResponseNorm
+
+# filters, kernel size, stride, groups, then what is behind the ReLU
+_TWO_GPUS = (
+    (96, 11, 4, 1, "lrn", "pool"),
+    (256, 5, 1, 2, "lrn", "pool"),
+    (384, 3, 1, 1),
+    (384, 3, 1, 2),
+    (256, 3, 1, 2, "pool"),
+)
+_ONE_GPU = tuple((*row[:3], 1, *row[4:]) for row in _TWO_GPUS)
+_WEIRD_TRICK = (
+    (64, 11, 4, 1, "pool"),
+    (192, 5, 1, 1, "pool"),
+    (384, 3, 1, 1),
+    (256, 3, 1, 1),
+    (256, 3, 1, 1, "pool"),
+)
+
+
+def lrn(x: Any, *, name: str) -> Any:
+    """Local response normalisation with the constants of section 3.3."""
+    return LocalResponseNorm(depth_radius=2, bias=2.0, alpha=1e-4, beta=0.75, name=name)(x)
+
+
+def pool(x: Any, *, name: str) -> Any:
+    """Overlapping max pooling, section 3.4."""
+    return keras.layers.MaxPooling2D(3, 2, name=name)(x)
+
+
+def ceil_pool(x: Any, *, name: str) -> Any:
+    """The same as Caffe does it, to the edge of images of even size: its zeros lose to what a ReLU lets through."""
+    return pool(keras.layers.ZeroPadding2D(((0, 1), (0, 1)), name=f"{name}_pad")(x), name=name)
+
+
+_BEHIND = {"lrn": lrn, "pool": pool, "ceil_pool": ceil_pool}
+
+
+def features(x: Any, ops: Ops, *, layers: tuple[tuple[Any, ...], ...], margin: int = 0) -> Any:
+    """Five convolutions, `margin` zeros around the image; output stride 32."""
+    if margin:
+        x = pad(x, margin, name="stage1_pad")
+    for stage, (filters, kernel_size, strides, groups, *behind) in enumerate(layers, start=1):
+        name = f"stage{stage}_conv"
+        padding = "same" if strides == 1 else "valid"
+        x = ops.conv(x, filters, kernel_size, strides=strides, padding=padding, groups=groups, use_bias=True, name=name)
+        x = ops.activate(x, name=f"{name}_act")
+        for kind in behind:
+            x = _BEHIND[kind](x, name=f"stage{stage}_{kind}")
+    return x
+
+
+DESIGN = {"activation": "relu", "kernel_initializer": "he_normal", "dropout": 0.5}
+_PAPER = "Krizhevsky et al., ImageNet Classification with Deep Convolutional Neural Networks, NeurIPS 2012"
+
+
+def _row(name: str, **fields: Any) -> ModelSpec:
+    return ModelSpec(name=name, family="alexnet", head=fully_connected, design=DESIGN, **fields)
+
+
+MODELS.add(
+    "alexnet",
+    _row(
+        "alexnet",
+        features=partial(features, layers=_TWO_GPUS),
+        paper=_PAPER,
+        year=2012,
+        input_size=227,
+        min_size=67,
+        params=60_965_224,
+        macs=724_406_816,
+        preprocessing="caffe",
+        top1=57.1,
+        top5=80.2,
+        note="Accuracies of one crop are of Caffe's copy (bvlc_alexnet); the paper has 59.3 and 81.8, of ten crops.",
+    ),
+)
+MODELS.add(
+    "alexnet_single",
+    _row(
+        "alexnet_single",
+        features=partial(features, layers=_ONE_GPU),
+        paper=_PAPER,
+        year=2012,
+        input_size=227,
+        min_size=67,
+        params=62_378_344,
+        macs=1_135_256_096,
+        preprocessing="caffe",
+    ),
+)
+MODELS.add(
+    "alexnet.torch",
+    _row(
+        "alexnet.torch",
+        features=partial(features, layers=_WEIRD_TRICK, margin=2),
+        paper="Krizhevsky, One weird trick for parallelizing convolutional neural networks, 2014, arXiv:1404.5997",
+        year=2014,
+        input_size=224,
+        min_size=63,
+        params=61_100_840,
+        macs=714_188_480,
+        preprocessing="torch",
+        torch={"torchvision": "alexnet"},
+        top1=56.522,
+        top5=79.066,
+    ),
+)

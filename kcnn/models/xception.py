@@ -1,0 +1,96 @@
+"""Xception (Chollet, "Xception: Deep Learning with Depthwise Separable Convolutions", CVPR 2017).
+
+Figure 5, with the dropout of section 4.3; blocks are numbered as in keras.applications. `drop_path` drops residual
+branches of the middle flow, those with an identity beside them. `xception.torch` is timm's port (legacy_xception).
+"""
+
+from typing import Any
+
+import keras
+
+from kcnn.models.spec import MODELS, Application, ModelSpec
+from kcnn.nn.blocks import Ops, conv_norm_act
+
+
+def _separable(x: Any, ops: Ops, *filters: int, name: str, leading: bool = True) -> Any:
+    """Separable 3x3 convolutions with batch norm behind, and an activation in front (the first one's if `leading`)."""
+    for index, channels in enumerate(filters, start=1):
+        conv = f"{name}_sepconv{index}"
+        if leading or index > 1:
+            x = ops.activate(x, name=f"{conv}_act")
+        x = ops.normalize(ops.separable(x, channels, 3, name=conv), name=f"{conv}_norm")
+    return x
+
+
+def _max_pool(x: Any, ops: Ops, *, name: str) -> Any:
+    """3x3 at stride 2. Zeros could win over what has passed no ReLU: symmetric padding is Keras' own at stride 1."""
+    if ops.padding == "same":
+        return keras.layers.MaxPooling2D(3, 2, "same", name=name)(x)
+    x = keras.layers.MaxPooling2D(3, 1, "same", name=f"{name}_dense")(x)
+    return keras.layers.MaxPooling2D(1, 2, name=name)(x)
+
+
+def _reduction(x: Any, ops: Ops, *filters: int, name: str, leading: bool = True) -> Any:
+    """Separable convolutions and max pooling beside a projection."""
+    shortcut = ops.conv(x, filters[-1], 1, strides=2, name=f"{name}_shortcut")
+    shortcut = ops.normalize(shortcut, name=f"{name}_shortcut_norm")
+    x = _max_pool(_separable(x, ops, *filters, name=name, leading=leading), ops, name=f"{name}_pool")
+    return keras.layers.Add(name=f"{name}_add")([x, shortcut])
+
+
+def features(x: Any, ops: Ops) -> Any:
+    """Entry flow (stem, stage1 to 3), middle flow (the rest of stage3), exit flow (stage4); output stride 32."""
+    x = conv_norm_act(x, ops, 32, 3, strides=2, padding="valid", name="stem_conv1")
+    x = conv_norm_act(x, ops, 64, 3, padding="valid", name="stem_conv2")
+    x = _reduction(x, ops, 128, 128, leading=False, name="stage1_block2")
+    x = _reduction(x, ops, 256, 256, name="stage2_block3")
+    x = _reduction(x, ops, 728, 728, name="stage3_block4")
+    for index in range(8):
+        name = f"stage3_block{index + 5}"
+        x = ops.residual(x, _separable(x, ops, 728, 728, 728, name=name), depth=(index + 1) / 8, name=name)
+    x = _reduction(x, ops, 728, 1024, name="stage4_block13")
+    x = _separable(x, ops, 1536, 2048, leading=False, name="stage4_block14")
+    return ops.activate(x, name="stage4_block14_act")
+
+
+_TWIN = Application(
+    "Xception",
+    "xception/xception_weights_tf_dim_ordering_tf_kernels.h5",
+    md5="0a58e3b7378bc2990ea3b43d5981f1f6",
+)
+_ROWS: tuple[tuple[Any, ...], ...] = (
+    # name, epsilon, padding, keras.applications, torch, top-1, top-5
+    ("xception", 1e-3, "same", _TWIN, {}, 79.0, 94.5),
+    ("xception.torch", 1e-5, "symmetric", None, {"timm": "legacy_xception"}, 78.892, 94.292),
+)
+
+for _name, _epsilon, _padding, _application, _torch, _top1, _top5 in _ROWS:
+    MODELS.add(
+        _name,
+        ModelSpec(
+            name=_name,
+            family="xception",
+            features=features,
+            paper="Chollet, Xception: Deep Learning with Depthwise Separable Convolutions, CVPR 2017, arXiv:1610.02357",
+            year=2016,
+            input_size=299,
+            min_size=71,
+            params=22_855_952,
+            macs=8_357_403_496,
+            preprocessing="tf",
+            design={
+                "norm": "batch",
+                "bn_momentum": 0.99,
+                "norm_epsilon": _epsilon,
+                "padding": _padding,
+                "activation": "relu",
+                "kernel_initializer": "lecun_normal",  # of two layers with one ReLU; the other has He's gain
+                "dropout": 0.5,
+                "drop_path": 0.0,
+            },
+            application=_application,
+            torch=_torch,
+            top1=_top1,
+            top5=_top5,
+        ),
+    )

@@ -1,0 +1,113 @@
+"""Training steps of every architecture that keras.applications has too: this project's against theirs.
+
+Forward, backward and update in one `tf.function`, the same loss and optimizer, 1000 classes, on the same random images,
+in turns within one run; each side's time is that of its fastest turn. Both networks are as they are built by default,
+regularisation included. keras.applications' get their images prepared beforehand where they ask for it; this project's
+prepare them themselves. The batch is what makes a step of about `--macs` multiply-adds, 4 to 32 images.
+
+    python tests/benchmarks/zoo.py [--all | --family NAME... | --names NAME...] [--size 96] [--rounds 8] [--steps 3]
+
+Without a choice, the smallest architecture of each family.
+"""
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Callable
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+import kcnn
+from kcnn.models.spec import MODELS, ModelSpec
+
+CLASSES = 1000
+
+
+def training_step(model: keras.Model) -> Callable:
+    """(images, labels) → loss, after which the weights have moved."""
+    optimizer = keras.optimizers.SGD(0.01, momentum=0.9)
+    optimizer.build(model.trainable_variables)
+    loss_of = keras.losses.CategoricalCrossentropy(from_logits=True)
+
+    @tf.function
+    def step(images, labels):
+        with tf.GradientTape() as tape:
+            loss = loss_of(labels, model(images, training=True))
+        optimizer.apply(tape.gradient(loss, model.trainable_variables), model.trainable_variables)
+        return loss
+
+    return step
+
+
+def compare(spec: ModelSpec, size: int, batch: int, *, rounds: int, steps: int) -> list[float]:
+    """Images per second: ours, theirs."""
+    rng = np.random.default_rng(0)
+    images = rng.uniform(0, 255, (batch, size, size, 3)).astype(np.float32)
+    labels = tf.one_hot(rng.integers(0, CLASSES, batch), CLASSES)
+    function = getattr(keras.applications, spec.application.function)
+    prepared = sys.modules[function.__module__].preprocess_input(images.copy())
+    theirs = function(
+        weights=None, input_shape=(size, size, 3), classifier_activation=None, **spec.application.arguments
+    )
+    ours = kcnn.create_model(spec.name, CLASSES, size)
+    contestants = [(training_step(model), tf.constant(x)) for model, x in ((ours, images), (theirs, prepared))]
+    for step, inputs in contestants:
+        for _ in range(2):  # the first call traces the function, the second finds its buffers
+            float(step(inputs, labels))
+    best = [float("inf")] * len(contestants)
+    for _ in range(rounds):
+        for index, (step, inputs) in enumerate(contestants):
+            start = time.perf_counter()
+            for _ in range(steps):
+                loss = step(inputs, labels)
+            float(loss)
+            best[index] = min(best[index], (time.perf_counter() - start) / steps)
+    return [batch / seconds for seconds in best]
+
+
+def chosen(flags: argparse.Namespace) -> list[ModelSpec]:
+    """The architectures asked for, of those that keras.applications has."""
+    shared = [spec for spec in map(MODELS.get, MODELS) if spec.application]
+    if flags.names:
+        return [MODELS.get(name) for name in flags.names]
+    if flags.all or flags.family:
+        return [spec for spec in shared if flags.all or spec.family in flags.family]
+    smallest = {spec.family: spec for spec in sorted(shared, key=lambda spec: -spec.macs)}
+    return sorted(smallest.values(), key=lambda spec: spec.name)
+
+
+def main() -> None:
+    """Prints a line for each architecture, then the least ratio and whatever is below 1."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--names", nargs="+", help="these")
+    parser.add_argument("--family", nargs="+", help="all of these families")
+    parser.add_argument("--all", action="store_true", help="all of all families")
+    parser.add_argument(
+        "--size", type=int, default=96, help="pixels a side, or the architecture's least if that is more"
+    )
+    parser.add_argument("--batch", type=int, help="images, whatever a step then costs")
+    parser.add_argument("--macs", type=float, default=4e9, help="forward multiply-adds that the batch is to make up")
+    parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--steps", type=int, default=3, help="of each of the two in a round")
+    flags = parser.parse_args()
+
+    ratios: dict[str, float] = {}
+    print(f"{'name':<24} {'size':>4} {'batch':>5} {'kcnn':>8} {'keras':>8}  ratio   (images per second)")
+    for spec in chosen(flags):
+        size = max(flags.size, spec.min_size)
+        batch = flags.batch or int(min(max(flags.macs / (spec.macs * (size / spec.input_size) ** 2), 4), 32))
+        ours, theirs = compare(spec, size, batch, rounds=flags.rounds, steps=flags.steps)
+        ratios[spec.name] = ours / theirs
+        print(f"{spec.name:<24} {size:>4} {batch:>5} {ours:>8.1f} {theirs:>8.1f} {ours / theirs:>6.2f}", flush=True)
+        keras.backend.clear_session(free_memory=True)
+    slower = [name for name, ratio in ratios.items() if ratio < 1]
+    print(f"least ratio: {min(ratios.values()):.2f}; below 1: {', '.join(slower) or 'none'}")
+
+
+if __name__ == "__main__":
+    main()
