@@ -9,7 +9,7 @@ from kcnn.errors import UserError, nearest
 from kcnn.models.spec import MODELS, ModelSpec
 from kcnn.models.taps import feature_maps
 from kcnn.nn.blocks import Ops
-from kcnn.nn.preprocessing import normalize_pixels
+from kcnn.nn.preprocessing import MODES, normalize_pixels
 
 _OPS_FIELDS = {field.name for field in dataclasses.fields(Ops)}
 
@@ -35,6 +35,7 @@ def create_model(
     weights: Any = None,
     *,
     features_only: bool = False,
+    preprocessing: str | None = None,
     **design: Any,
 ) -> keras.Model:
     """Builds a classifier.
@@ -45,6 +46,8 @@ def create_model(
         input_size: height and width in pixels, or one number for both; None for the paper's.
         weights: what `kcnn.load_weights` takes; None for random ones.
         features_only: without the head, for detection backbones or classifiers on several stages.
+        preprocessing: of pixels, a mode of `kcnn.nn.preprocessing`, for weights that were trained with another than the
+            architecture's; None for that.
         **design: arguments of the architecture, as `model_spec(name).design` lists them with their defaults: dropout,
             drop_path, norm ("batch", "sync_batch", "group", "layer", "none"), bn_momentum, activation,
             kernel_initializer, width, aux_heads, ...
@@ -62,6 +65,8 @@ def create_model(
     height, width = _size(spec, spec.input_size if input_size is None else input_size)
     if not isinstance(num_classes, int) or num_classes < 1:
         raise UserError(f"num_classes is {num_classes!r}: expected a whole number, 1 or more")
+    if preprocessing not in (None, *MODES):
+        raise UserError(f"preprocessing {preprocessing!r}: {nearest(str(preprocessing), MODES)}")
     for key in design:
         if key not in spec.design:
             raise UserError(f"{spec.name} has no design argument {key!r}: {nearest(key, sorted(spec.design))}")
@@ -71,7 +76,7 @@ def create_model(
     own = {key: value for key, value in chosen.items() if key not in _OPS_FIELDS}
 
     inputs = keras.Input((height, width, 3), name="images", dtype="float32")
-    x = normalize_pixels(inputs, spec.preprocessing)
+    x = normalize_pixels(inputs, preprocessing or spec.preprocessing)
     x = spec.features(x, ops, **own)
     outputs = [spec.head(x, ops, num_classes)]
     if auxiliary:

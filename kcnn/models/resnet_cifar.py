@@ -6,9 +6,10 @@ Section 4.2: a 3x3 convolution and three stages of basic blocks, on images of 32
 from functools import partial
 from typing import Any
 
-from kcnn.models.resnet import DESIGN, PAPER, basic, features
+from kcnn.models.resnet import DESIGN, PAPER, features
 from kcnn.models.spec import MODELS, ModelSpec
 from kcnn.nn.blocks import Ops, conv_norm_act
+from kcnn.nn.residual import basic
 
 _TABLE6 = (
     # depth, parameters with 1000 classes, multiply-adds

@@ -16,9 +16,10 @@ from typing import Any
 import keras
 
 from kcnn.errors import UserError
-from kcnn.models.resnet import DEPTHS, DESIGN, identity, projects, residual_stages
+from kcnn.models.resnet import DEPTHS, DESIGN
 from kcnn.models.spec import MODELS, Application, ModelSpec
 from kcnn.nn.blocks import Ops, conv_norm_act
+from kcnn.nn.residual import identity, projects, residual_stages
 
 
 def _preactivate(x: Any, ops: Ops, *, name: str) -> Any:

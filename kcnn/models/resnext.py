@@ -6,8 +6,9 @@ figure 3(c). As in the authors' release and torchvision, a stage's stride is in 
 
 from functools import partial
 
-from kcnn.models.resnet import DEPTHS, DESIGN, bottleneck, features
+from kcnn.models.resnet import DEPTHS, DESIGN, features
 from kcnn.models.spec import MODELS, ModelSpec
+from kcnn.nn.residual import bottleneck
 
 _ROWS = (
     # depth, cardinality, width, parameters, multiply-adds, top-1, top-5, projects with these networks

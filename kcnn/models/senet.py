@@ -14,9 +14,10 @@ from typing import Any
 
 import keras
 
-from kcnn.models.resnet import DEPTHS, DESIGN, basic, bottleneck, features
+from kcnn.models.resnet import DEPTHS, DESIGN, features
 from kcnn.models.spec import MODELS, ModelSpec
 from kcnn.nn.blocks import Ops, conv_norm_act, squeeze_excite
+from kcnn.nn.residual import basic, bottleneck
 
 
 def _excite(x: Any, ops: Ops, *, name: str, at_least: int = 1) -> Any:

@@ -12,6 +12,7 @@ from kcnn.models import resnet, resnet_v2
 from kcnn.models.resnet import DEPTHS, DESIGN
 from kcnn.models.spec import MODELS, ModelSpec
 from kcnn.nn.blocks import Ops
+from kcnn.nn.residual import bottleneck
 
 
 def _stem(x: Any, ops: Ops) -> Any:
@@ -72,7 +73,7 @@ for _depth, _params, _macs, _top1, _top5 in _IMAGENET:
         ModelSpec(
             name=_name,
             family="wideresnet",
-            features=partial(resnet.features, block=partial(resnet.bottleneck, width=128), depths=DEPTHS[_depth]),
+            features=partial(resnet.features, block=partial(bottleneck, width=128), depths=DEPTHS[_depth]),
             paper=_PAPER,
             year=2016,
             input_size=224,

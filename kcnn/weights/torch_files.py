@@ -80,8 +80,8 @@ def load_state_dict(model: keras.Model, tensors: Mapping[str, np.ndarray], sourc
 
     project = max(candidates, key=lambda project: (known(project), project in spec.torch))
     if project not in spec.torch and 2 * known(project) > len(layers):
-        rows = [row for row in (f"{spec.name}.torch", f"{spec.name}.{project}") if row in MODELS]
-        raise UserError(f"{misfit}, which is not {project}'s network" + (f": {rows[0]} is" if rows else ""))
+        rows = [row for row in MODELS if row.startswith(f"{spec.name}.") and project in MODELS.get(row).torch]
+        raise UserError(f"{misfit}, which is not {project}'s network" + (f": {' or '.join(rows)} is" if rows else ""))
     modules = candidates[project]
     pairs: list[tuple[Any, Any]] = []
     kept, left_over = [], {key for key in tensors if not _UNUSED.fullmatch(key)}
@@ -120,7 +120,7 @@ def _key(module: str, variable: str, tensors: Mapping[str, np.ndarray]) -> str:
 def _convert(tensor: np.ndarray, variable: Any, layer: keras.Layer) -> np.ndarray | None:
     """A tensor as Keras lays it out, or None when it has another shape."""
     if variable.name != "kernel":
-        array = tensor.reshape(-1)  # of an affine map, sometimes with axes of length 1
+        array: np.ndarray = tensor.reshape(-1)  # of an affine map, sometimes with axes of length 1
     elif isinstance(layer, keras.layers.DepthwiseConv2D):
         array = tensor.transpose(2, 3, 0, 1) if tensor.ndim == 4 else tensor
     else:
@@ -139,14 +139,13 @@ def _convert(tensor: np.ndarray, variable: Any, layer: keras.Layer) -> np.ndarra
     return array.reshape(variable.shape) if matches else None
 
 
-def _flattened(layer: keras.Layer) -> tuple[int, int]:
+def _flattened(layer: keras.Layer) -> tuple[int, ...]:
     """Height and width of the features that are flattened in front of a dense layer; 1, 1 where they are not."""
     while True:
         inputs = layer._inbound_nodes[0].input_tensors
         before: Any = inputs[0]._keras_history.operation
         if isinstance(before, keras.layers.Flatten):
-            height, width = before.input.shape[1:3]
-            return height, width
+            return tuple(before.input.shape[1:3])
         if len(inputs) != 1 or before.weights or isinstance(before, keras.layers.InputLayer):
             return 1, 1
         layer = before

@@ -5,7 +5,7 @@ in turns within one run; each side's time is that of its fastest turn. Both netw
 regularisation included. keras.applications' get their images prepared beforehand where they ask for it; this project's
 prepare them themselves. The batch is what makes a step of about `--macs` multiply-adds, 4 to 32 images.
 
-    python tests/benchmarks/zoo.py [--all | --family NAME... | --names NAME...] [--size 96] [--rounds 8] [--steps 3]
+    python tests/benchmarks/zoo.py [--all | --family NAME... | --names NAME...] [--size 96] [--rounds 8] [--steps 1]
 
 Without a choice, the smallest architecture of each family.
 """
@@ -91,9 +91,9 @@ def main() -> None:
         "--size", type=int, default=96, help="pixels a side, or the architecture's least if that is more"
     )
     parser.add_argument("--batch", type=int, help="images, whatever a step then costs")
-    parser.add_argument("--macs", type=float, default=4e9, help="forward multiply-adds that the batch is to make up")
+    parser.add_argument("--macs", type=float, default=16e9, help="forward multiply-adds that the batch is to make up")
     parser.add_argument("--rounds", type=int, default=8)
-    parser.add_argument("--steps", type=int, default=3, help="of each of the two in a round")
+    parser.add_argument("--steps", type=int, default=1, help="of each of the two in a round")
     flags = parser.parse_args()
 
     ratios: dict[str, float] = {}
