@@ -16,7 +16,7 @@ import keras
 from kcnn.models.spec import MODELS, ModelSpec
 from kcnn.nn.blocks import Ops, pad
 from kcnn.nn.heads import fully_connected
-from kcnn.nn.layers import LocalResponseNorm
+from kcnn.nn.normalization import LocalResponseNorm
 
 # filters, kernel size, stride, groups, then what is behind the ReLU
 _TWO_GPUS = (

@@ -14,7 +14,7 @@ import keras
 from kcnn.models.spec import MODELS, Application, ModelSpec
 from kcnn.nn.blocks import Ops
 from kcnn.nn.heads import logits
-from kcnn.nn.layers import LayerNorm, LayerScale
+from kcnn.nn.normalization import LayerNorm, LayerScale
 
 _EPSILON = 1e-6
 _EXPANSION = 4

@@ -15,7 +15,7 @@ import keras
 from kcnn.models.spec import MODELS, ModelSpec
 from kcnn.nn.blocks import Ops, conv_norm_act
 from kcnn.nn.heads import logits
-from kcnn.nn.layers import LocalResponseNorm
+from kcnn.nn.normalization import LocalResponseNorm
 
 _TABLE1 = (
     # name  1x1  3x3 reduce, 3x3  5x5 reduce, 5x5  pool projection

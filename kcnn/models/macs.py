@@ -4,7 +4,7 @@ import math
 
 import keras
 
-from kcnn.nn.layers import LayerScale
+from kcnn.nn.normalization import LayerScale
 
 _NOT_COUNTED = (
     keras.layers.BatchNormalization,

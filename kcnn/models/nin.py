@@ -13,7 +13,7 @@ import keras
 from kcnn.models.alexnet import ceil_pool
 from kcnn.models.spec import MODELS, ModelSpec
 from kcnn.nn.blocks import Ops
-from kcnn.nn.layers import PointwiseConv
+from kcnn.nn.convolutions import PointwiseConv
 
 
 def class_maps(x: Any, num_classes: int) -> Any:

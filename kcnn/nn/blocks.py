@@ -8,7 +8,9 @@ from typing import Any
 import keras
 
 from kcnn.errors import UserError, nearest
-from kcnn.nn.layers import BatchNorm, DepthwiseConv, GroupedConv, PointwiseConv, StochasticDepth
+from kcnn.nn.convolutions import DepthwiseConv, GroupedConv, PointwiseConv
+from kcnn.nn.layers import StochasticDepth
+from kcnn.nn.normalization import BatchNorm
 
 NORMS = ("batch", "sync_batch", "group", "layer", "none")
 PADDINGS = ("same", "symmetric")

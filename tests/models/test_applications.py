@@ -8,7 +8,7 @@ import pytest
 from networks import SPECS, by_default, calibrate, images, randomize, small
 
 import kcnn
-from kcnn.nn.layers import BatchNorm
+from kcnn.nn.normalization import BatchNorm
 from kcnn.weights import copy_weights
 
 TWINS = [spec for spec in SPECS if spec.application]

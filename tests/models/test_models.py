@@ -14,7 +14,8 @@ import kcnn
 from kcnn.data.transform import Preprocessing
 from kcnn.errors import UserError
 from kcnn.models.spec import MODELS, stages
-from kcnn.nn.layers import BatchNorm, GroupedConv, PointwiseConv
+from kcnn.nn.convolutions import GroupedConv, PointwiseConv
+from kcnn.nn.normalization import BatchNorm
 
 EVERY = by_default(MODELS, SMALLEST.values())
 

@@ -5,8 +5,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kcnn.nn import layers
-from kcnn.nn.layers import Crop, DepthwiseConv, GroupedConv, LayerNorm, LayerScale
+from kcnn.nn import convolutions
+from kcnn.nn.convolutions import DepthwiseConv, GroupedConv
+from kcnn.nn.layers import Crop
+from kcnn.nn.normalization import LayerNorm, LayerScale
 
 POLICIES = {"float32": 1e-5, "mixed_bfloat16": 3e-2, "mixed_float16": 4e-3}
 
@@ -119,7 +121,7 @@ def kinds_of_operations(layer, shape, dtype="float32"):
 
 
 @pytest.mark.skipif(
-    bool(tf.config.list_physical_devices("GPU")) or not layers._grouped_gradients("float32"),
+    bool(tf.config.list_physical_devices("GPU")) or not convolutions._grouped_gradients("float32"),
     reason="a way of oneDNN's, on a CPU",
 )
 def test_large_kernels_alone_take_the_other_way():
@@ -131,7 +133,7 @@ def test_large_kernels_alone_take_the_other_way():
 
 
 def test_without_that_library_it_is_keras(monkeypatch):
-    monkeypatch.setattr(layers, "_grouped_gradients", lambda dtype: False)
+    monkeypatch.setattr(convolutions, "_grouped_gradients", lambda dtype: False)
     assert "DepthwiseConv2dNativeBackpropFilter" in kinds_of_operations(DepthwiseConv(5), (None, 8, 8, 3))
     theirs, ours = (kind(5, 2, "same") for kind in (keras.layers.DepthwiseConv2D, DepthwiseConv))
     assert_same_training(theirs, ours, (3, 8, 7, 5))

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kcnn.nn.layers import BatchNorm, PointwiseConv, ReverseChannels, StochasticDepth
+from kcnn.nn.convolutions import PointwiseConv
+from kcnn.nn.layers import ReverseChannels, StochasticDepth
+from kcnn.nn.normalization import BatchNorm
 
 SHAPES = [(4, 5, 6, 7), (8, 1, 1, 3), (1, 1, 1, 3), (16, 5)]
 

@@ -14,7 +14,7 @@ from kcnn.data import examples, ingest
 from kcnn.data.datasets import open_dataset
 from kcnn.data.transform import Preprocessing
 from kcnn.errors import UserError
-from kcnn.nn.layers import BatchNorm
+from kcnn.nn.normalization import BatchNorm
 from kcnn.training import trainer
 from kcnn.training.freezing import set_trainable, shorten_batch_norm_memory, split_at_head
 from kcnn.training.trainer import Data, train
@@ -225,7 +225,7 @@ sys.path.insert(0, "tests/training")
 from test_trainer import config, network, Phase
 from kcnn.data import examples
 from kcnn.data.transform import Preprocessing
-from kcnn.nn.layers import BatchNorm
+from kcnn.nn.normalization import BatchNorm
 from kcnn.training.trainer import Data, train
 folder, out, train_count, val_count = sys.argv[1:]
 shards = [examples.shard_paths(folder, split) for split in ("train", "val")]
