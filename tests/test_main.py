@@ -119,10 +119,17 @@ def test_ctrl_c_and_resume(workplace):
     process = subprocess.Popen(
         [sys.executable, str(MAIN), *arguments], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
+
+    def written(name):
+        return max(
+            (path.stat().st_mtime_ns for path in folder.glob(f".kcnn/Trainer/model/*.partial/{name}")), default=0
+        )
+
     deadline = time.monotonic() + 240
-    while not list(folder.glob(".kcnn/Trainer/model/*.partial/best.safetensors")) and process.poll() is None:
+    # The first epoch is over once its state, which comes behind the best weights, is written.
+    while not 0 < written("best.safetensors") < written("state.safetensors") and process.poll() is None:
         assert time.monotonic() < deadline
-        time.sleep(0.1)
+        time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130, stderr

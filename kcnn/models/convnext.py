@@ -95,7 +95,7 @@ for _variant, _depths, _channels, _drop_path, _params, _macs, _top1, _sha256 in 
             application=Application(
                 "ConvNeXt" + {"xlarge": "XLarge"}.get(_variant, _variant.title()),
                 f"convnext/convnext_{_variant}.h5",
-                md5=_sha256,
+                file_hash=_sha256,
             ),
             torch={"timm": _torch} if _variant == "xlarge" else {"torchvision": _torch, "timm": _torch},
             top1=_top1,

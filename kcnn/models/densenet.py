@@ -86,7 +86,7 @@ def _application(name: str) -> Application | None:
     if name not in _MD5:
         return None
     file = f"densenet/{name}_weights_tf_dim_ordering_tf_kernels.h5"
-    return Application(name.replace("densenet", "DenseNet"), file, md5=_MD5[name])
+    return Application(name.replace("densenet", "DenseNet"), file, file_hash=_MD5[name])
 
 
 def _add(name: str, **row: Any) -> None:

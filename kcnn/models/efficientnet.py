@@ -156,7 +156,7 @@ for *_row, _md5, _top1, _top5 in _VARIANTS:
         application=Application(
             f"EfficientNet{_variant.upper()}",
             f"https://storage.googleapis.com/keras-applications/efficientnet{_variant}.h5",
-            md5=_md5,
+            file_hash=_md5,
         ),
         torch={"timm": f"tf_efficientnet_{_variant}"},
         top1=_top1,

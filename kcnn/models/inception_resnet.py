@@ -65,7 +65,7 @@ def features(x: Any, ops: Ops) -> Any:
 _TWIN = Application(
     "InceptionResNetV2",
     "inception_resnet_v2/inception_resnet_v2_weights_tf_dim_ordering_tf_kernels.h5",
-    md5="e693bd0210a403b3192acc6073ad2e96",
+    file_hash="e693bd0210a403b3192acc6073ad2e96",
 )
 _ROWS: tuple[tuple[Any, ...], ...] = (
     # name, scale of batch norm, parameters, keras.applications, torch, top-1, top-5

@@ -119,7 +119,7 @@ def _auxiliary(x: Any, ops: Ops, num_classes: int, *, name: str) -> Any:
 _TWIN = Application(
     "InceptionV3",
     "inception_v3/inception_v3_weights_tf_dim_ordering_tf_kernels.h5",
-    md5="9a0d58056eeedaa3f26cb7ebd46da564",
+    file_hash="9a0d58056eeedaa3f26cb7ebd46da564",
 )
 _TORCH = {"torchvision": "inception_v3", "timm": "inception_v3"}
 _ROWS: tuple[tuple[Any, ...], ...] = (

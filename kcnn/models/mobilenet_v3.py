@@ -165,7 +165,7 @@ def _application(size: str, width: float, design: Mapping[str, Any]) -> Applicat
     return Application(
         f"MobileNetV3{size.title()}",
         f"mobilenet_v3/weights_mobilenet_v3_{file}_float.h5",
-        md5=_HASHES[file],
+        file_hash=_HASHES[file],
         arguments={"alpha": width, "minimalistic": minimalistic},
     )
 

@@ -144,14 +144,22 @@ _TABLE2 = (
     # name, twins, input size, network, (parameters, multiply-adds, top-1, top-5 (keras.io, timm's results))
     (
         "nasnetmobile",
-        {"application": Application("NASNetMobile", "nasnet/NASNet-mobile.h5", md5="020fb642bf7360b370c678b08e0adf61")},
+        {
+            "application": Application(
+                "NASNetMobile", "nasnet/NASNet-mobile.h5", file_hash="020fb642bf7360b370c678b08e0adf61"
+            )
+        },
         224,
         functools.partial(features, stem=32, channels=1056, cells=4, skip_reduction=False),
         (5_289_978, 563_638_816, 74.4, 91.9),
     ),
     (
         "nasnetlarge",
-        {"application": Application("NASNetLarge", "nasnet/NASNet-large.h5", md5="11577c9a518f0070763c2b964a382f17")},
+        {
+            "application": Application(
+                "NASNetLarge", "nasnet/NASNet-large.h5", file_hash="11577c9a518f0070763c2b964a382f17"
+            )
+        },
         331,
         _LARGE,
         (88_753_150, 23_783_414_658, 82.5, 96.0),

@@ -151,7 +151,7 @@ for _depth, _params, _macs, _md5, _top1, _top5 in _KERAS:
             preprocessing="tf",
             design={**DESIGN, "norm_epsilon": 1.001e-5, "shortcut": "B"},
             application=Application(
-                f"ResNet{_depth}V2", f"resnet/{_name}_weights_tf_dim_ordering_tf_kernels.h5", md5=_md5
+                f"ResNet{_depth}V2", f"resnet/{_name}_weights_tf_dim_ordering_tf_kernels.h5", file_hash=_md5
             ),
             top1=_top1,
             top5=_top5,

@@ -18,13 +18,13 @@ class Application:
         function: its name there.
         imagenet: the file of its ImageNet weights with the classifier, below the Keras project's storage, or its
             address.
-        md5: of that file, where Keras has it.
+        file_hash: MD5 or SHA-256 of that file, where Keras has it.
         arguments: beyond weights, input_shape, classes and classifier_activation.
     """
 
     function: str
     imagenet: str
-    md5: str | None = None
+    file_hash: str | None = None
     arguments: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 

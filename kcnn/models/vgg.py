@@ -50,7 +50,7 @@ def _application(name: str) -> Application | None:
     if name not in _TWINS:
         return None
     file = f"{name}/{name}_weights_tf_dim_ordering_tf_kernels.h5"
-    return Application(name.upper(), file, md5=_TWINS[name])
+    return Application(name.upper(), file, file_hash=_TWINS[name])
 
 
 for _name, _depths, _params, _macs, _top1, _top5 in _TABLE1:

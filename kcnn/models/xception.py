@@ -56,7 +56,7 @@ def features(x: Any, ops: Ops) -> Any:
 _TWIN = Application(
     "Xception",
     "xception/xception_weights_tf_dim_ordering_tf_kernels.h5",
-    md5="0a58e3b7378bc2990ea3b43d5981f1f6",
+    file_hash="0a58e3b7378bc2990ea3b43d5981f1f6",
 )
 _ROWS: tuple[tuple[Any, ...], ...] = (
     # name, epsilon, padding, keras.applications, torch, top-1, top-5

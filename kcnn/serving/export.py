@@ -144,7 +144,9 @@ def export_classifier(
         module.weights = forward.variables  # none, when frozen
         module.labels = tf.saved_model.Asset(str(asset))
         with _quiet():
-            tf.saved_model.save(module, f"{temporary}/model", signatures=signatures)
+            # Nobody trains it; and of some activations' gradients TensorFlow cannot save what they refer to.
+            options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
+            tf.saved_model.save(module, f"{temporary}/model", signatures=signatures, options=options)
         os.rename(f"{temporary}/model", directory)
 
 

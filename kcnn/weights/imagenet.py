@@ -69,7 +69,7 @@ def find_imagenet(spec: ModelSpec, *, offline: bool = False) -> Path | None:
             keras.utils.get_file(
                 path.name,
                 urljoin(_URL, spec.application.imagenet),
-                file_hash=spec.application.md5,
+                file_hash=spec.application.file_hash,
                 cache_subdir="models",
                 cache_dir=str(_home()),
             )

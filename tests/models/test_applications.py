@@ -13,7 +13,6 @@ from kcnn.weights import copy_weights
 
 TWINS = [spec for spec in SPECS if spec.application]
 SMALLEST = {spec.family: spec.name for spec in sorted(TWINS, key=lambda spec: -spec.params)}
-SIZE = 75  # what the Inceptions ask for; odd, where paddings differ
 # The reference implementation's table (tensorflow/models, slim/nets/mobilenet/README.md), at 224: millions of
 # multiply-adds, and of parameters without batch norm's.
 SLIM = [
@@ -42,21 +41,25 @@ def prepared(theirs, function, pixels):
 
 @pytest.mark.parametrize("name", by_default([spec.name for spec in TWINS], SMALLEST.values()))
 def test_logits_equal_after_copying_both_ways(name):
-    application = kcnn.model_spec(name).application
-    function = getattr(keras.applications, application.function)
-    shape = (SIZE, SIZE, 3)
+    spec = kcnn.model_spec(name)
+    application, function = spec.application, getattr(keras.applications, spec.application.function)
+    size = max(75, spec.min_size + 36)  # odd, where paddings differ, and more than one position at the end
+    shape = (size, size, 3)
     theirs = function(weights=None, classes=7, input_shape=shape, classifier_activation=None, **application.arguments)
-    ours = kcnn.create_model(name, 7, SIZE)
-    pixels = images(ours, 4)
+    ours = kcnn.create_model(name, 7, size)
+    pixels = images(ours, 8)
     inputs = prepared(theirs, function, pixels)
     for source, target, given, seed in ((theirs, ours, inputs, 2), (ours, theirs, pixels, 3)):
         randomize(source, seed)
         calibrate(source, given)
         report = copy_weights(source, target)
         assert report.kept == ()
-        expected, found = theirs(inputs).numpy().reshape(4, 7), ours(pixels).numpy()
+        expected, found = theirs(inputs).numpy().reshape(8, 7), ours(pixels).numpy()
         assert np.abs(expected).max() > 1e-3
-        assert np.abs(expected - found).max() <= 1e-4 * np.abs(expected).max()
+        # In some deep networks the last bit of the pixels alone makes more than 1e-4.
+        nudged = theirs(np.nextafter(inputs, np.float32(np.inf))).numpy().reshape(8, 7)
+        tolerance = max(1e-4 * np.abs(expected).max(), 3 * np.abs(nudged - expected).max())
+        assert np.abs(expected - found).max() <= tolerance <= 3e-3 * np.abs(expected).max()
         assert np.ptp(expected, axis=0).max() > 1e-3 * np.abs(expected).max()  # it depends on the image
 
 
