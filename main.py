@@ -85,8 +85,8 @@ MODEL_FIELDS = [
     "top1",
     "top5",
     "weights",
+    "note",
 ]
-MODEL_FIELDS += ["note"]
 SETTINGS = [
     "model",
     "dataset",

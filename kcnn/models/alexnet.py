@@ -14,7 +14,7 @@ from typing import Any
 import keras
 
 from kcnn.models.spec import MODELS, ModelSpec
-from kcnn.nn.blocks import Ops, pad
+from kcnn.nn.blocks import Ops, ceil_pool, pad
 from kcnn.nn.heads import fully_connected
 from kcnn.nn.normalization import LocalResponseNorm
 
@@ -44,11 +44,6 @@ def lrn(x: Any, *, name: str) -> Any:
 def pool(x: Any, *, name: str) -> Any:
     """Overlapping max pooling, section 3.4."""
     return keras.layers.MaxPooling2D(3, 2, name=name)(x)
-
-
-def ceil_pool(x: Any, *, name: str) -> Any:
-    """The same as Caffe does it, to the edge of images of even size: its zeros lose to what a ReLU lets through."""
-    return pool(keras.layers.ZeroPadding2D(((0, 1), (0, 1)), name=f"{name}_pad")(x), name=name)
 
 
 _BEHIND = {"lrn": lrn, "pool": pool, "ceil_pool": ceil_pool}

@@ -109,38 +109,48 @@ def features(x: Any, ops: Ops, *, stem: int, stages: tuple[Stage, ...], last: in
     return conv_norm_act(x, ops, last, 1, name=f"stage{len(stages) + 1}_conv")
 
 
+def spec(
+    name: str, *, stem: int, stages: tuple[Stage, ...], last: int, dropout: float, design: Mapping[str, Any], **row: Any
+) -> ModelSpec:
+    """A row of either generation, built by `features`; `design` beside what all of them have."""
+    return ModelSpec(
+        name=name,
+        features=partial(features, stem=stem, stages=stages, last=last),
+        min_size=32,
+        design={
+            "norm": "batch",
+            "bn_momentum": 0.99,
+            "activation": "silu",
+            "kernel_initializer": "he_normal",
+            "dropout": dropout,
+            "drop_path": 0.2,
+            **design,
+        },
+        **row,
+    )
+
+
 def _add(rest: str, row: tuple[Any, ...], preprocessing: str, design: Mapping[str, Any], **fields: Any) -> None:
     """A row of `_VARIANTS`, called `rest` besides."""
     variant, width, depth, size, dropout, params, macs = row
     name = f"efficientnet{variant}{rest}"
     MODELS.add(
         name,
-        ModelSpec(
-            name=name,
+        spec(
+            name,
             family="efficientnet",
-            features=partial(
-                features,
-                stem=make_divisible(32 * width),
-                stages=scaled(_TABLE1, width, depth),
-                last=make_divisible(1280 * width),
-            ),
+            stem=make_divisible(32 * width),
+            stages=scaled(_TABLE1, width, depth),
+            last=make_divisible(1280 * width),
             paper="Tan & Le, EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks, ICML 2019, "
             "arXiv:1905.11946",
             year=2019,
             input_size=size,
-            min_size=32,
             params=params,
             macs=macs,
             preprocessing=preprocessing,
-            design={
-                "norm": "batch",
-                "bn_momentum": 0.99,
-                "activation": "silu",
-                "kernel_initializer": "he_normal",
-                "dropout": dropout,
-                "drop_path": 0.2,
-                **design,
-            },
+            dropout=dropout,
+            design=design,
             **fields,
         ),
     )

@@ -7,12 +7,11 @@ The plain rows are keras.applications'. The rows `.tf` differ in the pixels that
 """
 
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
-from kcnn.models.efficientnet import Stage, features, mbconv, scaled
-from kcnn.models.spec import MODELS, Application, ModelSpec
-from kcnn.nn.blocks import Ops, conv_norm_act
+from kcnn.models.efficientnet import Stage, mbconv, scaled, spec
+from kcnn.models.spec import MODELS, Application
+from kcnn.nn.blocks import Ops, conv_norm, conv_norm_act
 
 
 def _fused(
@@ -24,7 +23,7 @@ def _fused(
         x, ops, expansion * width if expansion > 1 else channels, kernel_size, strides=strides, name=f"{name}_fused"
     )
     if expansion > 1:
-        x = ops.normalize(ops.conv(x, channels, 1, name=f"{name}_project"), name=f"{name}_project_norm")
+        x = conv_norm(x, ops, channels, 1, name=f"{name}_project")
     return ops.residual(shortcut, x, depth=depth, name=name) if strides == 1 and width == channels else x
 
 
@@ -102,31 +101,20 @@ def _add(rest: str, row: tuple[Any, ...], preprocessing: str, design: Mapping[st
     name = f"efficientnetv2{variant}{rest}"
     MODELS.add(
         name,
-        ModelSpec(
-            name=name,
+        spec(
+            name,
             family="efficientnetv2",
-            features=partial(
-                features,
-                stem=_rounded(stem * width),
-                stages=scaled(table, width, depth, _rounded),
-                last=_rounded(1280 * width),
-            ),
+            stem=_rounded(stem * width),
+            stages=scaled(table, width, depth, _rounded),
+            last=_rounded(1280 * width),
             paper="Tan & Le, EfficientNetV2: Smaller Models and Faster Training, ICML 2021, arXiv:2104.00298",
             year=2021,
             input_size=size,
-            min_size=32,
             params=params,
             macs=macs,
             preprocessing=preprocessing,
-            design={
-                "norm": "batch",
-                "bn_momentum": 0.99,
-                "activation": "silu",
-                "kernel_initializer": "he_normal",
-                "dropout": dropout,
-                "drop_path": 0.2,
-                **design,
-            },
+            dropout=dropout,
+            design=design,
             **fields,
         ),
     )

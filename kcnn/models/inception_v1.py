@@ -13,7 +13,7 @@ from typing import Any
 import keras
 
 from kcnn.models.spec import MODELS, ModelSpec
-from kcnn.nn.blocks import Ops, conv_norm_act
+from kcnn.nn.blocks import Ops, ceil_pool, conv_norm_act
 from kcnn.nn.heads import logits
 from kcnn.nn.normalization import LocalResponseNorm
 
@@ -45,12 +45,10 @@ def concat(name: str, *branches: Any) -> Any:
 
 
 def halve(x: Any, ops: Ops, pool_size: int, *, name: str) -> Any:
-    """Max pooling at stride 2; under symmetric padding Caffe's, that pads the far side and only for a last window."""
-    padding = ops.padding
-    if padding == "symmetric":
-        margins = [(0, (pool_size - side) % 2) for side in x.shape[1:3]]
-        x, padding = keras.layers.ZeroPadding2D(margins, name=f"{name}_pad")(x), "valid"
-    return keras.layers.MaxPooling2D(pool_size, 2, padding, name=name)(x)
+    """Max pooling at stride 2; in the place of symmetric padding Caffe's."""
+    if ops.padding == "symmetric":
+        return ceil_pool(x, pool_size, name=name)
+    return keras.layers.MaxPooling2D(pool_size, 2, "same", name=name)(x)
 
 
 def _inception(x: Any, ops: Ops, name: str, filters: tuple[int, ...], *, kernel_size: int) -> Any:

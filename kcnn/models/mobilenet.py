@@ -12,9 +12,8 @@ from typing import Any
 
 import keras
 
-from kcnn.errors import UserError
 from kcnn.models.spec import MODELS, Application, ModelSpec
-from kcnn.nn.blocks import Ops, conv_norm_act
+from kcnn.nn.blocks import Ops, check_width, conv_norm_act, depthwise_norm
 
 _TABLE1 = (
     # channels, blocks, stride of the first
@@ -34,18 +33,9 @@ _WIDTHS = (
 )
 
 
-def check_width(width: Any) -> None:
-    """Refuses what is no width multiplier."""
-    if not isinstance(width, int | float) or not 0 < width <= 10:
-        raise UserError(f"width {width!r}: expected a number above 0, to 10; the paper's are 0.25 to 1.4")
-
-
-def depthwise_norm_act(
-    x: Any, ops: Ops, kernel_size: int, *, name: str, strides: int = 1, padding: str | None = None
-) -> Any:
-    """Depthwise convolution `name`, normalisation `name_norm`, activation `name_act`."""
-    x = ops.depthwise(x, kernel_size, strides=strides, padding=padding, name=name)
-    return ops.activate(ops.normalize(x, name=f"{name}_norm"), name=f"{name}_act")
+def depthwise_norm_act(x: Any, ops: Ops, kernel_size: int, *, name: str, **conv: Any) -> Any:
+    """As `depthwise_norm`, and activation `name_act`."""
+    return ops.activate(depthwise_norm(x, ops, kernel_size, name=name, **conv), name=f"{name}_act")
 
 
 def _separable(x: Any, ops: Ops, channels: int, *, strides: int, name: str) -> Any:

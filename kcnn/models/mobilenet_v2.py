@@ -11,9 +11,9 @@ deviation.
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from kcnn.models.mobilenet import check_width, depthwise_norm_act
+from kcnn.models.mobilenet import depthwise_norm_act
 from kcnn.models.spec import MODELS, Application, ModelSpec
-from kcnn.nn.blocks import Ops, conv_norm_act, make_divisible
+from kcnn.nn.blocks import Ops, check_width, conv_norm, conv_norm_act, make_divisible
 
 _TABLE2 = (
     # t, c, n, s: expansion, channels, repeats, stride of the first
@@ -75,7 +75,7 @@ def inverted_residual(
     x = depthwise_norm_act(x, ops, kernel_size, strides=strides, name=f"{name}_depthwise")
     if squeeze:
         x = squeeze(x, ops, name=f"{name}_se")
-    x = ops.normalize(ops.conv(x, channels, 1, name=f"{name}_project"), name=f"{name}_project_norm")
+    x = conv_norm(x, ops, channels, 1, name=f"{name}_project")
     return ops.residual(shortcut, x, depth=depth, name=name) if strides == 1 and width == channels else x
 
 

@@ -16,10 +16,9 @@ from typing import Any
 
 import keras
 
-from kcnn.models.mobilenet import check_width
 from kcnn.models.mobilenet_v2 import inverted_residual
 from kcnn.models.spec import MODELS, Application, ModelSpec
-from kcnn.nn.blocks import Ops, conv_norm_act, make_divisible, squeeze_excite
+from kcnn.nn.blocks import Ops, check_width, conv_norm_act, make_divisible, squeeze_excite
 from kcnn.nn.heads import logits
 
 # One row: a block.

@@ -10,9 +10,8 @@ from typing import Any
 
 import keras
 
-from kcnn.models.alexnet import ceil_pool
 from kcnn.models.spec import MODELS, ModelSpec
-from kcnn.nn.blocks import Ops
+from kcnn.nn.blocks import Ops, ceil_pool
 from kcnn.nn.convolutions import PointwiseConv
 
 

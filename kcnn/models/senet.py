@@ -12,11 +12,9 @@ in the middle of the squeeze.
 from functools import partial
 from typing import Any
 
-import keras
-
 from kcnn.models.resnet import DEPTHS, DESIGN, features
 from kcnn.models.spec import MODELS, ModelSpec
-from kcnn.nn.blocks import Ops, conv_norm_act, squeeze_excite
+from kcnn.nn.blocks import Ops, ceil_pool, conv_norm_act, squeeze_excite
 from kcnn.nn.residual import basic, bottleneck
 
 
@@ -29,9 +27,7 @@ def _activate_and_excite(x: Any, ops: Ops, *, name: str) -> Any:
 
 
 def _caffe_pool(x: Any, ops: Ops) -> Any:
-    """3x3 max pooling at stride 2 from the first pixel on; a last window may overhang."""
-    x = keras.layers.ZeroPadding2D(((0, 1), (0, 1)), name="stem_pool_pad")(x)
-    return keras.layers.MaxPooling2D(3, 2, name="stem_pool")(x)
+    return ceil_pool(x, name="stem_pool")
 
 
 def _torch_pool(x: Any, ops: Ops) -> Any:

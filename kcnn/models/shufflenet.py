@@ -11,9 +11,8 @@ from typing import Any
 
 import keras
 
-from kcnn.errors import UserError
 from kcnn.models.spec import MODELS, ModelSpec
-from kcnn.nn.blocks import Ops, conv_norm_act, make_divisible, pad
+from kcnn.nn.blocks import Ops, check_width, conv_norm, conv_norm_act, depthwise_norm, make_divisible, pad
 from kcnn.nn.layers import ChannelShuffle
 
 _UNITS = (4, 8, 4)
@@ -42,9 +41,8 @@ def _unit(x: Any, ops: Ops, channels: int, *, groups: int, grouped_input: bool, 
     x = conv_norm_act(x, ops, width, 1, groups=groups if grouped_input else 1, name=f"{name}_conv1")
     if groups > 1:
         x = ChannelShuffle(groups, name=f"{name}_shuffle")(x)
-    x = ops.depthwise(x, 3, strides=strides, name=f"{name}_depthwise")
-    x = ops.normalize(x, name=f"{name}_depthwise_norm")
-    x = ops.normalize(ops.conv(x, channels, 1, groups=groups, name=f"{name}_conv2"), name=f"{name}_conv2_norm")
+    x = depthwise_norm(x, ops, 3, strides=strides, name=f"{name}_depthwise")
+    x = conv_norm(x, ops, channels, 1, groups=groups, name=f"{name}_conv2")
     if strides > 1:
         x = keras.layers.Concatenate(name=f"{name}_concat")([shortcut, x])
     else:
@@ -54,8 +52,7 @@ def _unit(x: Any, ops: Ops, channels: int, *, groups: int, grouped_input: bool, 
 
 def features(x: Any, ops: Ops, *, groups: int, width: float) -> Any:
     """A 3x3 convolution and max pooling, three stages of units; output stride 32."""
-    if not isinstance(width, int | float) or not 0 < width <= 10:
-        raise UserError(f"width {width!r}: expected a number above 0, to 10; the paper's are 0.25 to 2")
+    check_width(width, "0.25 to 2")
     stem = 12 if width < 1 else 24 if width < 2 else 48  # as the release has it; and the figures of table 5 ask for it
     x = conv_norm_act(x, ops, make_divisible(stem, groups), 3, strides=2, name="stem_conv")
     x = ops.max_pool(x, 3, 2, name="stem_pool")

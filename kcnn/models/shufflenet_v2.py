@@ -9,7 +9,7 @@ from typing import Any
 import keras
 
 from kcnn.models.spec import MODELS, ModelSpec
-from kcnn.nn.blocks import Ops, conv_norm_act
+from kcnn.nn.blocks import Ops, conv_norm_act, depthwise_norm
 from kcnn.nn.layers import ChannelShuffle, ChannelSplit
 
 _UNITS = (4, 8, 4)
@@ -22,20 +22,15 @@ _TABLE5 = (
 )
 
 
-def _depthwise_norm(x: Any, ops: Ops, *, strides: int, name: str) -> Any:
-    x = ops.depthwise(x, 3, strides=strides, name=f"{name}_depthwise")
-    return ops.normalize(x, name=f"{name}_depthwise_norm")
-
-
 def _unit(x: Any, ops: Ops, channels: int, *, strides: int, name: str) -> Any:
     """Figure 3 c: half the channels pass as they are; and d, at stride 2, where both branches take all."""
     if strides == 1:
         shortcut, x = ChannelSplit(2, name=f"{name}_split")(x)
     else:
-        shortcut = _depthwise_norm(x, ops, strides=strides, name=f"{name}_shortcut")
+        shortcut = depthwise_norm(x, ops, 3, strides=strides, name=f"{name}_shortcut_depthwise")
         shortcut = conv_norm_act(shortcut, ops, channels // 2, 1, name=f"{name}_shortcut_conv")
     x = conv_norm_act(x, ops, channels // 2, 1, name=f"{name}_conv1")
-    x = _depthwise_norm(x, ops, strides=strides, name=name)
+    x = depthwise_norm(x, ops, 3, strides=strides, name=f"{name}_depthwise")
     x = conv_norm_act(x, ops, channels // 2, 1, name=f"{name}_conv2")
     x = keras.layers.Concatenate(name=f"{name}_concat")([shortcut, x])
     return ChannelShuffle(2, name=f"{name}_shuffle")(x)

@@ -10,10 +10,9 @@ from typing import Any
 
 import keras
 
-from kcnn.models.alexnet import ceil_pool
 from kcnn.models.nin import average, class_maps
 from kcnn.models.spec import MODELS, ModelSpec
-from kcnn.nn.blocks import Ops
+from kcnn.nn.blocks import Ops, ceil_pool
 
 _SQUEEZED = {2: 16, 3: 16, 4: 32, 5: 32, 6: 48, 7: 48, 8: 64, 9: 64}  # fire module → s1x1; e1x1 and e3x3 are 4 times it
 _VERSIONS = {

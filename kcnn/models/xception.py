@@ -9,7 +9,7 @@ from typing import Any
 import keras
 
 from kcnn.models.spec import MODELS, Application, ModelSpec
-from kcnn.nn.blocks import Ops, conv_norm_act
+from kcnn.nn.blocks import Ops, conv_norm, conv_norm_act
 
 
 def _separable(x: Any, ops: Ops, *filters: int, name: str, leading: bool = True) -> Any:
@@ -32,8 +32,7 @@ def _max_pool(x: Any, ops: Ops, *, name: str) -> Any:
 
 def _reduction(x: Any, ops: Ops, *filters: int, name: str, leading: bool = True) -> Any:
     """Separable convolutions and max pooling beside a projection."""
-    shortcut = ops.conv(x, filters[-1], 1, strides=2, name=f"{name}_shortcut")
-    shortcut = ops.normalize(shortcut, name=f"{name}_shortcut_norm")
+    shortcut = conv_norm(x, ops, filters[-1], 1, strides=2, name=f"{name}_shortcut")
     x = _max_pool(_separable(x, ops, *filters, name=name, leading=leading), ops, name=f"{name}_pool")
     return keras.layers.Add(name=f"{name}_add")([x, shortcut])
 

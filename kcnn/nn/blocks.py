@@ -160,22 +160,19 @@ def _check_known(argument: str, value: Any, kind: ModuleType) -> None:
         raise UserError(f"{argument} {value!r}: {nearest(str(value), sorted(names))}") from None
 
 
-def conv_norm_act(
-    x: Any,
-    ops: Ops,
-    filters: int,
-    kernel_size: int | tuple[int, int],
-    *,
-    name: str,
-    strides: int = 1,
-    padding: str | None = None,
-    groups: int = 1,
-    use_bias: bool = False,
-) -> Any:
-    """Convolution `name`, normalisation `name_norm`, activation `name_act`."""
-    x = ops.conv(x, filters, kernel_size, name=name, strides=strides, padding=padding, groups=groups, use_bias=use_bias)
-    x = ops.normalize(x, name=f"{name}_norm")
-    return ops.activate(x, name=f"{name}_act")
+def conv_norm(x: Any, ops: Ops, filters: int, kernel_size: int | tuple[int, int], *, name: str, **conv: Any) -> Any:
+    """Convolution `name`, of the other arguments of `Ops.conv`, and normalisation `name_norm`."""
+    return ops.normalize(ops.conv(x, filters, kernel_size, name=name, **conv), name=f"{name}_norm")
+
+
+def conv_norm_act(x: Any, ops: Ops, filters: int, kernel_size: int | tuple[int, int], *, name: str, **conv: Any) -> Any:
+    """As `conv_norm`, and activation `name_act`."""
+    return ops.activate(conv_norm(x, ops, filters, kernel_size, name=name, **conv), name=f"{name}_act")
+
+
+def depthwise_norm(x: Any, ops: Ops, kernel_size: int, *, name: str, **conv: Any) -> Any:
+    """Depthwise convolution `name`, of the other arguments of `Ops.depthwise`, and normalisation `name_norm`."""
+    return ops.normalize(ops.depthwise(x, kernel_size, name=name, **conv), name=f"{name}_norm")
 
 
 def squeeze_excite(
@@ -204,6 +201,15 @@ def pad(x: Any, width: int, *, name: str) -> Any:
     return keras.layers.ZeroPadding2D(width, name=name)(x)
 
 
+def ceil_pool(x: Any, pool_size: int = 3, *, name: str) -> Any:
+    """Max pooling at stride 2 from the first pixel on, whose last window may reach over the edge, as Caffe's does.
+
+    The zeros there lose to what a ReLU lets through, and no window reaches them where the size leaves nothing over.
+    """
+    x = keras.layers.ZeroPadding2D(((0, 1), (0, 1)), name=f"{name}_pad")(x)
+    return keras.layers.MaxPooling2D(pool_size, 2, name=name)(x)
+
+
 def make_divisible(channels: float, divisor: int = 8) -> int:
     """The multiple of `divisor` nearest to `channels`, at least `divisor` and at least 0.9 of it.
 
@@ -211,3 +217,9 @@ def make_divisible(channels: float, divisor: int = 8) -> int:
     """
     rounded = max(divisor, int(channels + divisor / 2) // divisor * divisor)
     return rounded + divisor if rounded < 0.9 * channels else rounded
+
+
+def check_width(width: Any, papers: str = "0.25 to 1.4") -> None:
+    """Refuses what is no width multiplier, naming those of the paper."""
+    if not isinstance(width, int | float) or not 0 < width <= 10:
+        raise UserError(f"width {width!r}: expected a number above 0, to 10; the paper's are {papers}")

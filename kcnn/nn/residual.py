@@ -6,7 +6,7 @@ from typing import Any
 import keras
 
 from kcnn.errors import UserError, nearest
-from kcnn.nn.blocks import Ops, conv_norm_act
+from kcnn.nn.blocks import Ops, conv_norm, conv_norm_act
 from kcnn.nn.layers import PadChannels
 
 _SHORTCUTS = ("A", "B", "C")
@@ -48,8 +48,7 @@ def _merge(
     branch = excite(branch, ops, name=f"{name}_se") if excite else branch
     if projects(x, channels, shortcut):
         kernel_size = kernel_size if strides > 1 else 1
-        x = ops.conv(x, channels, kernel_size, strides=strides, use_bias=use_bias, name=f"{name}_shortcut")
-        x = ops.normalize(x, name=f"{name}_shortcut_norm")
+        x = conv_norm(x, ops, channels, kernel_size, strides=strides, use_bias=use_bias, name=f"{name}_shortcut")
     else:
         x = identity(x, channels, strides=strides, name=f"{name}_shortcut")
     return ops.activate(ops.residual(x, branch, depth=depth, name=name), name=f"{name}_act")
@@ -68,7 +67,7 @@ def basic(
 ) -> Any:
     """Figure 5, left: two 3x3 convolutions; `excite`, (x, ops, *, name) → x, comes behind them."""
     branch = conv_norm_act(x, ops, channels, 3, strides=strides, name=f"{name}_conv1")
-    branch = ops.normalize(ops.conv(branch, channels, 3, name=f"{name}_conv2"), name=f"{name}_conv2_norm")
+    branch = conv_norm(branch, ops, channels, 3, name=f"{name}_conv2")
     return _merge(x, branch, ops, strides=strides, depth=depth, name=name, shortcut=shortcut, excite=excite)
 
 
@@ -101,8 +100,7 @@ def bottleneck(
     branch = conv_norm_act(
         branch, ops, inner, 3, strides=second, groups=groups, use_bias=use_bias, name=f"{name}_conv2"
     )
-    branch = ops.conv(branch, 4 * channels, 1, use_bias=use_bias, name=f"{name}_conv3")
-    branch = ops.normalize(branch, name=f"{name}_conv3_norm")
+    branch = conv_norm(branch, ops, 4 * channels, 1, use_bias=use_bias, name=f"{name}_conv3")
     return _merge(
         x,
         branch,
