@@ -2,6 +2,7 @@
 
 python main.py --model mobilenetv2 --finetune              train on a data set, publish to saved_models/mobilenetv2/1
 python main.py predict saved_models/mobilenetv2 a.jpg dir/ the top classes of pictures
+python main.py pretrain --model mobilenetv2                weights to start from, of images that formulas draw
 python main.py models [--family resnet] [--max_params 10]  the architectures: paper, cost, accuracy, weights
 """
 
@@ -12,10 +13,12 @@ import os
 import shlex
 import signal
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from absl import flags
 
+from kcnn.config import Config
 from kcnn.errors import UserError, nearest
 
 FLAGS = flags.FLAGS
@@ -27,8 +30,8 @@ flags.DEFINE_multi_string(
 flags.DEFINE_string(
     "dataset",
     "digits",
-    "'digits'; a folder of class folders, or of train/val/test folders of them; a CSV or "
-    "TSV of path,label[,split]; or a tensorflow-datasets name.",
+    "'digits', 'fractals', 'atoms' or 'formulas'; a folder of class folders, or of train/val/test folders of them; a "
+    "CSV or TSV of path,label[,split]; or a tensorflow-datasets name.",
 )
 flags.DEFINE_string(
     "data_dir", None, "Where tensorflow-datasets keeps its data, or what a CSV's paths are relative to."
@@ -41,7 +44,8 @@ flags.DEFINE_string("recipe", None, "How to train: scratch, finetune, linear_pro
 flags.DEFINE_string(
     "weights",
     None,
-    "What to start from: imagenet, a file, none, or auto (what can be had; the default with --finetune).",
+    "What to start from: imagenet, starter (ships with the project), a file, none, or auto (the first of these that "
+    "can be had; the default with --finetune).",
 )
 flags.DEFINE_integer("unfreeze", None, "Fine-tune only this many of the backbone's last stages. (default: all)")
 flags.DEFINE_integer("epochs", None, "Epochs of the last phase. (default: the recipe's)")
@@ -61,6 +65,7 @@ flags.DEFINE_string("batch_norm", None, "In layers that train: 'train' or 'froze
 flags.DEFINE_integer(
     "patience", None, "Stop a phase after this many epochs without improvement. (default: the recipe's)"
 )
+flags.DEFINE_string("objective", None, "With pretrain: classes, or rotation, which needs no labels. (default: classes)")
 flags.DEFINE_string("dtype", None, "float32, mixed_bfloat16 or mixed_float16 while training. (default: float32)")
 flags.DEFINE_integer("seed", None, "Of initialisation, order and augmentation. (default: 0)")
 flags.DEFINE_bool("resume", False, "Go on with the interrupted training of the same settings.")
@@ -103,6 +108,7 @@ SETTINGS = [
     "label_smoothing",
     "batch_norm",
     "patience",
+    "objective",
     "dtype",
     "seed",
 ]
@@ -139,16 +145,9 @@ def train(arguments: list[str]) -> int:
     """The main job."""
     if arguments:
         raise UserError(f"unexpected argument {arguments[0]!r}: flags begin with --; see python main.py --help")
-    from kcnn import recipes
-
     if FLAGS.finetune and FLAGS.recipe not in (None, "finetune"):
         raise UserError(f"--finetune and --recipe {FLAGS.recipe}: expected one of the two")
-    overrides = {name: FLAGS[name].value for name in SETTINGS if FLAGS[name].present}
-    if FLAGS.design:
-        overrides["design"] = dict(map(_design, FLAGS.design))
-    if FLAGS.augment is not None:
-        overrides["augmentations"] = tuple(FLAGS.augment)
-    config = recipes.build(FLAGS.recipe or ("finetune" if FLAGS.finetune else "scratch"), **overrides)
+    config = _config(FLAGS.recipe or ("finetune" if FLAGS.finetune else "scratch"))
     from pipelines import image_classification
 
     job = image_classification.Job(
@@ -157,10 +156,42 @@ def train(arguments: list[str]) -> int:
         saved_models=FLAGS.saved_models,
         pipeline_root=FLAGS.pipeline_root,
         resume=FLAGS.resume,
-        command=shlex.join(["python", *sys.argv]),
+        command=_command(),
     )
+    return _run_job(image_classification.run, job)
+
+
+def pretrain(arguments: list[str]) -> int:
+    """Makes weights to start from."""
+    if arguments:
+        raise UserError(f"unexpected argument {arguments[0]!r}: flags begin with --; see python main.py --help")
+    from pipelines import pretraining
+
+    config = _config(FLAGS.recipe or "pretrain")
+    job = pretraining.Job(config=config, pipeline_root=FLAGS.pipeline_root, resume=FLAGS.resume, command=_command())
+    return _run_job(pretraining.run, job)
+
+
+def _config(recipe: str) -> Config:
+    """The recipe with the settings that the flags give."""
+    from kcnn import recipes
+
+    overrides = {name: FLAGS[name].value for name in SETTINGS if FLAGS[name].present}
+    if FLAGS.design:
+        overrides["design"] = dict(map(_design, FLAGS.design))
+    if FLAGS.augment is not None:
+        overrides["augmentations"] = tuple(FLAGS.augment)
+    return recipes.build(recipe, **overrides)
+
+
+def _command() -> str:
+    return shlex.join(["python", *sys.argv])
+
+
+def _run_job(run: Callable[[Any], Any], job: Any) -> int:
+    """Runs a pipeline; tells how to go on when it is interrupted."""
     try:
-        image_classification.run(job)
+        run(job)
     except KeyboardInterrupt:
         print("\nInterrupted. The same command with --resume goes on from the last saved epoch.", file=sys.stderr)
         return 130
@@ -202,6 +233,7 @@ def predict(arguments: list[str]) -> int:
 def models(arguments: list[str]) -> int:
     """Prints the registry."""
     import kcnn
+    from kcnn.weights import find_starter
 
     specs = [kcnn.model_spec(name) for name in arguments or kcnn.list_models()]
     families = sorted({kcnn.model_spec(name).family for name in kcnn.list_models()})
@@ -214,10 +246,12 @@ def models(arguments: list[str]) -> int:
         and spec.params <= FLAGS.max_params * 1e6
         and spec.macs <= FLAGS.max_macs * 1e9
     ]
+    weights = {spec.name: spec.weights + ["starter"] * bool(find_starter(spec.name)) for spec in specs}
     if FLAGS.json:
         for spec in specs:
             fields = {name: getattr(spec, name) for name in MODEL_FIELDS}
-            print(json.dumps({**fields, "design": dict(spec.design)}, ensure_ascii=False))
+            more = {"weights": weights[spec.name], "design": dict(spec.design)}
+            print(json.dumps({**fields, **more}, ensure_ascii=False))
         return 0
     rows = [
         (
@@ -227,7 +261,7 @@ def models(arguments: list[str]) -> int:
             f"{spec.macs / 1e9:.3f} G",
             str(spec.input_size),
             *("" if value is None else f"{value:.1f}" for value in (spec.top1, spec.top5)),
-            ", ".join(spec.weights),
+            ", ".join(weights[spec.name]),
             spec.paper,
         )
         for spec in specs
@@ -241,7 +275,7 @@ def models(arguments: list[str]) -> int:
     return 0
 
 
-COMMANDS = {"train": train, "predict": predict, "models": models}
+COMMANDS = {"train": train, "pretrain": pretrain, "predict": predict, "models": models}
 
 
 def run(argv: list[str]) -> int:

@@ -43,6 +43,17 @@ def linear_probe() -> Config:
     )
 
 
+@RECIPES.register("pretrain")
+def pretrain() -> Config:
+    """A backbone for others to start from, on formulas' images or on images without labels."""
+    return Config(
+        recipe="pretrain",
+        dataset="fractals",
+        batch_size=64,
+        phases=(Phase("all", epochs=15, learning_rate=2e-3, augmentations=("flip",), crop_scale=(0.5, 1.0)),),
+    )
+
+
 def build(recipe: str, **overrides: Any) -> Config:
     """The Config of a recipe with the user's own settings.
 

@@ -10,6 +10,8 @@ import numpy as np
 from kcnn.config import Config
 from kcnn.data import examples
 from kcnn.data.ingest import Summary
+from kcnn.data.transform import Preprocessing
+from kcnn.training.trainer import Data
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +41,19 @@ class Examples(Artifact):
         fields = json.loads((self.path / "summary.json").read_text())
         return Summary(**{**fields, "labels": tuple(fields["labels"]), "warnings": tuple(fields["warnings"])})
 
+    def training_data(self, preprocessing: Preprocessing) -> Data:
+        """What training reads of them."""
+        summary = self.summary()
+        return Data(
+            train=self.shards("train"),
+            val=self.shards("val"),
+            train_count=summary.total("train"),
+            val_count=summary.total("val"),
+            classes=len(summary.labels),
+            mean_bytes=summary.mean_bytes,
+            preprocessing=preprocessing,
+        )
+
 
 class Model(Artifact):
     """A trained network and its export.
@@ -62,6 +77,23 @@ class Model(Artifact):
     def training(self) -> dict[str, Any]:
         """What training.json holds."""
         return json.loads((self.path / "training.json").read_text())
+
+
+class Backbone(Artifact):
+    """What pre-training leaves: weights without a classifier.
+
+    <path>/backbone.safetensors  float16
+    <path>/backbone.json         where they come from: command, commit, data, seed, hardware, hours, checksum
+    """
+
+    @property
+    def weights(self) -> Path:
+        """The weights file."""
+        return self.path / "backbone.safetensors"
+
+    def provenance(self) -> dict[str, Any]:
+        """What backbone.json holds."""
+        return json.loads((self.path / "backbone.json").read_text())
 
 
 class ModelEvaluation(Artifact):

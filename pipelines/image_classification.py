@@ -1,9 +1,7 @@
 """The main job: from a data set to a published classifier. Read `graph` from top to bottom."""
 
 import dataclasses
-import hashlib
 import re
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +10,6 @@ from kcnn.data.augment import AUGMENTATIONS
 from kcnn.data.datasets import open_dataset
 from kcnn.errors import UserError
 from kcnn.models.factory import create_model, model_spec
-from kcnn.recipes import build
-from kcnn.weights import find_imagenet, load_weights
 from pipelines import runner
 from pipelines.component import Node
 from pipelines.components.evaluator import evaluator
@@ -21,6 +17,7 @@ from pipelines.components.example_gen import example_gen
 from pipelines.components.infra_validator import infra_validator
 from pipelines.components.pusher import pusher
 from pipelines.components.trainer import trainer
+from pipelines.preflight import check_writable, settle_weights, weights_digest
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,12 +45,16 @@ def graph(job: Job, weights: str | None, fingerprint: str) -> list[Node]:
     """The steps, as data flow."""
     config = job.config
     examples = example_gen(
-        dataset=config.dataset, data_dir=config.data_dir, offline=config.offline, fingerprint=fingerprint
+        dataset=config.dataset,
+        data_dir=config.data_dir,
+        offline=config.offline,
+        fingerprint=fingerprint,
+        labelled=True,
     ).outputs["examples"]
     model = trainer(
         config=config.to_json(),
         weights=weights,
-        weights_digest=_digest(weights),
+        weights_digest=weights_digest(weights, config.model),
         resume=job.resume,
         examples=examples,
     ).outputs["model"]
@@ -78,6 +79,10 @@ def run(job: Job) -> Path:
         UserError: before anything is read or written, whatever can be known to fail by then.
     """
     config = job.config
+    if config.objective != "classes":
+        raise UserError(
+            f"--objective {config.objective}: a classifier learns classes; others go with `main.py pretrain`"
+        )
     spec = model_spec(config.model)
     name = job.name or spec.name
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
@@ -118,57 +123,3 @@ def report(made: dict[str, dict[str, Any]], version: Path) -> str:
         f"  predict: python main.py predict {version.parent} IMAGE...",
     ]
     return "\n".join(lines)
-
-
-def settle_weights(config: Config) -> tuple[Config, str | None]:
-    """What the training starts from, said in one line; without weights, fine-tuning gives way to the recipe "scratch".
-
-    Returns:
-        the Config to run, and the weights for `load_weights` or None.
-
-    Raises:
-        UserError: weights that were asked for by name cannot be had, or do not fit the model.
-    """
-    spec = model_spec(config.model)
-
-    def load() -> None:
-        source = "imagenet" if config.weights == "auto" else config.weights
-        load_weights(create_model(config.model, 2, **config.design), source, offline=config.offline)
-
-    if config.weights not in ("auto", "none"):
-        load()
-        print(f"Weights: {config.weights}")
-        return config, config.weights
-    if config.weights == "none" and all(phase.unfreeze is None for phase in config.phases):
-        return config, None
-    reason = "--weights none"
-    if config.weights == "auto":
-        reason = "no pretrained weights to be had"
-        if find_imagenet(spec, offline=config.offline) is not None:
-            try:
-                load()
-                print("Weights: imagenet")
-                return config, "imagenet"
-            except UserError as error:  # a damaged file, or a design that the weights are not for
-                reason = str(error)
-    print(f"Weights: {reason}, so all of {spec.name} trains from scratch, in one phase")
-    kept = {name: value for name, value in config.overrides.items() if name not in ("weights", "unfreeze")}
-    return build("scratch", **kept), None
-
-
-def check_writable(flag: str, folder: Path) -> None:
-    """Raises UserError unless `folder` can be made and written to; makes nothing."""
-    existing = next(parent for parent in [folder.absolute(), *folder.absolute().parents] if parent.exists())
-    try:
-        with tempfile.TemporaryFile(dir=existing):
-            pass
-    except OSError as error:
-        raise UserError(f"{flag} {folder}: cannot be written: {existing}: {error.strerror}") from None
-
-
-def _digest(weights: str | None) -> str:
-    """Of the file, when the weights are one."""
-    if weights is None or not Path(weights).is_file():
-        return ""
-    with Path(weights).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

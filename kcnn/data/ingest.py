@@ -136,7 +136,7 @@ def _summarize(dataset: Dataset, rows: list[Row], assigned: dict[str, str]) -> S
     complaint = f"--dataset {dataset.name}: "
     if not kept:
         raise UserError(f"{complaint}none of its {len(rows)} files is an image that can be read" + _examples(excluded))
-    if len(labels) < 2:
+    if dataset.labelled and len(labels) < 2:
         raise UserError(
             f"{complaint}only class {labels[0]!r} has readable images; a classifier needs two or more"
             + _examples(excluded)

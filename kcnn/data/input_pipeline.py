@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from kcnn.data import examples
 from kcnn.data.decode import decode_window
+from kcnn.data.objectives import OBJECTIVES
 from kcnn.data.transform import Preprocessing, fit, preprocess
 
 # Shards hold every part of the data each, so two of them mix well; memory does not grow with the data.
@@ -34,12 +35,13 @@ def training_batches(
     epochs: range,
     count: int,
     mean_bytes: int,
+    objective: str = "classes",
 ) -> tf.data.Dataset:
     """Augmented batches in random order, `steps_per_epoch` for each of `epochs`.
 
     Args:
         paths: shard files of the training split.
-        num_classes: C.
+        num_classes: C, of the data set or, where the objective has its own, of that.
         batch_size: B; the smaller `count`, when there are fewer images.
         preprocessing: size and resampling; the window too, where there is no random crop.
         augmentations: registered names (`kcnn.data.augment`); those per batch come after those per image.
@@ -49,16 +51,18 @@ def training_batches(
         epochs: `range(k, n)` gives what `range(n)` gives after its first k epochs.
         count: images in `paths`.
         mean_bytes: of an encoded image; with it the shuffle buffer is bounded by `SHUFFLE_BYTES`.
+        objective: a registered name (`kcnn.data.objectives`): what the labels say.
 
     Returns:
         images float32 [B, h, w, 3] in 0-255 and labels, one-hot or mixed, float32 [B, C].
 
     Raises:
-        UserError: an augmentation that is not registered.
+        UserError: an augmentation or an objective that is not registered.
         tf.errors.InvalidArgumentError: in iteration, for an image that cannot be decoded.
     """
     from kcnn.data.augment import AUGMENTATIONS  # keras_cv takes a second to import
 
+    task = OBJECTIVES.get(objective).function
     chosen = [AUGMENTATIONS.get(name) for name in augmentations]
     on_images = [each.function for each in chosen if not each.per_batch]
     on_batches = [each.function for each in chosen if each.per_batch]
@@ -77,14 +81,16 @@ def training_batches(
 
     def image_and_label(index: tf.Tensor, serialized: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         example = examples.parse(serialized)
-        crop_seed, *seeds = tf.unstack(tf.random.split(tf.random.fold_in(image_seed, index), 1 + len(on_images)))
+        own_seed = tf.random.fold_in(image_seed, index)
+        crop_seed, task_seed, *seeds = tf.unstack(tf.random.split(own_seed, 2 + len(on_images)))
         if crop_scale is None:
             image = preprocess(example["encoded"], preprocessing)
         else:
             image = random_resized_crop(example["encoded"], preprocessing, crop_scale, crop_seed)
         for augment, own in zip(on_images, seeds, strict=True):
             image = augment(image, own)
-        return image, tf.one_hot(example["label"], num_classes)
+        image, label = task(image, example["label"], task_seed)
+        return image, tf.one_hot(label, num_classes)
 
     def mixed(index: tf.Tensor, batch: tuple[tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
         images, labels = batch
@@ -104,9 +110,10 @@ def training_batches(
 
 
 def evaluation_batches(
-    paths: Sequence[str], *, num_classes: int, batch_size: int, preprocessing: Preprocessing
+    paths: Sequence[str], *, num_classes: int, batch_size: int, preprocessing: Preprocessing, objective: str = "classes"
 ) -> tf.data.Dataset:
-    """All images in the order of the shards, the last batch smaller.
+    """All images in the order of the shards, the last batch smaller; an objective that draws has each image's draw
+    follow from its place.
 
     Returns:
         images float32 [B, h, w, 3] in 0-255 and one-hot labels float32 [B, C].
@@ -115,11 +122,14 @@ def evaluation_batches(
         tf.errors.InvalidArgumentError: in iteration, for an image that cannot be decoded.
     """
 
-    def image_and_label(serialized: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        example = examples.parse(serialized)
-        return preprocess(example["encoded"], preprocessing), tf.one_hot(example["label"], num_classes)
+    task = OBJECTIVES.get(objective).function
 
-    dataset = examples.read(list(paths)).map(image_and_label, num_parallel_calls=tf.data.AUTOTUNE)
+    def image_and_label(index: tf.Tensor, serialized: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        example = examples.parse(serialized)
+        image, label = task(preprocess(example["encoded"], preprocessing), example["label"], tf.stack([0, index]))
+        return image, tf.one_hot(label, num_classes)
+
+    dataset = examples.read(list(paths)).enumerate().map(image_and_label, num_parallel_calls=tf.data.AUTOTUNE)
     return dataset.batch(batch_size).prefetch(tf.data.AUTOTUNE).with_options(_options())
 
 

@@ -129,7 +129,7 @@ for *_row, _md5, _top1, _top5 in _VARIANTS:
         {},
         application=Application(
             f"EfficientNetV2{_variant.upper()}",
-            f"https://storage.googleapis.com/keras-applications/efficientnetv2-{_variant}.h5",
+            f"efficientnet_v2/efficientnetv2-{_variant}.h5",
             file_hash=_md5,
         ),
         torch={"timm": f"tf_efficientnetv2_{_variant}"} if _variant in ("b0", "b1", "b2") else {},

@@ -35,8 +35,8 @@ _WIDTHS = (
     (1.4, 6_108_776, 582_195_824, 75.0, 92.5),
 )
 _TORCH: dict[float, tuple[dict[str, str], float | None, float | None]] = {
-    # width → names, top-1 and top-5 (torchvision's documentation for width 1; timm's results)
-    1.0: ({"torchvision": "mobilenet_v2", "timm": "mobilenetv2_100"}, 72.15, 90.82),
+    # width → names, top-1 and top-5 (torchvision's first weights for width 1; timm's results)
+    1.0: ({"torchvision": "mobilenet_v2", "timm": "mobilenetv2_100"}, 71.88, 90.29),
     0.35: ({"timm": "mobilenetv2_035"}, None, None),
     0.5: ({"timm": "mobilenetv2_050"}, 65.95, 86.09),
     0.75: ({"timm": "mobilenetv2_075"}, None, None),

@@ -119,7 +119,7 @@ _HASHES = {
 }
 _ROWS = (
     # size, rest of the name, width, design, its name in torchvision or timm, parameters, multiply-adds,
-    # top-1 and top-5 (timm's results, of keras.applications' weights too; torchvision's documentation)
+    # top-1 and top-5 (timm's results, of keras.applications' weights too; torchvision's first weights)
     ("large", "", 1.0, _KERAS, "tf_mobilenetv3_large_100", 5_483_032, 216_589_760, 75.52, 92.59),
     ("large", "_0.75", 0.75, _KERAS, "tf_mobilenetv3_large_075", 3_993_528, 154_560_624, 73.43, 91.35),
     (
@@ -133,7 +133,7 @@ _ROWS = (
         72.26,
         90.64,
     ),
-    ("large", ".torch", 1.0, _TORCHVISION, "mobilenet_v3_large", 5_483_032, 216_589_760, 75.27, 92.57),
+    ("large", ".torch", 1.0, _TORCHVISION, "mobilenet_v3_large", 5_483_032, 216_589_760, 74.04, 91.34),
     ("large", ".timm", 1.0, _TIMM, "mobilenetv3_large_100", 5_483_032, 216_589_760, 75.77, 92.54),
     ("large", "_0.75.timm", 0.75, _TIMM, "mobilenetv3_large_075", 3_993_528, 154_560_624, None, None),
     ("small", "", 1.0, _KERAS, "tf_mobilenetv3_small_100", 2_542_856, 56_510_400, 67.92, 87.67),

@@ -1,7 +1,7 @@
 """NASNet-A (Zoph et al., "Learning Transferable Architectures for Scalable Image Recognition", CVPR 2018).
 
-Figure 4's two cells, stacked as in table 2: "4 @ 1056" (mobile) and "6 @ 4032" (large) have 4 and 6 normal cells at
-each resolution, and 1056 and 4032 channels at the end. A cell takes the outputs of the two before it.
+Figure 4's two cells, stacked as in tables 2 and 3: "6 @ 4032" (large) and "4 @ 1056" (mobile) have 6 and 4 normal
+cells at each resolution, and 4032 and 1056 channels at the end. A cell takes the outputs of the two before it.
 
 Both are keras.applications', to take its weights. Deviations, as there: zeros take part in strided pooling, where the
 authors' release leaves the margin out (timm's, "nasnetlarge.torch", in averages only). `skip_reduction`, whether the
@@ -140,13 +140,16 @@ def features(
 
 
 _LARGE = functools.partial(features, stem=96, channels=4032, cells=6, skip_reduction=True)
-_TABLE2 = (
+_ROWS = (
     # name, twins, input size, network, (parameters, multiply-adds, top-1, top-5 (keras.io, timm's results))
     (
         "nasnetmobile",
         {
             "application": Application(
-                "NASNetMobile", "nasnet/NASNet-mobile.h5", file_hash="020fb642bf7360b370c678b08e0adf61"
+                "NASNetMobile",
+                "nasnet/NASNet-mobile.h5",
+                file_hash="020fb642bf7360b370c678b08e0adf61",
+                cached_as="nasnet_mobile.h5",
             )
         },
         224,
@@ -157,7 +160,10 @@ _TABLE2 = (
         "nasnetlarge",
         {
             "application": Application(
-                "NASNetLarge", "nasnet/NASNet-large.h5", file_hash="11577c9a518f0070763c2b964a382f17"
+                "NASNetLarge",
+                "nasnet/NASNet-large.h5",
+                file_hash="11577c9a518f0070763c2b964a382f17",
+                cached_as="nasnet_large.h5",
             )
         },
         331,
@@ -173,7 +179,7 @@ _TABLE2 = (
     ),
 )
 
-for _name, _twins, _size, _features, (_params, _macs, _top1, _top5) in _TABLE2:
+for _name, _twins, _size, _features, (_params, _macs, _top1, _top5) in _ROWS:
     MODELS.add(
         _name,
         ModelSpec(

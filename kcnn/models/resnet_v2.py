@@ -18,7 +18,7 @@ import keras
 from kcnn.errors import UserError
 from kcnn.models.resnet import DEPTHS, DESIGN
 from kcnn.models.spec import MODELS, Application, ModelSpec
-from kcnn.nn.blocks import Ops, conv_norm_act
+from kcnn.nn.blocks import Ops, conv_norm_act, pad
 from kcnn.nn.residual import identity, projects, residual_stages
 
 
@@ -83,17 +83,15 @@ def bottleneck(
 
 
 def keras_stem(x: Any, ops: Ops) -> Any:
-    """A 7x7 convolution, zeros around it, max pooling; output stride 4."""
+    """A 7x7 convolution, zeros around it that can win the max pooling; output stride 4."""
     x = ops.conv(x, 64, 7, strides=2, use_bias=True, name="stem_conv")
-    return ops.max_pool(x, 3, 2, name="stem_pool")
+    return keras.layers.MaxPooling2D(3, 2, name="stem_pool")(pad(x, 1, name="stem_pool_pad"))
 
 
 def torch_stem(x: Any, ops: Ops) -> Any:
     """A 7x7 convolution, max pooling that knows no zeros around it; output stride 4."""
     x = ops.conv(x, 64, 7, strides=2, name="stem_conv")
-    # With symmetric padding: a window around every pixel, and every other one of them.
-    x = keras.layers.MaxPooling2D(3, 1, "same", name="stem_pool")(x)
-    return keras.layers.MaxPooling2D(1, 2, name="stem_pool_subsample")(x)
+    return ops.max_pool(x, 3, 2, name="stem_pool")
 
 
 def features(

@@ -19,12 +19,14 @@ class Application:
         imagenet: the file of its ImageNet weights with the classifier, below the Keras project's storage, or its
             address.
         file_hash: MD5 or SHA-256 of that file, where Keras has it.
+        cached_as: its name in Keras' cache, where that is another than in storage.
         arguments: beyond weights, input_shape, classes and classifier_activation.
     """
 
     function: str
     imagenet: str
     file_hash: str | None = None
+    cached_as: str | None = None
     arguments: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 

@@ -9,7 +9,7 @@ import keras
 
 from kcnn.errors import UserError, nearest
 from kcnn.nn.convolutions import DepthwiseConv, GroupedConv, PointwiseConv
-from kcnn.nn.layers import StochasticDepth
+from kcnn.nn.layers import LowestPadding, StochasticDepth
 from kcnn.nn.normalization import BatchNorm
 
 NORMS = ("batch", "sync_batch", "group", "layer", "none")
@@ -112,12 +112,18 @@ class Ops:
         return self.conv(x, filters, 1, name=f"{name}_pointwise")
 
     def max_pool(self, x: Any, pool_size: int, strides: int, *, name: str) -> Any:
-        """Max pooling, padded by the design: where "symmetric", with zeros, which lose to what a ReLU lets through."""
-        x, padding = self._pad(x, pool_size, strides, None, name)
+        """Max pooling, float [N, H, W, C] → [N, H', W', C], padded by the design with what never wins."""
+        x, padding = self._pad(x, pool_size, strides, None, name, LowestPadding)
         return keras.layers.MaxPooling2D(pool_size, strides, padding, name=name)(x)
 
     def _pad(
-        self, x: Any, kernel_size: int | tuple[int, int], strides: int, padding: str | None, name: str
+        self,
+        x: Any,
+        kernel_size: int | tuple[int, int],
+        strides: int,
+        padding: str | None,
+        name: str,
+        margin: type[keras.layers.ZeroPadding2D] = keras.layers.ZeroPadding2D,
     ) -> tuple[Any, str]:
         """`x`, padded where Keras cannot, and what is left for Keras to pad."""
         if padding is not None:
@@ -125,7 +131,7 @@ class Ops:
         height, width = (kernel_size, kernel_size) if isinstance(kernel_size, int) else kernel_size
         if self.padding == "symmetric" and strides > 1 and max(height, width) > 1:
             margins = ((height - 1) // 2, (width - 1) // 2)
-            return keras.layers.ZeroPadding2D(margins, name=f"{name}_pad")(x), "valid"
+            return margin(margins, name=f"{name}_pad")(x), "valid"
         return x, "same"
 
     def normalize(self, x: Any, *, name: str) -> Any:

@@ -64,6 +64,18 @@ class SamePadding(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable("kcnn")
+class LowestPadding(keras.layers.ZeroPadding2D):
+    """A margin of the lowest number there is, for max pooling: nothing loses to it, whatever its sign.
+
+    On a CPU the gradient of `tf.nn.max_pool2d` with explicit padding takes six times as long.
+    """
+
+    def call(self, inputs: Any) -> Any:
+        """[N, H, W, C] → [N, H', W', C]."""
+        return tf.pad(inputs, ((0, 0), *self.padding, (0, 0)), constant_values=inputs.dtype.min)
+
+
+@keras.saving.register_keras_serializable("kcnn")
 class Crop(keras.layers.Cropping2D):
     """Cuts off margins; the gradient of the slicing that Keras does takes a CPU ten times as long as padding does."""
 

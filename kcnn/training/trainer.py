@@ -39,7 +39,7 @@ class Data:
         val: shard files of the validation split.
         train_count: images in `train`.
         val_count: images in `val`; with 0, every epoch counts as an improvement.
-        classes: number of classes.
+        classes: number of classes, of the objective where it has its own.
         mean_bytes: of an encoded image, by which the shuffle buffer is bounded.
         preprocessing: the deterministic transform of evaluation and serving.
     """
@@ -62,7 +62,10 @@ class _Keeper(keras.callbacks.Callback):
         super().__init__()
         self._whole, self._directory, self._progress = whole, directory, progress
         self._patience, self._bar = patience, step_bar
-        self._saved_at, self._save_seconds = -math.inf, 0.0
+        self._saved_at, self._save_seconds, self._began = -math.inf, 0.0, 0.0
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._began = time.monotonic()
 
     def on_train_batch_end(self, batch, logs=None):
         self._bar.update(1)
@@ -72,7 +75,8 @@ class _Keeper(keras.callbacks.Callback):
         if not math.isfinite(metrics["loss"]):
             raise UserError(f"the loss became {metrics['loss']} in epoch {epoch + 1}: try a lower --learning_rate")
         progress.epoch += 1
-        progress.history.append({"phase": progress.phase, "epoch": progress.epoch, **metrics})
+        seconds = round(time.monotonic() - self._began, 2)
+        progress.history.append({"phase": progress.phase, "epoch": progress.epoch, "seconds": seconds, **metrics})
         # Without validation images the latest epoch is the best.
         latest = (0.0, float(len(progress.history)))
         score = (metrics["val_accuracy"], -metrics["val_loss"]) if "val_loss" in metrics else latest
@@ -189,7 +193,11 @@ def _phase_data(
 
     def in_order(paths: list[str], count: int) -> tf.data.Dataset:
         batches = evaluation_batches(
-            paths, num_classes=data.classes, batch_size=config.batch_size, preprocessing=data.preprocessing
+            paths,
+            num_classes=data.classes,
+            batch_size=config.batch_size,
+            preprocessing=data.preprocessing,
+            objective=config.objective,
         )
         # Of a known length, or Keras warns of its end.
         return batches.apply(tf.data.experimental.assert_cardinality(math.ceil(count / config.batch_size)))
@@ -217,5 +225,6 @@ def _phase_data(
         epochs=epochs,
         count=data.train_count,
         mean_bytes=data.mean_bytes,
+        objective=config.objective,
     )
     return model, batches, validation

@@ -9,8 +9,17 @@ from kcnn.errors import UserError
 from kcnn.weights.copy import LoadReport, copy_weights
 from kcnn.weights.files import load_file, save_weights
 from kcnn.weights.imagenet import find_imagenet, load_imagenet
+from kcnn.weights.starter import find_starter, load_starter, save_backbone
 
-__all__ = ["LoadReport", "copy_weights", "find_imagenet", "load_weights", "save_weights"]
+__all__ = [
+    "LoadReport",
+    "copy_weights",
+    "find_imagenet",
+    "find_starter",
+    "load_weights",
+    "save_backbone",
+    "save_weights",
+]
 
 
 def load_weights(model: keras.Model, source: str | os.PathLike | keras.Model, *, offline: bool = False) -> LoadReport:
@@ -18,9 +27,9 @@ def load_weights(model: keras.Model, source: str | os.PathLike | keras.Model, *,
 
     Args:
         model: of `create_model`.
-        source: "imagenet"; a file: `.safetensors` of `save_weights`, `.weights.h5` or `.keras` of Keras, `.h5` of
-            keras.applications, `.safetensors` or `.pth` of torchvision's and timm's networks (`spec.torch` names them);
-            or a built keras.applications model.
+        source: "imagenet"; "starter", which ships with the project (`kcnn.weights.starter`); a file: `.safetensors` of
+            `save_weights`, `.weights.h5` or `.keras` of Keras, `.h5` of keras.applications, `.safetensors` or `.pth` of
+            torchvision's and timm's networks (`spec.torch` names them); or a built keras.applications model.
         offline: for "imagenet": only what is cached.
 
     Returns:
@@ -34,7 +43,9 @@ def load_weights(model: keras.Model, source: str | os.PathLike | keras.Model, *,
         return copy_weights(source, model)
     if source == "imagenet":
         return load_imagenet(model, offline=offline)
+    if source == "starter":
+        return load_starter(model)
     path = Path(source).expanduser()
     if not path.is_file():
-        raise UserError(f"weights {str(source)!r}: expected 'imagenet' or a file, and there is no such file")
+        raise UserError(f"weights {str(source)!r}: expected 'imagenet', 'starter' or a file, and there is no such file")
     return load_file(model, path)

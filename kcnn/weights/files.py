@@ -39,7 +39,7 @@ def save_weights(model: keras.Model, path: str | os.PathLike) -> None:
     path = Path(path)
     temporary = path.with_name(path.name + ".partial")
     tensors = {
-        _key(layer, variable): keras.ops.convert_to_numpy(variable)
+        weight_key(layer, variable): keras.ops.convert_to_numpy(variable)
         for layer in model.layers
         for variable in layer.weights
     }
@@ -62,7 +62,8 @@ def load_file(model: keras.Model, path: Path) -> LoadReport:
     return give()
 
 
-def _key(layer: keras.Layer, variable: Any) -> str:
+def weight_key(layer: keras.Layer, variable: Any) -> str:
+    """Under which a file of this project has a weight."""
     return f"{layer.name}/{variable.name}"
 
 
@@ -72,7 +73,7 @@ def _read_safetensors(model: keras.Model, path: Path) -> _Give:
         tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     if not any("/" in key for key in tensors):
         return partial(load_state_dict, model, tensors, str(path))
-    wanted = {layer.name: [_key(layer, variable) for variable in layer.weights] for layer in model.layers}
+    wanted = {layer.name: [weight_key(layer, variable) for variable in layer.weights] for layer in model.layers}
     arrays = {name: [tensors.pop(key) for key in keys if key in tensors] for name, keys in wanted.items()}
     for key, value in tensors.items():
         arrays.setdefault(key.rpartition("/")[0], []).append(value)

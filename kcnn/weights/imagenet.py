@@ -56,7 +56,7 @@ def find_imagenet(spec: ModelSpec, *, offline: bool = False) -> Path | None:
     """
     if spec.application is None:
         return None
-    path = _home() / "models" / Path(spec.application.imagenet).name
+    path = _home() / "models" / (spec.application.cached_as or Path(spec.application.imagenet).name)
     if path.is_file():
         return path
     if offline or not _reachable():

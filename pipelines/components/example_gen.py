@@ -1,6 +1,6 @@
 """ExampleGen: a data set becomes example shards, split and checked."""
 
-from kcnn.data.datasets import open_dataset
+from kcnn.data.datasets import open_dataset, open_unlabelled
 from kcnn.data.ingest import ingest
 from pipelines.artifacts import Examples
 from pipelines.component import Output, component
@@ -8,10 +8,12 @@ from pipelines.component import Output, component
 
 @component(ignored=("offline",))
 def example_gen(
-    dataset: str, data_dir: str | None, offline: bool, fingerprint: str, examples: Output[Examples]
+    dataset: str, data_dir: str | None, offline: bool, fingerprint: str, labelled: bool, examples: Output[Examples]
 ) -> None:
-    """Reads `dataset`; `fingerprint` tells its present data from other data of the same name."""
-    source = open_dataset(dataset, data_dir=data_dir, offline=offline)
+    """Reads `dataset`, its labels only if `labelled`; `fingerprint` tells its present data from other data of the same
+    name.
+    """
+    source = (open_dataset if labelled else open_unlabelled)(dataset, data_dir=data_dir, offline=offline)
     summary = ingest(source, examples.path)
     examples.write_summary(summary)
     for warning in summary.warnings:

@@ -1,12 +1,14 @@
 """BatchNorm against keras.layers.BatchNormalization, in every mode, and the other layers."""
 
 import functools
+import itertools
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from kcnn.nn.blocks import Ops
 from kcnn.nn.convolutions import PointwiseConv
 from kcnn.nn.layers import ReverseChannels, StochasticDepth
 from kcnn.nn.normalization import BatchNorm
@@ -135,6 +137,37 @@ def test_pointwise_convolution_is_a_product_in_training_alone():
         assert {"MatMul", "Conv2D"} & {operation.type for operation in graph.get_operations()} == {kind}
 
 
+@pytest.mark.parametrize("size", [(7, 8), (8, 7)], ids=str)
+@pytest.mark.parametrize(("pool_size", "strides"), [(3, 2), (5, 2), (5, 3)])
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16", "mixed_float16"])
+def test_symmetric_max_pooling_leaves_its_margin_out(policy, pool_size, strides, size):
+    """By the definition: the greatest of the pixels in the window, to which alone the gradient goes."""
+    dtype, margin = policy.removeprefix("mixed_"), (pool_size - 1) // 2
+    images = tf.cast(np.random.default_rng(0).normal(-5, 1, (2, *size, 3)), dtype)  # below zero
+    keras.config.set_dtype_policy(policy)
+    try:
+        inputs = keras.Input((*size, 3), dtype=dtype)
+        pooled = Ops(padding="symmetric").max_pool(inputs, pool_size, strides, name="stem_pool")
+    finally:
+        keras.config.set_dtype_policy("float32")
+    with tf.GradientTape() as tape:
+        tape.watch(images)
+        outputs = keras.Model(inputs, pooled)(images)
+    found, gradient = (np.asarray(tf.cast(x, tf.float32)) for x in (outputs, tape.gradient(outputs, images)))
+    values = np.asarray(tf.cast(images, tf.float32))
+    starts = [range(-margin, side + margin - pool_size + 1, strides) for side in size]
+    expected, winners = np.empty((2, *map(len, starts), 3)), np.zeros(values.shape)
+    for n, (i, top), (j, left), c in itertools.product(range(2), *map(enumerate, starts), range(3)):
+        window = np.s_[n, max(top, 0) : top + pool_size, max(left, 0) : left + pool_size, c]
+        expected[n, i, j, c] = values[window].max()
+        first = np.unravel_index(values[window].argmax(), values[window].shape)
+        winners[window][first] += 1
+    assert outputs.dtype == pooled.dtype == dtype
+    assert pooled.shape == (None, *found.shape[1:])
+    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(gradient, winners)
+
+
 def test_stochastic_depth_drops_whole_samples():
     images = np.random.default_rng(0).normal(size=(4000, 2, 3, 2)).astype(np.float32)
     layer = StochasticDepth(0.3, seed=1)
@@ -151,7 +184,7 @@ def test_stochastic_depth_drops_whole_samples():
 def test_layers_are_serialisable(tmp_path):
     inputs = keras.Input((5, 6, 3))
     x = StochasticDepth(0.25, seed=3, name="depth")(ReverseChannels()(inputs))
-    x = PointwiseConv(3, 1)(x)
+    x = Ops(padding="symmetric").max_pool(PointwiseConv(3, 1)(x), 3, 2, name="pool")
     model = keras.Model(inputs, BatchNorm(momentum=0.7, scale=False)(x))
     model.save(tmp_path / "model.keras")
     again = keras.saving.load_model(tmp_path / "model.keras")

@@ -1,6 +1,7 @@
 """The main job's decisions before and after training."""
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 
@@ -9,10 +10,10 @@ from kcnn.config import Phase
 from kcnn.data.ingest import Summary
 from kcnn.errors import UserError
 from kcnn.recipes import build
+from kcnn.training.suit import image_size, suit
 from kcnn.weights import save_weights
 from pipelines.components.pusher import next_version
-from pipelines.components.trainer import choose_image_size, suit
-from pipelines.image_classification import check_writable, settle_weights
+from pipelines.preflight import check_writable, settle_weights
 
 SUMMARY = Summary(("a", "b"), {}, {}, (), mean_bytes=1000, median_side=400, mirror=True)
 
@@ -29,7 +30,7 @@ SUMMARY = Summary(("a", "b"), {}, {}, (), mean_bytes=1000, median_side=400, mirr
     ],
 )
 def test_image_size_follows_the_data_within_what_the_network_takes(model, side, expected):
-    assert choose_image_size(kcnn.model_spec(model), side) == expected
+    assert image_size(kcnn.model_spec(model), 2 * side) == expected
 
 
 def test_digits_are_not_mirrored_and_small_images_not_cropped_away():
@@ -44,13 +45,40 @@ def test_digits_are_not_mirrored_and_small_images_not_cropped_away():
 @pytest.mark.parametrize("weights", ["none", "auto"])
 def test_without_weights_nothing_is_frozen(weights, capsys, monkeypatch, tmp_path):
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
-    asked = {"weights": weights, "epochs": 7, "learning_rate": 0.01, "unfreeze": 2, "offline": True, "seed": 5}
+    asked = {
+        "model": "mobilenetv2_0.5",
+        "weights": weights,
+        "epochs": 7,
+        "learning_rate": 0.01,
+        "unfreeze": 2,
+        "offline": True,
+        "seed": 5,
+    }
     config, found = settle_weights(build("finetune", **asked))
     assert found is None
     (phase,) = config.phases
     assert (phase.epochs, phase.learning_rate, phase.unfreeze, config.seed) == (7, 0.01, None, 5)
     (line,) = capsys.readouterr().out.splitlines()
     assert "from scratch" in line
+
+
+def test_the_starter_comes_behind_imagenet_and_before_scratch(capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    assert settle_weights(build("finetune", offline=True))[1] == "starter"
+    assert "Weights: starter" in capsys.readouterr().out
+    assert settle_weights(build("finetune", offline=True, design={"activation": "silu"}))[1] is None
+    (line,) = capsys.readouterr().out.splitlines()
+    assert "starter weights of mobilenetv2: they are for its default design" in line
+    with pytest.raises(UserError, match="default design"):
+        settle_weights(build("finetune", weights="starter", design={"activation": "silu"}))
+
+    cached = tmp_path / "models" / Path(kcnn.model_spec("mobilenetv2").application.imagenet).name
+    cached.parent.mkdir()
+    cached.write_bytes(b"half a download")
+    assert settle_weights(build("finetune", offline=True))[1] == "starter"
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("Weights: starter (")  # and why it is not ImageNet's, which were tried first
+    assert f"{cached.name}' cannot be read" in line
 
 
 def test_weights_asked_for_are_used_or_refused(tmp_path, capsys):

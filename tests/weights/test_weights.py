@@ -8,14 +8,17 @@ import socket
 import threading
 import time
 import zipfile
+from urllib.parse import urljoin
 
 import h5py
 import keras
 import numpy as np
 import pytest
+from keras.src.utils import file_utils
 
 import kcnn
 from kcnn.errors import UserError
+from kcnn.models.spec import MODELS
 from kcnn.weights import copy_weights, find_imagenet, imagenet, load_weights, save_weights
 from kcnn.weights.copy import weighted_layers
 
@@ -332,6 +335,34 @@ def test_imagenet_is_fetched_once_and_then_cached(storage, tmp_path):
     assert_same_weights(ours, application(classes=1000))
     assert find_imagenet(spec, offline=True) == path
     assert len(storage) == 1
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[] if name in ("efficientnetv2b0", "nasnetmobile") else pytest.mark.slow)
+        for name in MODELS
+        if MODELS.get(name).application
+    ],
+)
+def test_a_file_is_where_keras_has_it(name, tmp_path, monkeypatch):
+    class Fetched(Exception):
+        pass
+
+    def fetch(file, address, *, cache_subdir, file_hash=None):
+        path = tmp_path / cache_subdir / file
+        path.parent.mkdir()
+        path.touch()
+        raise Fetched(path, address, file_hash)
+
+    monkeypatch.setattr(file_utils, "get_file", fetch)
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    spec = kcnn.model_spec(name)
+    with pytest.raises(Fetched) as fetched:
+        getattr(keras.applications, spec.application.function)(weights="imagenet", **spec.application.arguments)
+    address = urljoin(imagenet._URL, spec.application.imagenet)
+    assert (find_imagenet(spec, offline=True), address, spec.application.file_hash) == fetched.value.args
+    keras.backend.clear_session(free_memory=True)
 
 
 def test_a_download_that_fails_is_no_weights(storage):

@@ -3,13 +3,14 @@
 import dataclasses
 import difflib
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from kcnn.data.examples import SPLITS
 from kcnn.errors import UserError
 from kcnn.registry import Registry
 
+UNLABELLED = "unlabelled"  # the class of images that have none
 _SPLIT_NAMES = {
     "train": "train",
     "training": "train",
@@ -52,6 +53,7 @@ class Dataset:
         count: how many images `sources` yields.
         fingerprint: changes when an image, a label or a split changes; equal fingerprints mean equal data.
         mirror: whether a mirrored image keeps its class; false for digits and letters.
+        labelled: false where all images are of the one class in `labels`, which says nothing of them.
     """
 
     name: str
@@ -60,6 +62,7 @@ class Dataset:
     count: int
     fingerprint: str
     mirror: bool = True
+    labelled: bool = True
 
 
 DATASETS: Registry[Callable[[], Dataset]] = Registry("dataset", "kcnn.data.datasets")
@@ -91,6 +94,31 @@ def open_dataset(dataset: str, *, data_dir: str | None = None, offline: bool = F
     return tfds.load(dataset, data_dir, offline=offline)
 
 
+def open_unlabelled(dataset: str, *, data_dir: str | None = None, offline: bool = False) -> Dataset:
+    """As `open_dataset`, for training without labels: whatever classes there are are forgotten, splits are kept.
+
+    A directory needs no class folders: all files in it and in its folders are images.
+    """
+    from kcnn.data.datasets import image_folder
+
+    path = Path(dataset).expanduser()
+    if dataset not in DATASETS and path.is_dir():
+        return image_folder.load_unlabelled(path)
+    labelled = open_dataset(dataset, data_dir=data_dir, offline=offline)
+
+    def sources() -> Iterator[Source]:
+        for source in labelled.sources():
+            yield source if source.label is None else dataclasses.replace(source, label=UNLABELLED)
+
+    return dataclasses.replace(
+        labelled,
+        labels=(UNLABELLED,),
+        sources=sources,
+        fingerprint=fingerprint([UNLABELLED, labelled.fingerprint]),
+        labelled=False,
+    )
+
+
 def split_name(name: str) -> str | None:
     """The split that a folder or a table calls `name` ("Validation" → "val"), or None."""
     return _SPLIT_NAMES.get(name.strip().lower())
@@ -113,4 +141,14 @@ def _similar(path: Path) -> str:
     return f" (did you mean {path.parent / close[0]}?)" if close else ""
 
 
-__all__ = ["DATASETS", "SPLITS", "Dataset", "Source", "fingerprint", "open_dataset", "split_name"]
+__all__ = [
+    "DATASETS",
+    "SPLITS",
+    "UNLABELLED",
+    "Dataset",
+    "Source",
+    "fingerprint",
+    "open_dataset",
+    "open_unlabelled",
+    "split_name",
+]

@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from kcnn.data.datasets import Dataset, Source, fingerprint, split_name
+from kcnn.data.datasets import UNLABELLED, Dataset, Source, fingerprint, split_name
 from kcnn.errors import UserError
 
 _NOT_DATA = {"thumbs.db", "desktop.ini", "__macosx"}  # what Windows and macOS leave in folders
@@ -31,11 +31,11 @@ def _folders(root: Path) -> list[Path]:
     return sorted(entry for entry in root.iterdir() if entry.is_dir() and visible(entry.name))
 
 
-def load(root: Path) -> Dataset:
-    """The images below `root`.
+def _split_folders(root: Path) -> dict[Path, str | None]:
+    """The train/val/test folders below `root` and their splits; none where the folders are something else.
 
     Raises:
-        UserError: no class folders, one class only, or no file in any of them.
+        UserError: other folders beside them.
     """
     folders = _folders(root)
     splits = {folder: split_name(folder.name) for folder in folders}
@@ -45,11 +45,18 @@ def load(root: Path) -> Dataset:
     if split_layout and len(named) < len(folders):
         others = ", ".join(folder.name for folder in folders if not splits[folder])
         raise UserError(f"--dataset {root}: {others} beside {' and '.join(named)}; expected train, val and test alone")
-    class_folders = [
-        (split, folder)
-        for parent, split in (splits.items() if split_layout else [(root, None)])
-        for folder in _folders(parent)
-    ]
+    return splits if split_layout else {}
+
+
+def load(root: Path) -> Dataset:
+    """The images below `root`.
+
+    Raises:
+        UserError: no class folders, one class only, or no file in any of them.
+    """
+    splits = _split_folders(root)
+    parents: dict[Path, str | None] = splits or {root: None}
+    class_folders = [(split, folder) for parent, split in parents.items() for folder in _folders(parent)]
     expected = f"expected {root}/<class>/<image> or {root}/<train|val|test>/<class>/<image>"
     if not class_folders:
         found = sum(1 for _ in _files(root))
@@ -66,12 +73,8 @@ def load(root: Path) -> Dataset:
         raise UserError(
             f"--dataset {root}: only one class with files in it ({labels[0]!r}); two or more are needed; {expected}"
         )
-    parents = list(splits) if split_layout else []
     strays = [
-        path
-        for parent in [root, *parents]
-        for path in sorted(parent.iterdir())
-        if path.is_file() and visible(path.name)
+        path for parent in [root, *splits] for path in sorted(parent.iterdir()) if path.is_file() and visible(path.name)
     ]
 
     def source(path: Path, label: str | None, split: str | None) -> Source:
@@ -87,6 +90,34 @@ def load(root: Path) -> Dataset:
         sources=sources,
         count=len(entries) + len(strays),
         fingerprint=fingerprint((*file_state(path), label, split) for path, label, split in entries),
+    )
+
+
+def load_unlabelled(root: Path) -> Dataset:
+    """All files below `root`, whatever its folders are called; those in train, val and test folders keep their split.
+
+    Raises:
+        UserError: other folders beside those three, or no file at all.
+    """
+    splits = _split_folders(root)
+    paths = list(_files(root))
+    if not paths:
+        raise UserError(f"--dataset {root}: the folder is empty; expected images, in folders or not")
+
+    def split(path: Path) -> str | None:
+        return splits.get(root / path.relative_to(root).parts[0])
+
+    def sources() -> Iterator[Source]:
+        for path in paths:
+            yield Source(str(path.relative_to(root)), UNLABELLED, split(path), path.read_bytes)
+
+    return Dataset(
+        name=root.resolve().name,
+        labels=(UNLABELLED,),
+        sources=sources,
+        count=len(paths),
+        fingerprint=fingerprint((*file_state(path), UNLABELLED, split(path)) for path in paths),
+        labelled=False,
     )
 
 

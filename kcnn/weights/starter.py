@@ -1,0 +1,73 @@
+"""Starter weights: backbones pre-trained on formulas instead of photos, which ship with the project.
+
+`starters/<model>.safetensors` is what `python main.py pretrain` made, in float16 and without the classifier;
+`starters/<model>.json` says by which command, from which data, on what, and its checksum.
+"""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import keras
+import numpy as np
+from safetensors import safe_open
+from safetensors.numpy import save_file
+
+from kcnn.errors import UserError
+from kcnn.weights.copy import LoadReport
+from kcnn.weights.files import load_file, weight_key
+
+STARTERS = Path(__file__).with_name("starters")
+# What of a layer's configuration changes its answers, beside its weights.
+_ARITHMETIC = ("activation", "strides", "padding", "kernel_size", "pool_size", "groups", "epsilon", "axis")
+
+
+def architecture(model: keras.Model) -> str:
+    """A digest of what `model` computes up to its head, whatever the weights, the image size and the drop rates."""
+    layers = []
+    for layer in model.layers:
+        if not isinstance(layer, keras.layers.Dropout | keras.layers.InputLayer) and not layer.name.startswith("head_"):
+            config = layer.get_config()
+            layers.append([layer.name, *(config.get(key) for key in _ARITHMETIC)])
+    return hashlib.sha256(json.dumps(layers).encode()).hexdigest()[:16]
+
+
+def save_backbone(model: keras.Model, path: Path) -> None:
+    """Writes the weights of `model` but those of its head, in float16, whole or not at all.
+
+    Raises:
+        ValueError: a weight that float16 cannot hold.
+    """
+    tensors = {}
+    for layer in model.layers:
+        for variable in [] if layer.name.startswith("head_") else layer.weights:
+            half = keras.ops.convert_to_numpy(variable).astype(np.float16)
+            if not np.isfinite(half).all():
+                raise ValueError(f"{weight_key(layer, variable)} holds what float16 cannot")
+            tensors[weight_key(layer, variable)] = half
+    temporary = path.with_name(path.name + ".partial")
+    save_file(tensors, temporary, metadata={"architecture": architecture(model)})
+    os.replace(temporary, path)
+
+
+def find_starter(name: str) -> Path | None:
+    """The file of an architecture's starter weights; None where it has none."""
+    path = STARTERS / f"{name}.safetensors"
+    return path if path.is_file() else None
+
+
+def load_starter(model: keras.Model) -> LoadReport:
+    """As `kcnn.load_weights(model, "starter")`."""
+    path = find_starter(model.name)
+    if path is None:
+        known = ", ".join(sorted(file.stem for file in STARTERS.glob("*.safetensors")))
+        raise UserError(
+            f"starter weights of {model.name}: there are none; those of {known} ship with the project, others are a "
+            "`python main.py pretrain` away"
+        )
+    with safe_open(path, "numpy") as file:
+        wanted = file.metadata()["architecture"]
+    if architecture(model) != wanted:
+        raise UserError(f"starter weights of {model.name}: they are for its default design, and this is another")
+    return load_file(model, path)

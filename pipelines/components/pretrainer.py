@@ -1,0 +1,79 @@
+"""Pretrainer: examples become a backbone for others to start from."""
+
+import dataclasses
+import datetime
+import hashlib
+import json
+import os
+import platform
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from kcnn.config import Config
+from kcnn.data.objectives import OBJECTIVES
+from kcnn.data.transform import Preprocessing
+from kcnn.models.factory import create_model, model_spec
+from kcnn.training.auxiliary import main_output
+from kcnn.training.suit import image_size, suit
+from kcnn.training.trainer import train
+from kcnn.weights import load_weights, save_backbone
+from pipelines.artifacts import Backbone, Examples
+from pipelines.component import Output, component
+
+
+@component(resumable=True, ignored=("resume", "record"))
+def pretrainer(
+    config: str,
+    weights: str | None,
+    weights_digest: str,
+    record: dict[str, Any],
+    resume: bool,
+    examples: Examples,
+    backbone: Output[Backbone],
+) -> None:
+    """Trains what `config` (JSON) says, and keeps all but the head.
+
+    `record` is what only the run knows of where the weights come from: command, commit, fingerprint of the data.
+    """
+    settings, summary = Config.from_json(config), examples.summary()
+    spec = model_spec(settings.model)
+    size = settings.image_size or image_size(spec, summary.median_side)
+    settings = dataclasses.replace(settings, phases=tuple(suit(phase, summary) for phase in settings.phases))
+    data = examples.training_data(Preprocessing((size, size), crop_fraction=1.0))
+    data = dataclasses.replace(data, classes=OBJECTIVES.get(settings.objective).classes or data.classes)
+
+    def build(dtype: str) -> keras.Model:
+        keras.config.set_dtype_policy(dtype)
+        network = create_model(settings.model, data.classes, size, **settings.design)
+        if weights is not None:
+            load_weights(network, weights)
+        return network
+
+    print(f"Pre-training {spec.name} at {size}x{size} on {data.train_count} images to tell {data.classes} classes")
+    progress = train(settings, data, lambda: build(settings.dtype), backbone.path, resume=resume)
+    network = main_output(build("float32"))
+    best = backbone.path / "best.safetensors"
+    load_weights(network, best)
+    save_backbone(network, backbone.weights)
+    gpus = tf.config.list_physical_devices("GPU")
+    provenance = {
+        **record,
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "model": spec.name,
+        "images": data.train_count,
+        "image_size": size,
+        "classes": data.classes,
+        "objective": settings.objective,
+        "seed": settings.seed,
+        "config": settings.to_dict(),
+        "hardware": {"cores": os.cpu_count(), "machine": platform.machine(), "gpus": len(gpus)},
+        "hours": round(sum(epoch["seconds"] for epoch in progress.history) / 3600, 2),
+        "validation_accuracy": progress.best and round(progress.best[0], 4),
+        "history": progress.history,
+        "sha256": hashlib.sha256(backbone.weights.read_bytes()).hexdigest(),
+    }
+    (backbone.path / "backbone.json").write_text(json.dumps(provenance, indent=2) + "\n")
+    for leftover in (best, backbone.path / "state.safetensors"):
+        leftover.unlink(missing_ok=True)

@@ -1,0 +1,100 @@
+"""Pre-training: from images, with labels or without, to a backbone for others to start from."""
+
+import dataclasses
+import subprocess
+from pathlib import Path
+
+from kcnn.config import Config
+from kcnn.data.augment import AUGMENTATIONS
+from kcnn.data.datasets import open_dataset, open_unlabelled
+from kcnn.data.objectives import OBJECTIVES
+from kcnn.models.factory import create_model, model_spec
+from pipelines import runner
+from pipelines.component import Node
+from pipelines.components.example_gen import example_gen
+from pipelines.components.pretrainer import pretrainer
+from pipelines.preflight import check_writable, settle_weights, weights_digest
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """A run of the pipeline.
+
+    Attributes:
+        config: how to train, and on what.
+        pipeline_root: the folder of what is made.
+        resume: go on with the interrupted training of the same settings.
+        command: how it was called, for the provenance.
+    """
+
+    config: Config
+    pipeline_root: str
+    resume: bool
+    command: str
+
+
+def graph(job: Job, weights: str | None, fingerprint: str) -> list[Node]:
+    """The steps, as data flow."""
+    config = job.config
+    examples = example_gen(
+        dataset=config.dataset,
+        data_dir=config.data_dir,
+        offline=config.offline,
+        fingerprint=fingerprint,
+        labelled=_labelled(config),
+    ).outputs["examples"]
+    backbone = pretrainer(
+        config=config.to_json(),
+        weights=weights,
+        weights_digest=weights_digest(weights, config.model),
+        record={"command": job.command, "commit": _commit(), "dataset": config.dataset, "fingerprint": fingerprint},
+        resume=job.resume,
+        examples=examples,
+    ).outputs["backbone"]
+    return [port.node for port in (examples, backbone)]
+
+
+def run(job: Job) -> Path:
+    """Runs the job, prints what it made and where, and returns the weights file.
+
+    Raises:
+        UserError: before anything is read or written, whatever can be known to fail by then.
+    """
+    config = job.config
+    check_writable("--pipeline_root", Path(job.pipeline_root))
+    opened = (open_dataset if _labelled(config) else open_unlabelled)(
+        config.dataset, data_dir=config.data_dir, offline=config.offline
+    )
+    create_model(config.model, 2, config.image_size, **config.design)
+    for augmentation in config.phases[-1].augmentations:
+        AUGMENTATIONS.get(augmentation)
+    config, weights = settle_weights(config)
+    made = runner.run(
+        graph(dataclasses.replace(job, config=config), weights, opened.fingerprint),
+        Path(job.pipeline_root),
+        resume=job.resume,
+    )
+    backbone = made["Pretrainer"]["backbone"]
+    provenance = backbone.provenance()
+    print(
+        f"Validation accuracy: {provenance['validation_accuracy']:.1%} of {provenance['classes']} classes, "
+        f"after {provenance['hours']:.2f} hours\n"
+        f"Weights: {backbone.weights}\n"
+        f"  to start from them: python main.py --model {model_spec(config.model).name} --finetune "
+        f"--weights {backbone.weights}"
+    )
+    return backbone.weights
+
+
+def _labelled(config: Config) -> bool:
+    """Whether the objective asks for the data's classes."""
+    return OBJECTIVES.get(config.objective).classes is None
+
+
+def _commit() -> str | None:
+    """Of the program's own checkout, "-dirty" where it was changed; None where it is none."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
