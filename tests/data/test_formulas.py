@@ -2,11 +2,8 @@
 
 import collections
 import dataclasses
-import hashlib
 import io
 import itertools
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -16,7 +13,7 @@ from PIL import Image
 from scipy.spatial import cKDTree
 from sklearn.neighbors import KNeighborsClassifier
 
-from kcnn.data.datasets import atoms, fractals, open_dataset
+from kcnn.data.datasets import atoms, formulas, fractals, open_dataset
 from kcnn.data.datasets.formulas import CLASSES, INSTANCES, SIZE
 from kcnn.data.decode import decode_image
 from kcnn.data.ingest import ingest
@@ -68,14 +65,11 @@ def test_the_same_at_every_reading(name):
     assert len(set(read)) == len(read)
 
 
-def test_the_same_in_another_process():
-    code = (
-        "import hashlib; from kcnn.data.datasets import fractals, atoms\n"
-        "print(hashlib.sha256(fractals.draw(3, 5).tobytes() + atoms.draw(3, 5).tobytes()).hexdigest())"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    here = hashlib.sha256(fractals.draw(3, 5).tobytes() + atoms.draw(3, 5).tobytes()).hexdigest()
-    assert done.stdout.strip() == here
+def test_nothing_is_remembered_but_what_can_be_found_again():
+    before = [draw(3, 5) for draw in (fractals.draw, atoms.draw)]
+    for cached in (formulas._textures, fractals._shuffles, fractals.systems, atoms.parameters):
+        cached.cache_clear()
+    np.testing.assert_array_equal(before, [draw(3, 5) for draw in (fractals.draw, atoms.draw)])
 
 
 @pytest.mark.parametrize("module", FAMILIES.values(), ids=FAMILIES)
@@ -91,7 +85,7 @@ def test_shapes_tell_classes_apart(monkeypatch, module):
     outlines = np.array([[outline(shape) for shape in instances] for instances in shapes])
     labels = np.repeat(np.arange(10), 10)
     model = KNeighborsClassifier(1).fit(outlines[:, :40].reshape(400, -1), np.repeat(np.arange(10), 40))
-    assert model.score(outlines[:, 40:].reshape(100, -1), labels) > 0.35  # by chance 0.1
+    assert model.score(outlines[:, 40:].reshape(100, -1), labels) > 0.4  # by chance 0.1
 
 
 @pytest.mark.parametrize("module", FAMILIES.values(), ids=FAMILIES)
@@ -192,9 +186,8 @@ def test_distances_to_a_contour(klass):
     steps = np.linspace(0, 1, 400, endpoint=False)[:, None, None]
     contour = ((1 - steps) * corners + steps * np.roll(corners, -1, axis=0)).reshape(-1, 2)
     exact, _ = cKDTree(contour).query(np.c_[x, y])
-    near = exact < 1.5
-    assert np.median(np.abs(away - exact)[near]) < 0.05
-    assert away[exact > 6].min() > 1.5
+    assert np.percentile(np.abs(away - exact)[exact < 1.5], [50, 75]) == pytest.approx([0, 0], abs=0.3)
+    assert away[exact > 6].min() > 3
 
 
 @pytest.mark.parametrize("name", ["fractals", "atoms", "formulas"])

@@ -108,7 +108,7 @@ def systems() -> Systems:
 
 
 def vary(rng: np.random.Generator, maps: np.ndarray) -> np.ndarray:
-    """A system near `maps`, (3, 8) complex64: each parameter within 10 % of its size; it still contracts."""
+    """A system near `maps`, (3, 8) complex64, that still contracts: parameters changed and turned by up to a tenth."""
     change = rng.uniform(-0.1, 0.1, (2, *maps.shape)).astype(np.float32)
     maps = maps * (1 + change[0] + 1j * change[1])
     norm = np.abs(maps[0]) + np.abs(maps[1])

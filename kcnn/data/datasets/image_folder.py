@@ -64,6 +64,7 @@ def load(root: Path) -> Dataset:
             f"--dataset {root}: "
             + (f"{found} files but no class folders" if found else "the folder is empty")
             + f"; {expected}"
+            + ("; pictures without classes are for main.py pretrain --objective rotation" if found else "")
         )
     entries = [(path, folder.name, split) for split, folder in class_folders for path in _files(folder)]
     labels = tuple(sorted({label for _, label, _ in entries}))
