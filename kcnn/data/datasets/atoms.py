@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from kcnn.data.datasets import DATASETS, Dataset
-from kcnn.data.datasets.formulas import CLASSES, SIZE, family, paint
+from kcnn.data.datasets.formulas import CLASSES, SIZE, family, latitude, paint
 
 SEED = 20230
 FREQUENCIES = range(1, 15)
@@ -28,7 +28,7 @@ Parameters = tuple[tuple[int, int], tuple[float, float], int]  # (n1, n2), (λ1,
 
 @functools.cache
 def parameters() -> tuple[Parameters, ...]:
-    """The 500 classes: a fixed choice among all pairs of frequencies, pairs of amplitudes, coarse or smooth."""
+    """The 400 classes: a fixed choice among all pairs of frequencies, pairs of amplitudes, coarse or smooth."""
     pairs = itertools.combinations(FREQUENCIES, 2)
     every = [(n, level, q) for n in pairs for level in AMPLITUDES for q in (2 * max(n) + 1, SMOOTH)]
     return tuple(every[index] for index in np.random.default_rng(SEED).permutation(len(every))[:CLASSES])
@@ -76,25 +76,25 @@ def draw(klass: int, instance: int) -> np.ndarray:
     """One image of one class: (64, 64, 3) uint8 RGB."""
     rng = np.random.default_rng((SEED, klass, instance))
     frequencies, amplitudes, vertices = parameters()[klass]
-    orbits = int(rng.integers(1, ORBITS + 1))
-    angle, tilt, squeeze, size, left, top, depth, width, noise, style, flip = rng.random(11)
+    apart = latitude(rng)
+    orbits = 1 + int(ORBITS * apart * rng.random())
+    angle, tilt, squeeze, size, left, top, depth, width, noise, style = rng.random(10)
 
-    reach = SIZE / 2 * (0.55 + 0.45 * size)
+    reach = SIZE / 2 * (1 - 0.45 * apart * size)
     nest = np.linspace(1, 1 - (0.3 + 0.5 * depth), orbits + 1)[:-1, None]
-    noises = rng.uniform(-0.08 * noise, 0.08 * noise, (orbits, vertices))
+    noises = 0.08 * apart * noise * rng.uniform(-1, 1, (orbits, vertices))
     corners = nest * (radii(frequencies, rng.uniform(0.9, 1.1, 2) * amplitudes, vertices) + noises)
     corners *= reach / corners.max()
 
     middle = SIZE / 2 + (SIZE / 2 - reach) * np.array([[2 * left - 1], [2 * top - 1]])
-    turn, squash = _rotation(2 * np.pi * angle), np.diag([1, 1 / (0.7 + 0.3 * squeeze)]) @ _rotation(2 * np.pi * tilt)
-    if flip < 0.5:
-        squash[0] *= -1
+    turn, axis = _rotation(2 * np.pi * apart * angle), _rotation(2 * np.pi * tilt)
+    squash = axis.T @ np.diag([1, 1 / (1 - 0.3 * apart * squeeze)]) @ axis
     x, y = (turn @ squash).astype(np.float32) @ (_CENTRES - middle.astype(np.float32))
     signed, away = distances(corners.astype(np.float32), x, y)
 
     thickness = 0.8 + 3 * width / np.sqrt(orbits)
-    lines = np.clip(thickness / 2 + 0.5 - away, 0, 1) if style < 0.7 else np.zeros_like(away)
-    areas = np.clip(0.5 - signed, 0, 1) if style > 0.4 else np.zeros_like(away)
+    lines = np.clip(thickness / 2 + 0.5 - away, 0, 1) if style < 0.5 else np.zeros_like(away)
+    areas = np.clip(0.5 - signed, 0, 1) if style > 0.2 else np.zeros_like(away)
     line, area = lines.max(axis=0), areas[0]
     ramp = np.linspace(0, 1, orbits, dtype=np.float32)
     line_tone = ramp @ lines / np.maximum(lines.sum(axis=0), 1e-6)
@@ -109,5 +109,5 @@ def _rotation(angle: float) -> np.ndarray:
 
 @DATASETS.register("atoms")
 def load() -> Dataset:
-    """Contours of 500 closed waves, 80 images each; classes "atom000" to "atom499"."""
+    """Contours of 400 closed waves, 80 images each; classes "atom000" to "atom399"."""
     return family("atoms", "atom", draw, "1")

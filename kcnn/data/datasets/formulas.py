@@ -2,7 +2,8 @@
 
 Formula-driven supervised learning: Kataoka et al., "Pre-training without Natural Images", ACCV 2020; Kataoka et al.,
 "Replacing Labeled Real-image Datasets with Auto-generated Contours", CVPR 2022. A class is a set of parameters of a
-formula, so labels cost nothing; its instances differ in all that is not shape: place, size, colours, background.
+formula, so labels cost nothing; its instances differ in all that is not shape: place, size, colours, background. They
+differ more or less: where all differ much, a network from scratch finds nothing to begin with, and learns nothing.
 
 Every image is a function of (family, class, instance) and of nothing else, drawn when it is read.
 """
@@ -18,7 +19,7 @@ from PIL import Image
 from kcnn.data.datasets import DATASETS, Dataset, Source
 
 SIZE = 64  # pixels, height and width
-CLASSES = 500  # of each family
+CLASSES = 400  # of each family
 INSTANCES = 80  # of each class: the last for test, the four before it for val
 SPLIT = ["train"] * (INSTANCES - 5) + ["val"] * 4 + ["test"]
 
@@ -51,8 +52,14 @@ def _texture(rng: np.random.Generator) -> np.ndarray:
     return _textures()[int(which), int(top) : int(top) + SIZE, int(left) : int(left) + SIZE]
 
 
+def latitude(rng: np.random.Generator) -> float:
+    """How far an instance goes from its class's plainest, 0 to 1, mostly little: the square of a uniform number."""
+    return rng.random() ** 2
+
+
 def paint(rng: np.random.Generator, cover: np.ndarray, tone: np.ndarray) -> np.ndarray:
-    """Colours a shape and puts it on a background: plain or textured, in colour or, for one image in four, in grey.
+    """Colours a shape and puts it on a background: for two images in five of one colour on black; else in three colours
+    on a plain or textured background, and one of four of these in grey.
 
     Args:
         rng: draws the colours and textures.
@@ -62,7 +69,10 @@ def paint(rng: np.random.Generator, cover: np.ndarray, tone: np.ndarray) -> np.n
     Returns:
         (64, 64, 3) uint8 RGB.
     """
-    plain_back, plain_shape, grey = rng.random(3) < (0.35, 0.5, 0.25)
+    simple, plain_back, plain_shape, grey = rng.random(4) < (0.4, 0.5, 0.5, 0.25)
+    if simple:
+        colour = rng.uniform(0.4, 1, 3).astype(np.float32)
+        return (cover[..., None] * colour * 255 + 0.5).astype(np.uint8)
     # Of six random palettes of three colours, the one whose luminance stands out most from the background's.
     colours = 1.5 * rng.random((19, 3), np.float32) - 0.25 + rng.uniform(-0.5, 0.5, (19, 1)).astype(np.float32)
     greys = (colours @ _LUMINANCE)[:, None]
@@ -94,7 +104,7 @@ def _encode(draw: Callable[[int, int], np.ndarray], klass: int, instance: int) -
 
 
 def family(name: str, label: str, draw: Callable[[int, int], np.ndarray], version: str) -> Dataset:
-    """The data set of one formula, 500 classes of 80 images.
+    """The data set of one formula, 400 classes of 80 images.
 
     Args:
         name: of the data set.
@@ -120,7 +130,7 @@ def family(name: str, label: str, draw: Callable[[int, int], np.ndarray], versio
 
 @DATASETS.register("formulas")
 def load() -> Dataset:
-    """Fractals and visual atoms, for textures and strokes: 1,000 classes, one of each family in turn."""
+    """Fractals and visual atoms, for textures and strokes: 800 classes, one of each family in turn."""
     parts = [DATASETS.get(name)() for name in ("fractals", "atoms")]
 
     def classes(part: Dataset) -> Iterator[list[Source]]:

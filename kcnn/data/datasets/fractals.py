@@ -16,7 +16,7 @@ import functools
 import numpy as np
 
 from kcnn.data.datasets import DATASETS, Dataset
-from kcnn.data.datasets.formulas import CLASSES, SIZE, family, paint
+from kcnn.data.datasets.formulas import CLASSES, SIZE, family, latitude, paint
 
 SEED = 20200
 MAPS = 8  # at most, and 2 at least
@@ -91,7 +91,7 @@ def _per_point(values: np.ndarray, cuts: np.ndarray) -> np.ndarray:
 
 @functools.cache
 def systems() -> Systems:
-    """The 500 classes, from a fixed seed: the first candidates whose orbits fill neither too little nor too much."""
+    """The 400 classes, from a fixed seed: the first candidates whose orbits fill neither too little nor too much."""
     rng = np.random.default_rng(SEED)
     found: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     while sum(len(maps) for maps, _, _ in found) < CLASSES:
@@ -107,10 +107,10 @@ def systems() -> Systems:
     return Systems(*(np.concatenate(parts)[:CLASSES] for parts in zip(*found, strict=True)))
 
 
-def vary(rng: np.random.Generator, maps: np.ndarray) -> np.ndarray:
-    """A system near `maps`, (3, 8) complex64, that still contracts: parameters changed and turned by up to a tenth."""
-    change = rng.uniform(-0.1, 0.1, (2, *maps.shape)).astype(np.float32)
-    maps = maps * (1 + change[0] + 1j * change[1])
+def vary(rng: np.random.Generator, maps: np.ndarray, change: float) -> np.ndarray:
+    """A system near `maps`, (3, 8) complex64: each parameter within `change` of its size; it still contracts."""
+    factor = rng.uniform(-change, change, (2, *maps.shape)).astype(np.float32)
+    maps = maps * (1 + factor[0] + 1j * factor[1])
     norm = np.abs(maps[0]) + np.abs(maps[1])
     maps[:2] *= np.minimum(1, LARGEST / np.maximum(norm, 1e-6))
     return maps
@@ -120,7 +120,8 @@ def draw(klass: int, instance: int) -> np.ndarray:
     """One image of one class: (64, 64, 3) uint8 RGB."""
     rng = np.random.default_rng((SEED, klass, instance))
     cuts, points = systems().cuts[klass], systems().orbits[klass]
-    alpha, beta, tau = _per_point(vary(rng, systems().maps[klass]), cuts)
+    apart = latitude(rng)
+    alpha, beta, tau = _per_point(vary(rng, systems().maps[klass], 0.05 + 0.1 * apart), cuts)
     hue = _per_point(rng.random(MAPS, np.float32), cuts)
     hues = hue
     recorded = []
@@ -132,15 +133,13 @@ def draw(klass: int, instance: int) -> np.ndarray:
             recorded.append((points, hues))
     orbit, colour = (np.concatenate(parts) for parts in zip(*recorded, strict=True))
 
-    angle, stretch, size, left, top, flip = rng.random(6)
-    orbit *= np.exp(1j * np.pi / 3 * (angle - 0.5)).astype(np.complex64)
-    x, y = orbit.real * np.float32(0.8 + 0.4 * stretch), orbit.imag.copy()
-    if flip < 0.5:
-        np.negative(x, out=x)
+    angle, stretch, size, left, top = rng.random(5)
+    orbit *= np.exp(1j * np.pi / 3 * apart * (angle - 0.5)).astype(np.complex64)
+    x, y = orbit.real * np.float32(1 + 0.4 * apart * (stretch - 0.5)), orbit.imag
     low_x, low_y = x.min(), y.min()
     wide, high = x.max() - low_x, y.max() - low_y
     frame = SIZE - 0.01  # rounding leaves every point inside
-    scale = frame * (0.5 + 0.5 * size) / max(wide, high, 1e-6)
+    scale = frame * (1 - 0.5 * apart * size) / max(wide, high, 1e-6)
     x = (x - low_x) * np.float32(scale) + np.float32(left * (frame - scale * wide))
     y = (y - low_y) * np.float32(scale) + np.float32(top * (frame - scale * high))
     pixel = y.astype(np.int64) * SIZE + x.astype(np.int64)
@@ -168,5 +167,5 @@ def _patch(rng: np.random.Generator, density: np.ndarray) -> np.ndarray:
 
 @DATASETS.register("fractals")
 def load() -> Dataset:
-    """Attractors of 500 iterated function systems, 80 images each; classes "fractal000" to "fractal499"."""
+    """Attractors of 400 iterated function systems, 80 images each; classes "fractal000" to "fractal399"."""
     return family("fractals", "fractal", draw, "1")
