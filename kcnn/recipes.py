@@ -50,7 +50,7 @@ def pretrain() -> Config:
         recipe="pretrain",
         dataset="fractals",
         batch_size=64,
-        phases=(Phase("all", epochs=15, learning_rate=2e-3, augmentations=("flip",), crop_scale=(0.5, 1.0)),),
+        phases=(Phase("all", epochs=20, learning_rate=2e-3, augmentations=("flip",), crop_scale=(0.5, 1.0)),),
     )
 
 

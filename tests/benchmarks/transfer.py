@@ -1,8 +1,9 @@
 """What starter weights are worth: fine-tuning on few images and on many, from them and from scratch.
 
 Both sides get the same images, batches, steps, optimizer and schedule, hence the same time; they differ in the weights
-of the backbone alone. Accuracy is on the data set's whole test split, after the last step, with the mean over the seeds
-and its 95% interval by Student's t; a seed draws the images, the head and the batches.
+of the backbone alone. Accuracy is on the data set's whole test split, after the last step, over the answers of all
+seeds together, with their 95% interval (Wilson) and the worst and best seed; a seed draws the images, the head and the
+batches.
 
     python tests/benchmarks/transfer.py [--dataset digits | --dataset FOLDER] [--model mobilenetv2] [--weights starter]
 """
@@ -20,7 +21,6 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import numpy as np
-import scipy.stats
 import tensorflow as tf
 
 import kcnn
@@ -29,6 +29,7 @@ from kcnn.data.datasets import open_dataset
 from kcnn.data.ingest import Summary, ingest
 from kcnn.data.input_pipeline import evaluation_batches, training_batches
 from kcnn.data.transform import Preprocessing
+from kcnn.evaluation.metrics import proportion
 from kcnn.models.factory import model_spec
 from kcnn.recipes import scratch
 from kcnn.training.optimizers import build_optimizer, warmup_cosine
@@ -123,15 +124,6 @@ class Contest:
         return float(np.concatenate(hits).mean()), seconds
 
 
-def interval(values: list[float]) -> tuple[float, float, float]:
-    """Mean and the bounds of its 95% interval."""
-    mean = float(np.mean(values))
-    if len(values) < 2:
-        return mean, mean, mean
-    margin = scipy.stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values))
-    return mean, mean - margin, mean + margin
-
-
 def main() -> None:
     """Prints a line for each number of images."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -162,8 +154,13 @@ def main() -> None:
                     runs.append(contest.run(shard, count, flags.steps, flags.rate, sides[side], seed))
             cells = []
             for side, runs in found.items():
-                mean, low, high = interval([accuracy for accuracy, _ in runs])
-                cells.append(f"{side} {mean:.1%} ({low:.1%} to {high:.1%}, {np.mean([s for _, s in runs]):.0f} s)")
+                accuracies, seconds = zip(*runs, strict=True)
+                tests = summary.total("test") * len(runs)
+                share = proportion(round(sum(accuracies) / len(runs) * tests), tests)
+                cells.append(
+                    f"{side} {share['value']:.1%} ({share['low']:.1%} to {share['high']:.1%}; "
+                    f"seeds {min(accuracies):.1%} to {max(accuracies):.1%}; {np.mean(seconds):.0f} s)"
+                )
             print(f"{shots:>4} a class, {count} images: " + "; ".join(cells), flush=True)
 
 

@@ -99,19 +99,19 @@ def test_shapes_are_within_the_frame_and_visible(monkeypatch, module):
     border = np.concatenate([shapes[:, 0], shapes[:, -1], shapes[:, :, 0], shapes[:, :, -1]], axis=1)
     assert border.mean() < 0.1 * share.mean()
     rows, columns = (np.einsum("nhw,h->n", s, np.arange(SIZE)) / s.sum(axis=(1, 2)) for s in (shapes, shapes.mT))
-    assert rows.std() > 4
-    assert columns.std() > 4
+    assert rows.std() > 2
+    assert columns.std() > 2
 
 
 @pytest.mark.parametrize("module", FAMILIES.values(), ids=FAMILIES)
 def test_colours_vary_and_shapes_stand_out(module):
-    images = np.array([module.draw(klass, instance) for klass in range(0, CLASSES, 25) for instance in range(10)])
+    images = np.array([module.draw(klass, instance) for klass in range(0, CLASSES, 20) for instance in range(10)])
     assert images.shape == (200, SIZE, SIZE, 3)
     assert images.dtype == np.uint8
     grey = (images == images[..., :1]).all(axis=(1, 2, 3))
-    assert 0.1 < grey.mean() < 0.45
+    assert 0.05 < grey.mean() < 0.3
     plain = np.array([(image[[0, 0, -1, -1], [0, -1, 0, -1]] == image[0, 0]).all() for image in images])
-    assert 0.15 < plain.mean() < 0.7
+    assert 0.4 < plain.mean() < 0.9
     corners = images[:, 0, 0].astype(float)
     assert corners.std(axis=0).min() > 50
     assert images.std(axis=(1, 2)).max(axis=1).min() > 4  # of 255: none is blank
@@ -135,7 +135,7 @@ def test_systems_contract_and_are_neither_simple_nor_formless():
     assert (complexity > (5 + number) / 2 - 1e-4).all()
     assert (complexity < (6 + number) / 2 + 1e-4).all()
     for klass in range(0, CLASSES, 10):
-        varied = fractals.vary(np.random.default_rng(klass), maps[klass])
+        varied = fractals.vary(np.random.default_rng(klass), maps[klass], 0.15)
         assert np.linalg.svd(matrices(varied), compute_uv=False).max() < 1
         assert not np.array_equal(varied, maps[klass])
         assert ((varied == 0) == (maps[klass] == 0)).all()
