@@ -3,7 +3,10 @@
 python main.py --model mobilenetv2 --finetune              train on a data set, publish to saved_models/mobilenetv2/1
 python main.py predict saved_models/mobilenetv2 a.jpg dir/ the top classes of pictures
 python main.py pretrain --model mobilenetv2                weights to start from, of images that formulas draw
+python main.py data --dataset photos/                      what is in a data set, and what in it hurts a classifier
 python main.py models [--family resnet] [--max_params 10]  the architectures: paper, cost, accuracy, weights
+python main.py lineage saved_models/mobilenetv2/3          what made it: data, code, parameters, evaluation, weights
+python main.py runs [3 5]                                  the runs of the pipeline, or what differs between two
 """
 
 import importlib
@@ -14,6 +17,7 @@ import shlex
 import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from absl import flags
@@ -72,7 +76,13 @@ flags.DEFINE_bool("resume", False, "Go on with the interrupted training of the s
 flags.DEFINE_string("name", None, "Name to publish under. (default: the model's)")
 flags.DEFINE_string("saved_models", "saved_models", "Folder to publish in.")
 flags.DEFINE_string("pipeline_root", ".kcnn", "Folder for examples, checkpoints and logs.")
-flags.DEFINE_bool("json", False, "With predict and models: a JSON line for each row.")
+flags.DEFINE_string("from", None, "Run only this component and what takes from it: Trainer, Evaluator, ...")
+flags.DEFINE_string("to", None, "Run only this component and what it takes from.")
+flags.DEFINE_string("only", None, "Run only this component; what it takes from must be finished.")
+flags.DEFINE_bool(
+    "json", False, "With predict, models and runs: a JSON line for each row. With lineage and two runs: JSON."
+)
+flags.DEFINE_string("drawing", None, "With lineage: an SVG file to draw it in.")
 
 flags.DEFINE_string("family", None, "With models: only those of this family.")
 flags.DEFINE_float("max_params", math.inf, "With models: only those of at most this many million parameters.")
@@ -122,7 +132,8 @@ def main(argv: list[str]) -> int:
         return 0
     if command not in COMMANDS:
         raise UserError(f"unknown command {command!r}: {nearest(command, COMMANDS)}")
-    _import_tensorflow_quietly()
+    if command not in WITHOUT_TENSORFLOW:
+        _import_tensorflow_quietly()
     return COMMANDS[command](arguments)
 
 
@@ -150,6 +161,7 @@ def train(arguments: list[str]) -> int:
     config = _config(FLAGS.recipe or ("finetune" if FLAGS.finetune else "scratch"))
     from pipelines import image_classification
 
+    first, last = _part()
     job = image_classification.Job(
         config=config,
         name=FLAGS.name,
@@ -157,6 +169,8 @@ def train(arguments: list[str]) -> int:
         pipeline_root=FLAGS.pipeline_root,
         resume=FLAGS.resume,
         command=_command(),
+        first=first,
+        last=last,
     )
     return _run_job(image_classification.run, job)
 
@@ -168,8 +182,35 @@ def pretrain(arguments: list[str]) -> int:
     from pipelines import pretraining
 
     config = _config(FLAGS.recipe or "pretrain")
-    job = pretraining.Job(config=config, pipeline_root=FLAGS.pipeline_root, resume=FLAGS.resume, command=_command())
+    first, last = _part()
+    job = pretraining.Job(
+        config=config,
+        pipeline_root=FLAGS.pipeline_root,
+        resume=FLAGS.resume,
+        command=_command(),
+        first=first,
+        last=last,
+    )
     return _run_job(pretraining.run, job)
+
+
+def data(arguments: list[str]) -> int:
+    """Looks at a data set."""
+    if arguments:
+        raise UserError(f"data: unexpected argument {arguments[0]!r}; expected data --dataset DIR")
+    from pipelines import data
+
+    first, last = _part()
+    job = data.Job(
+        dataset=FLAGS.dataset,
+        data_dir=FLAGS.data_dir,
+        offline=FLAGS.offline,
+        pipeline_root=FLAGS.pipeline_root,
+        command=_command(),
+        first=first,
+        last=last,
+    )
+    return _run_job(data.run, job)
 
 
 def _config(recipe: str) -> Config:
@@ -182,6 +223,16 @@ def _config(recipe: str) -> Config:
     if FLAGS.augment is not None:
         overrides["augmentations"] = tuple(FLAGS.augment)
     return recipes.build(recipe, **overrides)
+
+
+def _part() -> tuple[str | None, str | None]:
+    """The first and the last component to run."""
+    ends = FLAGS["from"].value, FLAGS.to
+    if FLAGS.only is None:
+        return ends
+    if ends != (None, None):
+        raise UserError("--only: expected without --from and --to")
+    return FLAGS.only, FLAGS.only
 
 
 def _command() -> str:
@@ -275,7 +326,49 @@ def models(arguments: list[str]) -> int:
     return 0
 
 
-COMMANDS = {"train": train, "pretrain": pretrain, "predict": predict, "models": models}
+def lineage(arguments: list[str]) -> int:
+    """Prints, and with --drawing draws, where a model or another artifact comes from."""
+    if len(arguments) != 1:
+        raise UserError("lineage: expected one folder, as in: lineage saved_models/mobilenetv2/3")
+    from pipelines import drawing, lineage
+
+    found = lineage.lineage(Path(FLAGS.pipeline_root), Path(arguments[0]))
+    if FLAGS.drawing is not None:
+        try:
+            Path(FLAGS.drawing).write_text(drawing.svg(found), encoding="utf-8")
+        except OSError as error:
+            raise UserError(f"--drawing {FLAGS.drawing}: cannot be written: {error.strerror}") from None
+    print(json.dumps(found, indent=2) if FLAGS.json else lineage.tree(found))
+    return 0
+
+
+def runs(arguments: list[str]) -> int:
+    """Prints the runs, or what differs between two of them."""
+    if len(arguments) not in (0, 2) or not all(number.isdecimal() for number in arguments):
+        raise UserError("runs: expected nothing, or the numbers of two runs, as in: runs 3 5")
+    from pipelines import lineage
+
+    root = Path(FLAGS.pipeline_root)
+    if not arguments:
+        rows = lineage.runs(root)
+        print("\n".join(map(json.dumps, rows)) if FLAGS.json else lineage.table(rows))
+        return 0
+    numbers = int(arguments[0]), int(arguments[1])
+    differences = lineage.compare(root, numbers)
+    print(json.dumps(differences, indent=2) if FLAGS.json else lineage.comparison(differences, numbers))
+    return 0
+
+
+COMMANDS = {
+    "train": train,
+    "pretrain": pretrain,
+    "data": data,
+    "predict": predict,
+    "models": models,
+    "lineage": lineage,
+    "runs": runs,
+}
+WITHOUT_TENSORFLOW = ("lineage", "runs")  # it takes seconds to load
 
 
 def run(argv: list[str]) -> int:

@@ -10,11 +10,27 @@ components take.
 
 import dataclasses
 import inspect
+import json
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from pipelines.artifacts import Artifact
+from kcnn.errors import nearest
+
+
+@dataclasses.dataclass(frozen=True)
+class Artifact:
+    """A folder that a component writes and others read, whole as soon as it has its name: it is written under another
+    and renamed.
+    """
+
+    path: Path
+
+    def properties(self) -> dict[str, Any]:
+        """The facts that the metadata keep of it, JSON-able and few."""
+        return {}
+
 
 A = TypeVar("A", bound=Artifact)
 _OUTPUT = object()
@@ -28,6 +44,17 @@ class Port:
     node: "Node"
     name: str
     type: type[Artifact]
+
+
+class Outputs(dict[str, Port]):
+    """name → port of what a component makes."""
+
+    def __init__(self, component: str, ports: dict[str, Port]):
+        super().__init__(ports)
+        self.component = component
+
+    def __missing__(self, name: str) -> Port:
+        raise LookupError(f"{self.component} has no output {name!r}: {nearest(name, self)}")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -55,9 +82,9 @@ class Node:
     ignored: tuple[str, ...]
 
     @property
-    def outputs(self) -> dict[str, Port]:
-        """name → port of what it makes."""
-        return {name: Port(self, name, type_) for name, type_ in self.output_types.items()}
+    def outputs(self) -> Outputs:
+        """name → port of what it makes; LookupError for a name that it does not have."""
+        return Outputs(self.name, {name: Port(self, name, type_) for name, type_ in self.output_types.items()})
 
 
 def component(
@@ -70,8 +97,8 @@ def component(
     """Makes a component of a function; see the module's docstring.
 
     Raises (when the component is called):
-        TypeError: an argument is missing, unknown, or an artifact of another class than the annotation's; both ends
-            are named.
+        TypeError: an argument is missing, unknown, or an artifact of another class than the annotation's, or a
+            parameter is no JSON; both ends are named.
     """
     if function is None:
         return lambda body: component(body, cached=cached, resumable=resumable, ignored=ignored)
@@ -100,6 +127,54 @@ def component(
                     f"got {port.type.__name__} from output {port.name!r} of {port.node.name}"
                 )
             inputs[key] = port
+        for key, value in bound.arguments.items():
+            if isinstance(value, Port):
+                raise TypeError(f"{name}: {key!r} is a parameter, got output {value.name!r} of {value.node.name}")
+            try:
+                json.dumps(value)
+            except TypeError as error:
+                raise TypeError(f"{name}: parameter {key!r}: {error}") from None
         return Node(name, function, dict(bound.arguments), inputs, output_types, cached, resumable, ignored)
 
     return build
+
+
+def upstream(node: Node) -> set[Node]:
+    """The node and all that it takes from, near and far."""
+    return {node}.union(*(upstream(port.node) for port in node.inputs.values()))
+
+
+def order(nodes: Sequence[Node]) -> list[Node]:
+    """The nodes of a graph, each behind those that it takes from, otherwise as they were given.
+
+    A port is made of a node that already exists, so that no cycle can be wired by calls alone; one comes about only
+    when a node's `inputs` are changed afterwards.
+
+    Raises:
+        ValueError: two nodes have one name, a node takes from one that is not among them, or there is a cycle.
+    """
+    names = [node.name for node in nodes]
+    for node in nodes:
+        if names.count(node.name) > 1:
+            raise ValueError(f"two components are named {node.name}: what they make would be mistaken for one another")
+        for key, port in node.inputs.items():
+            if port.node not in nodes:
+                raise ValueError(
+                    f"{node.name} takes {key!r} from {port.node.name} (its output {port.name!r}), "
+                    "which is not part of the pipeline"
+                )
+    placed: list[Node] = []
+    while waiting := [node for node in nodes if node not in placed]:
+        ready = next((n for n in waiting if all(port.node in placed for port in n.inputs.values())), None)
+        if ready is None:
+            raise ValueError(f"a cycle: {_cycle(waiting)}")
+        placed.append(ready)
+    return placed
+
+
+def _cycle(waiting: list[Node]) -> str:
+    """Of nodes each of which takes from another of them."""
+    path = [waiting[0]]
+    while path.count(path[-1]) < 2:
+        path.append(next(port.node for port in path[-1].inputs.values() if port.node in waiting))
+    return " takes from ".join(node.name for node in path[path.index(path[-1]) :])

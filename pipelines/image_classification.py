@@ -14,8 +14,11 @@ from pipelines import runner
 from pipelines.component import Node
 from pipelines.components.evaluator import evaluator
 from pipelines.components.example_gen import example_gen
+from pipelines.components.example_validator import example_validator
 from pipelines.components.infra_validator import infra_validator
 from pipelines.components.pusher import pusher
+from pipelines.components.schema_gen import schema_gen
+from pipelines.components.statistics_gen import statistics_gen
 from pipelines.components.trainer import trainer
 from pipelines.preflight import check_writable, settle_weights, weights_digest
 
@@ -31,6 +34,8 @@ class Job:
         pipeline_root: the folder of what lies between.
         resume: go on with the interrupted training of the same settings.
         command: how it was called, for the card.
+        first: run only this component and what takes from it; None for all.
+        last: run only this component and what it takes from; None for all.
     """
 
     config: Config
@@ -39,6 +44,8 @@ class Job:
     pipeline_root: str
     resume: bool
     command: str
+    first: str | None = None
+    last: str | None = None
 
 
 def graph(job: Job, weights: str | None, fingerprint: str) -> list[Node]:
@@ -51,6 +58,9 @@ def graph(job: Job, weights: str | None, fingerprint: str) -> list[Node]:
         fingerprint=fingerprint,
         labelled=True,
     ).outputs["examples"]
+    statistics = statistics_gen(examples=examples).outputs["statistics"]
+    schema = schema_gen(statistics=statistics).outputs["schema"]
+    anomalies = example_validator(statistics=statistics, schema=schema).outputs["anomalies"]
     model = trainer(
         config=config.to_json(),
         weights=weights,
@@ -69,11 +79,12 @@ def graph(job: Job, weights: str | None, fingerprint: str) -> list[Node]:
         evaluation=evaluation,
         blessing=blessing,
     ).outputs["pushed"]
-    return [port.node for port in (examples, model, evaluation, blessing, pushed)]
+    return [port.node for port in (examples, statistics, schema, anomalies, model, evaluation, blessing, pushed)]
 
 
-def run(job: Job) -> Path:
-    """Runs the job, prints what it made and where, and returns the published version's folder.
+def run(job: Job) -> Path | None:
+    """Runs the job, prints what it made and where, and returns the published version's folder, None where the part of
+    the pipeline that was asked for publishes nothing.
 
     Raises:
         UserError: before anything is read or written, whatever can be known to fail by then.
@@ -81,7 +92,7 @@ def run(job: Job) -> Path:
     config = job.config
     if config.objective != "classes":
         raise UserError(
-            f"--objective {config.objective}: a classifier learns classes; others go with `main.py pretrain`"
+            f"--objective {config.objective}: expected classes, which a classifier learns; others go with pretrain"
         )
     spec = model_spec(config.model)
     name = job.name or spec.name
@@ -99,7 +110,14 @@ def run(job: Job) -> Path:
         graph(dataclasses.replace(job, config=config, name=name), weights, dataset.fingerprint),
         Path(job.pipeline_root),
         resume=job.resume,
+        first=job.first,
+        last=job.last,
+        pipeline="image_classification",
+        record={"command": job.command, "commit": runner.commit(), "config": config.to_dict()},
     )
+    if "Pusher" not in made:
+        print("\n".join(f"Made: {artifact.path}" for outputs in made.values() for artifact in outputs.values()))
+        return None
     version = made["Pusher"]["pushed"].version()
     print(report(made, version))
     return version
@@ -112,9 +130,11 @@ def report(made: dict[str, dict[str, Any]], version: Path) -> str:
     def percent(figure: dict[str, float]) -> str:
         return f"{figure['value']:.1%} (95% interval {figure['low']:.1%} to {figure['high']:.1%})"
 
+    # A run of a part of the pipeline may do without.
+    anomalies = made["ExampleValidator"]["anomalies"].lines() if "ExampleValidator" in made else []
     figures = [(name, metrics[key]) for name, key in (("top-1", "top1"), ("top-5", "top5")) if key in metrics]
     lines = [
-        *(f"Warning: {warning}" for warning in summary.warnings),
+        *(f"Warning: {warning}" for warning in [*summary.warnings, *anomalies]),
         *(f"Test {name}: {percent(figure)} on {metrics['examples']} held-out images" for name, figure in figures),
         f"Published: {version}",
         f"  report:  {version}/assets.extra/evaluation/confusion_matrix.png, per_class.csv, predictions.csv",

@@ -1,7 +1,6 @@
 """Pre-training: from images, with labels or without, to a backbone for others to start from."""
 
 import dataclasses
-import subprocess
 from pathlib import Path
 
 from kcnn.config import Config
@@ -25,12 +24,16 @@ class Job:
         pipeline_root: the folder of what is made.
         resume: go on with the interrupted training of the same settings.
         command: how it was called, for the provenance.
+        first: run only this component and what takes from it; None for all.
+        last: run only this component and what it takes from; None for all.
     """
 
     config: Config
     pipeline_root: str
     resume: bool
     command: str
+    first: str | None = None
+    last: str | None = None
 
 
 def graph(job: Job, weights: str | None, fingerprint: str) -> list[Node]:
@@ -47,15 +50,21 @@ def graph(job: Job, weights: str | None, fingerprint: str) -> list[Node]:
         config=config.to_json(),
         weights=weights,
         weights_digest=weights_digest(weights, config.model),
-        record={"command": job.command, "commit": _commit(), "dataset": config.dataset, "fingerprint": fingerprint},
+        record={
+            "command": job.command,
+            "commit": runner.commit(),
+            "dataset": config.dataset,
+            "fingerprint": fingerprint,
+        },
         resume=job.resume,
         examples=examples,
     ).outputs["backbone"]
     return [port.node for port in (examples, backbone)]
 
 
-def run(job: Job) -> Path:
-    """Runs the job, prints what it made and where, and returns the weights file.
+def run(job: Job) -> Path | None:
+    """Runs the job, prints what it made and where, and returns the weights file, None where the part of the pipeline
+    that was asked for makes none.
 
     Raises:
         UserError: before anything is read or written, whatever can be known to fail by then.
@@ -73,7 +82,14 @@ def run(job: Job) -> Path:
         graph(dataclasses.replace(job, config=config), weights, opened.fingerprint),
         Path(job.pipeline_root),
         resume=job.resume,
+        first=job.first,
+        last=job.last,
+        pipeline="pretraining",
+        record={"command": job.command, "commit": runner.commit(), "config": config.to_dict()},
     )
+    if "Pretrainer" not in made:
+        print("\n".join(f"Made: {artifact.path}" for outputs in made.values() for artifact in outputs.values()))
+        return None
     backbone = made["Pretrainer"]["backbone"]
     provenance = backbone.provenance()
     print(
@@ -89,12 +105,3 @@ def run(job: Job) -> Path:
 def _labelled(config: Config) -> bool:
     """Whether the objective asks for the data's classes."""
     return OBJECTIVES.get(config.objective).classes is None
-
-
-def _commit() -> str | None:
-    """Of the program's own checkout, "-dirty" where it was changed; None where it is none."""
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None

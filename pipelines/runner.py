@@ -1,23 +1,50 @@
 """Runs the nodes of a graph in order, and keeps what they make where TFX keeps it.
 
-    <pipeline_root>/<Component>/<output>/<execution>/
+    <pipeline_root>/<Component>/<output>/<execution>/   numbered by the database beside them, `metadata.sqlite`
 
-The execution's name is a digest of everything that decides the result: the component's parameters, the executions
-that its inputs came from, and the code. Equal work is therefore found finished under its own name, and skipped. An
-output is written as `<execution>.partial` and renamed when the component has returned: what has its name is whole.
+An execution's key is a digest of everything that decides its result: the component, the code, the parameters, and the
+fingerprints of its inputs' contents. Equal work is found finished by it and skipped, also where something upstream ran
+anew and made the same bytes. Folders of older versions of this program, named by digests, are not looked at.
+
+What has an artifact's row in the database is whole, whenever the process is killed or the power fails:
+
+1. an execution is RUNNING in the database before its outputs' folders, `<execution>.partial`, are made;
+2. when the component has returned, they are flushed to the disk and renamed; then one transaction publishes all;
+3. a run begins by ending what dead runs left: with a folder that is renamed the rest of 2 is done, otherwise the
+   execution is FAILED and its folders are removed, but for those of resumable components, which `resume` goes on from.
 """
 
+import contextlib
+import dataclasses
+import errno
 import functools
 import hashlib
 import json
+import os
+import platform
 import shutil
-from collections.abc import Sequence
+import sqlite3
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kcnn.errors import UserError
-from pipelines.artifacts import Artifact
-from pipelines.component import Node
+from kcnn.errors import UserError, nearest
+from pipelines import metadata
+from pipelines.component import Artifact, Node, order, upstream
+
+_RESUMABLE = "json_extract(properties, '$.resumable')"
+_NO_SPACE = [os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Session:
+    """A run under way."""
+
+    db: sqlite3.Connection
+    root: Path
+    run: int
 
 
 @functools.cache
@@ -30,66 +57,287 @@ def _code() -> str:
     return digest.hexdigest()
 
 
-def _execution(node: Node) -> str:
-    decisive = {key: value for key, value in node.parameters.items() if key not in node.ignored}
-    sources = {key: [port.node.name, port.name, _execution(port.node)] for key, port in node.inputs.items()}
-    identity = json.dumps([node.name, decisive, sources, _code()], sort_keys=True)
-    return hashlib.sha256(identity.encode()).hexdigest()[:16]
+def commit() -> str | None:
+    """Of the program's own checkout, "-dirty" where it was changed; None where it is none."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
 
 
-def _folder(root: Path, node: Node, output: str) -> Path:
-    return root / node.name / output / _execution(node)
+def fingerprint(folder: Path) -> str:
+    """sha256 of the content: of the files' relative names, sorted, each with the sha256 of its bytes."""
+    digest = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        with path.open("rb") as file:
+            content = hashlib.file_digest(file, "sha256").hexdigest()
+        digest.update(f"{content}  {path.relative_to(folder).as_posix()}\n".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()
 
 
-def run(nodes: Sequence[Node], root: Path, *, resume: bool = False) -> dict[str, dict[str, Any]]:
-    """Runs the nodes, each after those it takes from.
+def run(
+    nodes: Sequence[Node],
+    root: Path,
+    *,
+    resume: bool = False,
+    first: str | None = None,
+    last: str | None = None,
+    pipeline: str = "pipeline",
+    record: Mapping[str, Any] | None = None,
+) -> dict[str, dict[str, Any]]:
+    """Runs the nodes, each after those it takes from; prints a line when one begins and when it is done.
 
     Args:
-        nodes: in an order in which every node follows its inputs.
-        root: the pipeline's root folder.
-        resume: give resumable components the partial outputs that an interrupted execution left, not empty folders.
+        nodes: the graph.
+        root: the pipeline's root folder. Several runs may share it at once.
+        resume: resumable components go on in the folders that the last unfinished execution of their key left.
+        first: run only this component and what takes from it, near or far; what they need must be finished.
+        last: run only this component and what it takes from.
+        pipeline: the graph's name, for the metadata.
+        record: what else the metadata keep of the run, JSON-able (command, config, commit).
 
     Returns:
-        node name → output name → artifact.
+        node name → output name → artifact, of the nodes that ran and of those they needed.
 
     Raises:
-        ValueError: a node stands before one of its inputs.
-        UserError: the root cannot be written.
+        ValueError: the graph is miswired; see `order`.
+        UserError: the root cannot be written or holds a newer version's metadata; no such component; a component
+            outside of what `first` and `last` leave is needed and not finished.
     """
+    nodes = order(nodes)
+    chosen = _between(nodes, first, last)
+    needed = set[Node]().union(*map(upstream, chosen))
     made: dict[str, dict[str, Any]] = {}
-    for node in nodes:
-        inputs = {}
-        for key, port in node.inputs.items():
-            if port.node.name not in made:
-                raise ValueError(f"{node.name} takes {key!r} from {port.node.name}, which has not run before it")
-            inputs[key] = made[port.node.name][port.name]
-        folders = {name: _folder(root, node, name) for name in node.output_types}
-        if not (node.cached and all(folder.exists() for folder in folders.values())):
-            _execute(node, inputs, folders, resume=resume and node.resumable)
+    with _session(root, pipeline, record or {}) as session:
+        _end_what_dead_runs_left(session)
+        # What is not chosen comes first, so that what is missing is known before any work.
+        for node in sorted((node for node in nodes if node in needed), key=lambda node: node in chosen):
+            inputs = {key: made[port.node.name][port.name] for key, port in node.inputs.items()}
+            made[node.name] = _make(session, node, inputs, node in chosen, resume)
+    return {
+        node.name: {name: kind(root / made[node.name][name]["uri"]) for name, kind in node.output_types.items()}
+        for node in nodes
+        if node in needed
+    }
+
+
+def _between(nodes: list[Node], first: str | None, last: str | None) -> set[Node]:
+    by_name = {node.name: node for node in nodes}
+    for flag, name in (("--from", first), ("--to", last)):
+        if name is not None and name not in by_name:
+            raise UserError(f"{'--only' if first == last else flag} {name!r}: {nearest(name, by_name)}")
+    ends = by_name.get(last or ""), by_name.get(first or "")
+    chosen = {
+        node
+        for node in nodes
+        if (ends[0] is None or node in upstream(ends[0])) and (ends[1] is None or ends[1] in upstream(node))
+    }
+    if not chosen:
+        raise UserError(f"--from {first} --to {last}: {last} takes nothing from {first}")
+    return chosen
+
+
+@contextlib.contextmanager
+def _session(root: Path, pipeline: str, record: Mapping[str, Any]) -> Iterator[_Session]:
+    with contextlib.ExitStack() as stack:
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            db = stack.enter_context(contextlib.closing(metadata.connect(root, create=True)))
+            with metadata.transaction(db):
+                number = metadata.begin_run(db, pipeline, {**record, **_process()})
+                stack.enter_context(metadata.held(root, number))
+        except (OSError, sqlite3.Error) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise UserError(f"--pipeline_root {root}: cannot be written: {reason}") from None
+        try:
+            yield _Session(db, root, number)
+            with metadata.transaction(db):
+                metadata.end_run(db, number, "COMPLETE")
+        except BaseException as error:
+            state = "INTERRUPTED" if isinstance(error, KeyboardInterrupt) else "FAILED"
+            with contextlib.suppress(sqlite3.Error), metadata.transaction(db):  # unsaid, it counts as interrupted
+                metadata.end_run(db, number, state, _line(error))
+            if isinstance(error, sqlite3.Error):
+                raise UserError(f"--pipeline_root {root}: {metadata.FILE}: {error}") from error
+            if isinstance(error, Exception) and any(reason in str(error) for reason in _NO_SPACE):
+                raise UserError(f"--pipeline_root {root}: {_line(error)}") from error
+            raise
+
+
+def _process() -> dict[str, Any]:
+    return {"pid": os.getpid(), "host": platform.node()}
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
+
+
+def _key(node: Node, inputs: Mapping[str, metadata.Row]) -> str:
+    decisive = {key: value for key, value in node.parameters.items() if key not in node.ignored}
+    contents = {key: artifact["fingerprint"] for key, artifact in inputs.items()}
+    identity = json.dumps([node.name, _code(), decisive, contents], sort_keys=True)
+    return hashlib.sha256(identity.encode()).hexdigest()
+
+
+def _make(
+    session: _Session, node: Node, inputs: dict[str, metadata.Row], chosen: bool, resume: bool
+) -> dict[str, metadata.Row]:
+    """The node's outputs' rows, found or made."""
+    key = _key(node, inputs)
+    if (node.cached or not chosen) and (outputs := _finished(session, node, key)) is not None:
+        with metadata.transaction(session.db):
+            now = time.time()
+            execution = metadata.begin(
+                session.db, node.name, key, _facts(session, node), state="CACHED", started=now, finished=now
+            )
+            metadata.connect_inputs(session.db, session.run, execution, inputs)
+            metadata.connect_outputs(session.db, execution, {name: row["id"] for name, row in outputs.items()})
+        where = ", ".join(str(session.root / row["uri"]) for row in outputs.values())
+        print(f"{node.name}: unchanged, already in {where}", flush=True)
+        return outputs
+    if not chosen:
+        raise UserError(
+            f"{node.name} is needed and not finished with these settings and data: run it first, with --to {node.name}"
+        )
+    execution = _begin(session, node, key, inputs, resume and node.resumable)
+    _execute(session, node, execution, inputs)
+    return metadata.artifacts(session.db, execution, "OUTPUT")
+
+
+def _finished(session: _Session, node: Node, key: str) -> dict[str, metadata.Row] | None:
+    """What the last execution of the key made, if it is all there still."""
+    for row in metadata.executions(session.db, "key = ? AND state = 'COMPLETE'", key):
+        outputs = metadata.artifacts(session.db, row["id"], "OUTPUT")
+        if outputs.keys() == node.output_types.keys() and all(
+            (session.root / artifact["uri"]).is_dir() for artifact in outputs.values()
+        ):
+            return outputs
+    return None
+
+
+def _facts(session: _Session, node: Node) -> dict[str, Any]:
+    return {
+        "parameters": node.parameters,
+        "code": _code(),
+        "outputs": {name: kind.__name__ for name, kind in node.output_types.items()},
+        "run": session.run,
+        "error": None,
+        **_process(),
+    }
+
+
+def _begin(session: _Session, node: Node, key: str, inputs: dict[str, metadata.Row], resume: bool) -> int:
+    """A new execution with empty folders, or with `resume` the last unfinished one with its folders."""
+    db = session.db
+    with metadata.transaction(db):
+        left = metadata.executions(db, f"key = ? AND state = 'FAILED' AND {_RESUMABLE}", key)
+        if resume:
+            for row in metadata.executions(db, "key = ? AND state = 'RUNNING'", key):
+                raise UserError(f"--resume: {node.name} is at work on the same in run {row['properties']['run']}")
+        if resume and left:
+            execution = left.pop(0)["id"]
+            metadata.set_execution(db, execution, _facts(session, node), state="RUNNING", started=time.time())
         else:
-            print(f"{node.name}: unchanged, already in {next(iter(folders.values()))}")
-        made[node.name] = {name: type_(folders[name]) for name, type_ in node.output_types.items()}
-    return made
+            execution = metadata.begin(db, node.name, key, {**_facts(session, node), "resumable": node.resumable})
+        metadata.connect_inputs(db, session.run, execution, inputs)
+        for row in left:  # given up, in the database before the folders: nobody resumes from half of them
+            metadata.set_execution(db, row["id"], {"resumable": False})
+    for row in left:
+        _remove(session.root, row["id"])
+    return execution
 
 
-def _execute(node: Node, inputs: dict[str, Artifact], folders: dict[str, Path], *, resume: bool) -> None:
-    partial = {name: folder.with_name(folder.name + ".partial") for name, folder in folders.items()}
+def _execute(session: _Session, node: Node, execution: int, inputs: dict[str, metadata.Row]) -> None:
+    start = time.monotonic()
+    outputs = {
+        name: kind(_partial(session.root, node.name, name, execution)) for name, kind in node.output_types.items()
+    }
+    print(f"{node.name}: at work in {', '.join(str(artifact.path) for artifact in outputs.values())}", flush=True)
+    taken = {key: port.type(session.root / inputs[key]["uri"]) for key, port in node.inputs.items()}
     try:
-        for folder in partial.values():
-            if folder.exists() and not resume:
-                shutil.rmtree(folder)
-            folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--pipeline_root {error.filename}: cannot be written: {error.strerror}") from None
-    outputs = {name: type_(partial[name]) for name, type_ in node.output_types.items()}
-    try:
-        node.function(**node.parameters, **inputs, **outputs)
-    except BaseException:
+        for artifact in outputs.values():
+            artifact.path.mkdir(parents=True, exist_ok=True)
+        node.function(**node.parameters, **taken, **outputs)
+    except BaseException as error:
         if not node.resumable:
-            for folder in partial.values():
-                shutil.rmtree(folder, ignore_errors=True)
+            _remove(session.root, execution)
+        with contextlib.suppress(sqlite3.Error), metadata.transaction(session.db):  # the next run finds it dead
+            metadata.set_execution(session.db, execution, {"error": _line(error)}, state="FAILED", finished=time.time())
         raise
-    for name, folder in folders.items():
-        if folder.exists():  # an execution that is not cached makes its output anew
-            shutil.rmtree(folder)
-        partial[name].rename(folder)
+    _publish(session, node.name, execution, node.output_types)
+    print(f"{node.name}: done in {time.monotonic() - start:.1f} s", flush=True)
+
+
+def _folder(root: Path, component: str, output: str, execution: int) -> Path:
+    return root / component / output / str(execution)
+
+
+def _partial(root: Path, component: str, output: str, execution: int) -> Path:
+    return root / component / output / f"{execution}.partial"
+
+
+def _remove(root: Path, execution: int) -> None:
+    for folder in root.glob(f"*/*/{execution}.partial"):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _publish(session: _Session, component: str, execution: int, kinds: Mapping[str, type[Artifact]]) -> None:
+    """Gives the outputs of a component that has returned their names and rows; may be begun again at any point."""
+    unnamed = [path for name in kinds if (path := _partial(session.root, component, name, execution)).exists()]
+    for folder in unnamed:
+        for path in [*folder.rglob("*"), folder]:
+            _flush(path)
+    for folder in unnamed:
+        folder.rename(folder.with_suffix(""))
+        _flush(folder.parent)
+    artifacts = {name: kind(_folder(session.root, component, name, execution)) for name, kind in kinds.items()}
+    rows = [
+        (artifact.path.relative_to(session.root).as_posix(), fingerprint(artifact.path), artifact.properties())
+        for artifact in artifacts.values()
+    ]
+    with metadata.transaction(session.db):
+        ids = [
+            metadata.add_artifact(session.db, kind.__name__, *row)
+            for kind, row in zip(kinds.values(), rows, strict=True)
+        ]
+        metadata.connect_outputs(session.db, execution, dict(zip(kinds, ids, strict=True)))
+        metadata.set_execution(session.db, execution, {}, state="COMPLETE", finished=time.time())
+
+
+def _flush(path: Path) -> None:
+    """Onto the disk itself, lest a failing power leaves a name without its content."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _end_what_dead_runs_left(session: _Session) -> None:
+    """Step 3 of the module's docstring."""
+    db, root = session.db, session.root
+    kinds = {kind.__name__: kind for kind in Artifact.__subclasses__()}
+    returned = []
+    with metadata.transaction(db):
+        metadata.remove_dead_locks(root)
+        for row in metadata.executions(db, "state = 'RUNNING'"):
+            if metadata.alive(root, row["properties"]["run"]):
+                continue
+            ends = [(row["type"], name, row["id"]) for name in row["properties"]["outputs"]]
+            named = [_folder(root, *end).exists() for end in ends]
+            there = all(_folder(root, *end).exists() or _partial(root, *end).exists() for end in ends)
+            if any(named) and there and row["properties"]["code"] == _code():
+                returned.append(row)
+                metadata.set_execution(db, row["id"], {"run": session.run})  # which keeps it from other runs
+            else:
+                resumable = row["properties"]["resumable"] and not any(named)
+                facts = {"error": "killed", "resumable": resumable}
+                metadata.set_execution(db, row["id"], facts, state="FAILED", finished=time.time())
+    for row in returned:
+        outputs = {name: kinds[kind] for name, kind in row["properties"]["outputs"].items()}
+        _publish(session, row["type"], row["id"], outputs)
+    failed = {str(row["id"]) for row in metadata.executions(db, f"state = 'FAILED' AND NOT {_RESUMABLE}")}
+    for folder in root.glob("*/*/*"):
+        if folder.name.removesuffix(".partial") in failed:
+            shutil.rmtree(folder, ignore_errors=True)

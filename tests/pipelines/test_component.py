@@ -4,8 +4,11 @@ import pytest
 
 from kcnn.errors import UserError
 from pipelines import runner
-from pipelines.artifacts import Artifact, Examples
-from pipelines.component import Output, component
+from pipelines.component import Artifact, Output, Port, component, order, upstream
+
+
+class Examples(Artifact):
+    pass
 
 
 class Number(Artifact):
@@ -97,9 +100,47 @@ def test_wiring_errors_name_both_ends():
         source(n=1, m=3)
 
 
-def test_order(tmp_path):
-    with pytest.raises(ValueError, match="Double takes 'number' from Source, which has not run before it"):
-        runner.run(graph()[::-1][1:], tmp_path)
+def test_parameters_are_plain_values():
+    with pytest.raises(TypeError, match="Source: 'n' is a parameter, got output 'number' of Source"):
+        source(n=source(n=1).outputs["number"])
+    with pytest.raises(TypeError, match="Source: parameter 'n': Object of type set is not JSON serializable"):
+        source(n={1})
+
+
+def test_an_output_that_is_not_names_the_nearest():
+    with pytest.raises(LookupError, match="Double has no output 'doulbed': did you mean 'doubled'"):
+        double(number=source(n=1).outputs["number"]).outputs["doulbed"]
+
+
+def test_order_follows_the_data_and_otherwise_the_list(tmp_path, calls):
+    runner.run(graph()[::-1], tmp_path)
+    assert calls == ["source", "double", "push"]
+    number, doubled, pushed = graph()
+    beside = push(number=number.outputs["number"])
+    assert order([doubled, number]) == [number, doubled]
+    assert order([number, beside, doubled]) == [number, beside, doubled]
+    assert upstream(pushed) == {number, doubled, pushed}
+
+
+def test_what_a_node_takes_from_must_be_part_of_the_graph(tmp_path):
+    message = r"Double takes 'number' from Source \(its output 'number'\), which is not part of the pipeline"
+    with pytest.raises(ValueError, match=message):
+        runner.run(graph()[1:], tmp_path)
+    with pytest.raises(ValueError, match=message):  # another node of that name is not the same
+        runner.run([source(n=3), *graph()[1:]], tmp_path)
+
+
+def test_two_nodes_of_one_name(tmp_path):
+    with pytest.raises(ValueError, match="two components are named Source"):
+        runner.run([source(n=3), source(n=4)], tmp_path)
+
+
+def test_a_cycle(tmp_path):
+    """Calls cannot wire one, since a port is of a node that exists already."""
+    number, doubled, pushed = graph()
+    doubled.inputs["number"] = Port(pushed, "pushed", Number)
+    with pytest.raises(ValueError, match=r"a cycle: Double takes from Push takes from Double$"):
+        runner.run([number, doubled, pushed], tmp_path)
 
 
 def test_unwritable_root(tmp_path):

@@ -1,0 +1,121 @@
+"""Example shards without TensorFlow, which takes each process of a pool ten seconds to load: the records are read by
+the format's definition (https://www.tensorflow.org/tutorials/load_data/tfrecord,
+tensorflow/core/example/example.proto).
+"""
+
+import concurrent.futures
+import functools
+import gzip
+import multiprocessing
+import os
+import struct
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
+
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
+
+from kcnn.errors import UserError
+from kcnn.progress import bar
+
+T = TypeVar("T")
+
+
+def _example_class() -> type[Any]:
+    pool = descriptor_pool.DescriptorPool()
+    file = descriptor_pb2.FileDescriptorProto()
+    text_format.Parse(
+        """
+        name: "example.proto" package: "tensorflow" syntax: "proto3"
+        message_type { name: "BytesList" field { name: "value" number: 1 type: TYPE_BYTES label: LABEL_REPEATED } }
+        message_type { name: "Int64List" field { name: "value" number: 1 type: TYPE_INT64 label: LABEL_REPEATED } }
+        message_type {
+          name: "Feature"
+          field { name: "bytes_list" number: 1 type: TYPE_MESSAGE type_name: ".tensorflow.BytesList" }
+          field { name: "int64_list" number: 3 type: TYPE_MESSAGE type_name: ".tensorflow.Int64List" }
+        }
+        message_type {
+          name: "Features"
+          field { name: "feature" number: 1 type: TYPE_MESSAGE type_name: ".tensorflow.Features.Entry"
+                  label: LABEL_REPEATED }
+          nested_type {
+            name: "Entry" options { map_entry: true }
+            field { name: "key" number: 1 type: TYPE_STRING }
+            field { name: "value" number: 2 type: TYPE_MESSAGE type_name: ".tensorflow.Feature" }
+          }
+        }
+        message_type {
+          name: "Example"
+          field { name: "features" number: 1 type: TYPE_MESSAGE type_name: ".tensorflow.Features" }
+        }
+        """,
+        file,
+    )
+    pool.Add(file)
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName("tensorflow.Example"))
+
+
+Example = _example_class()  # of tf.Example messages
+
+
+def read_records(path: str) -> Iterator[bytes]:
+    """The records of a gzip'd TFRecord file; gzip's checksum is verified, not that of each record.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    try:
+        with gzip.open(path) as file:
+            while header := file.read(12):
+                (length,) = struct.unpack("<Q", header[:8])
+                record = file.read(length + 4)[:length]
+                if len(record) < length:
+                    raise EOFError
+                yield record
+    except (EOFError, gzip.BadGzipFile, zlib.error, struct.error):
+        raise UserError(f"{path}: damaged examples; delete the folder that holds them and run again") from None
+
+
+def map_shards(
+    function: Callable[[Iterable[bytes]], T],
+    shards: Mapping[str, Sequence[str]],
+    *,
+    total: int | None = None,
+    description: str,
+) -> Iterator[tuple[str, T]]:
+    """The split and what `function` makes of the records, for each file, in order.
+
+    Splits of one shard, 128 MiB, are read in this process; where there are more, in a pool with a process per core.
+
+    Args:
+        function: of the records of a file; importable by its name.
+        shards: split → its files.
+        total: how many records they hold, for the progress bar.
+        description: for the progress bar.
+
+    Raises:
+        UserError: a file is damaged.
+    """
+    tasks = [(split, path) for split, paths in shards.items() for path in paths]
+    with bar(total=total, description=description, unit="img") as progress:
+        if all(len(paths) <= 1 for paths in shards.values()):
+            for split, path in tasks:
+                yield split, function(_counted(read_records(path), progress.update))
+            return
+        workers = min(os.cpu_count() or 1, len(tasks))
+        with concurrent.futures.ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+            parts = pool.map(functools.partial(_apply, function), [path for _, path in tasks])
+            for (split, _), (part, count) in zip(tasks, parts, strict=True):
+                progress.update(count)
+                yield split, part
+
+
+def _apply(function: Callable[[Iterable[bytes]], T], path: str) -> tuple[T, int]:
+    seen: list[None] = []
+    return function(_counted(read_records(path), lambda: seen.append(None))), len(seen)
+
+
+def _counted(records: Iterable[bytes], count: Callable[[], Any]) -> Iterator[bytes]:
+    for record in records:
+        yield record
+        count()

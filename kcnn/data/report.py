@@ -1,0 +1,296 @@
+"""The page that shows what a data set is like: figures on one screen, then a sheet of pictures for every finding.
+
+One file of HTML without scripts, light or dark as its reader's system is.
+"""
+
+import base64
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from typing import TYPE_CHECKING
+
+from PIL import Image, ImageOps
+from tensorflow_metadata.proto.v0 import statistics_pb2
+
+from kcnn.data.records import Example, read_records
+from kcnn.data.scan import CHECKS, COPIES, Check, Copies, Finding, Scan
+
+if TYPE_CHECKING:  # it loads TensorFlow
+    from kcnn.data.ingest import Summary
+
+PICTURES = 48  # of a sheet
+_COPIES_SHOWN = 6  # of a group
+_SIDE = 96  # pixels of a thumbnail
+_EXCLUDED = 200  # names that are listed
+_HOW = {
+    "identical": "the same file, byte for byte",
+    "alike": "the same picture",
+    "mirrored": "the same picture, mirrored",
+}
+
+
+def shown(scan: Scan) -> set[str]:
+    """The files whose pictures the page shows."""
+    return {name for kind in (*COPIES, *CHECKS) for finding in _sheet(scan, kind) for name in _first(finding)}
+
+
+def _sheet(scan: Scan, kind: Check | Copies) -> list[Finding]:
+    """The worst findings of a kind, as many as make a sheet."""
+    sheet: list[Finding] = []
+    for finding in scan.findings:
+        if finding.finding == kind.name and sum(len(_first(one)) for one in [*sheet, finding]) <= PICTURES:
+            sheet.append(finding)
+    return sheet
+
+
+def _first(finding: Finding) -> tuple[str, ...]:
+    return finding.filenames[:_COPIES_SHOWN]
+
+
+def thumbnails(paths: Iterable[str], filenames: set[str]) -> dict[str, bytes]:
+    """Filename → WebP of at most 96 pixels a side, upright; b"" where Pillow cannot read the picture.
+
+    Args:
+        paths: the shards that hold the pictures.
+        filenames: the pictures.
+
+    Raises:
+        UserError: a shard is damaged.
+    """
+    found = {}
+    for path in paths:
+        for record in read_records(path):
+            features = Example.FromString(record).features.feature
+            name = features["image/filename"].bytes_list.value[0].decode("utf-8", "surrogateescape")
+            if name in filenames:
+                found[name] = _thumbnail(features["image/encoded"].bytes_list.value[0])
+    return found
+
+
+def _thumbnail(encoded: bytes) -> bytes:
+    buffer = io.BytesIO()
+    try:
+        with Image.open(io.BytesIO(encoded)) as image:
+            image.draft("RGB", (2 * _SIDE, 2 * _SIDE))
+            small = ImageOps.exif_transpose(image).convert("RGB")
+            small.thumbnail((_SIDE, _SIDE))
+            small = ImageOps.scale(small, max(1, _SIDE // max(small.size)), Image.Resampling.NEAREST)
+            small.save(buffer, "WEBP", quality=80)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return b""
+    return buffer.getvalue()
+
+
+_STYLE = """
+:root { color-scheme: light dark; --back: #fff; --front: #1c1f23; --dim: #667; --line: #d8dce2; --box: #f5f6f8;
+  --train: #4878a8; --val: #c8963c; --test: #3f8f5f; --bad: #b3261e; }
+@media (prefers-color-scheme: dark) { :root { --back: #15181c; --front: #e4e7eb; --dim: #99a; --line: #3a4048;
+  --box: #1f2329; --train: #6fa3d8; --val: #e0b35c; --test: #62b985; --bad: #ff8a80; } }
+* { box-sizing: border-box; }
+body { font: 14px/1.45 system-ui, sans-serif; margin: 0 auto; padding: 20px; max-width: 1200px;
+  background: var(--back); color: var(--front); }
+h1 { font-size: 22px; margin: 0 0 2px; } h2 { font-size: 17px; margin: 32px 0 2px; } h3 { font-size: 14px; margin: 0; }
+p { margin: 2px 0 10px; } .dim { color: var(--dim); } .bad { color: var(--bad); font-weight: 600; }
+a { color: inherit; } td a { text-decoration: underline; }
+.columns { display: grid; grid-template-columns: repeat(auto-fit, minmax(460px, 1fr)); gap: 14px;
+  margin-top: 12px; } @media (max-width: 520px) { .columns { grid-template-columns: 1fr; } }
+.box { min-width: 0; background: var(--box); border: 1px solid var(--line); border-radius: 8px;
+  padding: 10px 14px; max-height: 400px; overflow: auto; }
+table { border-collapse: collapse; width: 100%; } td, th { padding: 2px 8px 2px 0; text-align: left;
+  vertical-align: top; } bdi { overflow-wrap: anywhere; } td.bars { width: 50%; }
+th { font-weight: 600; color: var(--dim); }
+td.number, th.number { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
+ul { margin: 4px 0; padding-left: 18px; } li { overflow-wrap: anywhere; }
+.bar { display: flex; height: 12px; margin-top: 4px; } .bar span { height: 12px; }
+.train { background: var(--train); } .val { background: var(--val); } .test { background: var(--test); }
+.key { display: inline-block; width: 10px; height: 10px; border-radius: 2px; margin: 0 4px 0 10px; }
+.sheet { display: flex; flex-wrap: wrap; gap: 10px; }
+.group { border: 1px solid var(--line); border-radius: 8px; padding: 8px;
+  background: var(--box); } .group p { margin: 0 0 4px; }
+figure { margin: 0; width: 112px; font-size: 11px; line-height: 1.3; overflow-wrap: anywhere; }
+figure .picture { height: 98px; display: flex; align-items: flex-end; } img { border: 1px solid var(--line); }
+.tag { display: inline-block; color: #fff; border-radius: 3px; padding: 0 4px; }
+@media (prefers-color-scheme: dark) { .tag { color: #111; } }
+"""
+
+
+def page(
+    name: str,
+    summary: "Summary",
+    statistics: Mapping[str, statistics_pb2.DatasetFeatureStatistics],
+    anomalies: Sequence[str],
+    scan: Scan,
+    pictures: Mapping[str, bytes],
+) -> str:
+    """The HTML.
+
+    Args:
+        name: of the data set.
+        summary: what became of its files.
+        statistics: split → of its images.
+        anomalies: a line each.
+        scan: what was found.
+        pictures: those of `shown(scan)`, as `thumbnails` makes them.
+    """
+    total = sum(map(summary.total, summary.counts))
+    body = [
+        f"<h1>{_text(name)}</h1>",
+        f"<p class=dim>{_number(total, 'image')} in {_number(len(summary.labels), 'class', 'classes')}, "
+        f"{_number(len(summary.excluded), 'file')} excluded</p>",
+        "<div class=columns>",
+        _box("Findings", _overview(scan)),
+        _box("Images", _counts(summary)),
+        _box("Sizes and looks", _sizes(statistics)),
+        _box("Anomalies", _list(anomalies) or "<p>None: the splits are alike and as the schema says.</p>"),
+        _box("Excluded files", _excluded(summary.excluded)),
+        "</div>",
+        *(_section(scan, kind, pictures) for kind in (*COPIES, *CHECKS)),
+    ]
+    head = (
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{_text(name)}</title><style>{_STYLE}</style></head><body>"
+    )
+    return "\n".join([head, *filter(None, body), "</body></html>\n"])
+
+
+def _text(value: object) -> str:
+    """Safe in HTML, whatever a file is called."""
+    return escape(str(value).encode("utf-8", "backslashreplace").decode())
+
+
+def _number(count: int, unit: str, units: str = "") -> str:
+    return f"{count:,} {unit if count == 1 else units or unit + 's'}"
+
+
+def _box(title: str, content: str) -> str:
+    return f"<div class=box><h3>{title}</h3>{content}</div>"
+
+
+def _list(lines: Iterable[str]) -> str:
+    items = "".join(f"<li><bdi>{_text(line)}</bdi></li>" for line in lines)
+    return f"<ul>{items}</ul>" if items else ""
+
+
+def _overview(scan: Scan) -> str:
+    rows = []
+    for kind in (*COPIES, *CHECKS):
+        count = sum(finding.finding == kind.name for finding in scan.findings)
+        title = _text(kind.title)
+        if kind.name in scan.usual:
+            share = f"{scan.usual[kind.name]:,} of {scan.images:,}, as is usual here"
+            rows.append(f"<tr><td>{title}<td class=number>{share}")
+        elif count:
+            unit = "group" if isinstance(kind, Copies) else "image"
+            rows.append(f"<tr><td><a href='#{kind.name}'>{title}</a><td class='number bad'>{_number(count, unit)}")
+    found = {finding.finding for finding in scan.findings} | set(scan.usual)
+    clean = [kind.title.partition(":")[0].lower() for kind in (*COPIES, *CHECKS) if kind.name not in found]
+    none = f"<p class=dim>No image: {_text(', '.join(clean))}.</p>" if clean else ""
+    return f"<table>{''.join(rows)}</table>{none}"
+
+
+def _counts(summary: "Summary") -> str:
+    splits = list(summary.counts)
+    most = max(sum(summary.counts[split][label] for split in splits) for label in summary.labels)
+    keys = "".join(f"<span class='key {_text(s)}'></span>{_text(s)} {summary.total(s):,}" for s in splits)
+    rows = []
+    for label in summary.labels:
+        counts = [summary.counts[split][label] for split in splits]
+        bars = "".join(
+            f"<span class={_text(split)} style='width:{100 * count / most:.2f}%'></span>"
+            for split, count in zip(splits, counts, strict=True)
+        )
+        rows.append(
+            f"<tr><td><bdi>{_text(label)}</bdi><td class=bars><div class=bar>{bars}</div>"
+            f"<td class=number>{' / '.join(f'{count:,}' for count in counts)}"
+        )
+    return f"<p>{keys}</p><table>{''.join(rows)}</table>"
+
+
+_LOOKS = {
+    "image/width": "width",
+    "image/height": "height",
+    "image/aspect": "aspect",
+    "image/bytes": "bytes",
+    "image/brightness": "brightness",
+    "image/sharpness": "sharpness",
+}
+
+
+def _sizes(statistics: Mapping[str, statistics_pb2.DatasetFeatureStatistics]) -> str:
+    """Least, median and greatest of each split."""
+    present = {split: part for split, part in statistics.items() if part.num_examples}
+    head = "".join(f"<th class=number>{_text(split)}" for split in present)
+    features = {split: {one.path.step[0]: one for one in part.features} for split, part in present.items()}
+    rows = []
+    for name, title in _LOOKS.items():
+        cells = []
+        for split in present:
+            numbers = features[split][name].num_stats
+            ends = " … ".join(f"{_short(value)}" for value in (numbers.min, numbers.median, numbers.max))
+            cells.append(f"<td class=number>{ends}")
+        rows.append(f"<tr><td>{title}{''.join(cells)}")
+    formats = []
+    for split in present:
+        buckets = features[split]["image/format"].string_stats.rank_histogram.buckets
+        formats.append(f"<td class=number>{'<br>'.join(f'{_text(b.label)} {int(b.sample_count):,}' for b in buckets)}")
+    return (
+        f"<p class=dim>least … median … greatest</p><table><tr><th>{head}{''.join(rows)}"
+        f"<tr><td>format{''.join(formats)}</table>"
+    )
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:.2g}"
+
+
+def _excluded(excluded: Mapping[str, str]) -> str:
+    if not excluded:
+        return "<p>None: all files could be decoded.</p>"
+    rows = [
+        f"<tr><td><bdi>{_text(name)}</bdi><td>{_text(reason)}" for name, reason in list(excluded.items())[:_EXCLUDED]
+    ]
+    more = f"<p class=dim>and {len(excluded) - _EXCLUDED:,} more</p>" if len(excluded) > _EXCLUDED else ""
+    return f"<table>{''.join(rows)}</table>{more}"
+
+
+def _section(scan: Scan, kind: Check | Copies, pictures: Mapping[str, bytes]) -> str:
+    count = sum(finding.finding == kind.name for finding in scan.findings)
+    if not count:
+        return ""
+    sheet = _sheet(scan, kind)
+    figures = "".join((_group if isinstance(kind, Copies) else _single)(finding, pictures) for finding in sheet)
+    more = f"; the first {len(sheet):,} of {count:,}" if count > len(sheet) else f"; {count:,}"
+    return (
+        f"<h2 id={kind.name}>{_text(kind.title)}{more}</h2><p class=dim>{_text(kind.reason)}</p>"
+        f"<div class=sheet>{figures}</div>"
+    )
+
+
+def _single(finding: Finding, pictures: Mapping[str, bytes]) -> str:
+    word = "expected" if isinstance(finding.threshold, str) else "limit"
+    threshold = f" ({word} {_text(finding.threshold)})" if finding.threshold != "" else ""
+    return _figure(finding, 0, pictures, f"<br><b>{_text(finding.value)}</b>{threshold}")
+
+
+def _group(finding: Finding, pictures: Mapping[str, bytes]) -> str:
+    names = _first(finding)
+    score = "" if finding.how == "identical" else f", correlation {finding.value}"
+    more = f"; {len(finding.filenames)} files" if len(finding.filenames) > 2 else ""
+    figures = "".join(_figure(finding, index, pictures, "") for index in range(len(names)))
+    width = 122 * len(names) + 8  # pixels: figures, the gaps between them, padding
+    return (
+        f"<div class=group style='width:{width}px'><p>{_HOW[finding.how]}{score}{more}</p>"
+        f"<div class=sheet>{figures}</div></div>"
+    )
+
+
+def _figure(finding: Finding, index: int, pictures: Mapping[str, bytes], value: str) -> str:
+    name, split, label = finding.filenames[index], finding.splits[index], finding.labels[index]
+    content = base64.b64encode(pictures.get(name, b"")).decode()
+    image = f"<img alt='' src='data:image/webp;base64,{content}'>" if content else "<span class=dim>no picture</span>"
+    marked = " class=bad" if finding.finding == "contradiction" else ""
+    return (
+        f"<figure><div class=picture>{image}</div><figcaption><span class='tag {_text(split)}'>{_text(split)}</span> "
+        f"<b{marked}><bdi>{_text(label)}</bdi></b><br><bdi>{_text(name)}</bdi>{value}</figcaption></figure>"
+    )

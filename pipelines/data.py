@@ -1,0 +1,131 @@
+"""A look at a data set: what is in it, and what in it would hurt a classifier. Read `graph` from top to bottom."""
+
+import dataclasses
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from kcnn.data.datasets import open_dataset, open_unlabelled
+from kcnn.data.datasets.image_folder import visible
+from kcnn.data.scan import CHECKS, COPIES, Finding
+from pipelines import runner
+from pipelines.component import Node
+from pipelines.components.data_report import data_report
+from pipelines.components.example_gen import example_gen
+from pipelines.components.example_validator import example_validator
+from pipelines.components.image_scan import image_scan
+from pipelines.components.schema_gen import schema_gen
+from pipelines.components.statistics_gen import statistics_gen
+from pipelines.preflight import check_writable
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """A run of the pipeline.
+
+    Attributes:
+        dataset: a name or a path, as `open_dataset` takes it; or a folder of pictures without class folders.
+        data_dir: likewise.
+        offline: attempt no connection.
+        pipeline_root: the folder of what is made.
+        command: how it was called, for the metadata.
+        first: run only this component and what takes from it; None for all.
+        last: run only this component and what it takes from; None for all.
+    """
+
+    dataset: str
+    data_dir: str | None
+    offline: bool
+    pipeline_root: str
+    command: str
+    first: str | None = None
+    last: str | None = None
+
+
+def graph(job: Job, fingerprint: str) -> list[Node]:
+    """The steps, as data flow."""
+    examples = example_gen(
+        dataset=job.dataset,
+        data_dir=job.data_dir,
+        offline=job.offline,
+        fingerprint=fingerprint,
+        labelled=_labelled(job.dataset),
+    ).outputs["examples"]
+    statistics = statistics_gen(examples=examples).outputs["statistics"]
+    schema = schema_gen(statistics=statistics).outputs["schema"]
+    anomalies = example_validator(statistics=statistics, schema=schema).outputs["anomalies"]
+    findings = image_scan(examples=examples).outputs["findings"]
+    report = data_report(
+        dataset=job.dataset,
+        examples=examples,
+        statistics=statistics,
+        anomalies=anomalies,
+        findings=findings,
+    ).outputs["report"]
+    return [port.node for port in (examples, statistics, schema, anomalies, findings, report)]
+
+
+def run(job: Job) -> Path | None:
+    """Runs the job, prints what it found and where, and returns the page, None where the part of the pipeline that was
+    asked for makes none.
+
+    Raises:
+        UserError: before anything is read or written, whatever can be known to fail by then.
+    """
+    check_writable("--pipeline_root", Path(job.pipeline_root))
+    opened = (open_dataset if _labelled(job.dataset) else open_unlabelled)(
+        job.dataset, data_dir=job.data_dir, offline=job.offline
+    )
+    made = runner.run(
+        graph(job, opened.fingerprint),
+        Path(job.pipeline_root),
+        first=job.first,
+        last=job.last,
+        pipeline="data",
+        record={"command": job.command, "commit": runner.commit(), "dataset": job.dataset},
+    )
+    if "DataReport" not in made:
+        print("\n".join(f"Made: {artifact.path}" for outputs in made.values() for artifact in outputs.values()))
+        return None
+    print(report(made))
+    return made["DataReport"]["report"].page
+
+
+def report(made: Mapping[str, Mapping[str, Any]]) -> str:
+    """What was found and where, on one screen."""
+    summary, scan = made["ExampleGen"]["examples"].summary(), made["ImageScan"]["findings"].read()
+    anomalies = made["ExampleValidator"]["anomalies"].lines()
+    counts = Counter(finding.finding for finding in scan.findings if finding.splits)
+    splits = ", ".join(f"{split} {summary.total(split)}" for split in summary.counts)
+    classes = f"{len(summary.labels)} class" + "es" * (len(summary.labels) != 1)
+    lines = [
+        f"Images: {scan.images} in {classes} ({splits}), {len(summary.excluded)} excluded",
+        f"Anomalies: {len(anomalies)}",
+        "Findings:" if counts or scan.usual else "Findings: none",
+        *(f"  {kind.name:16}{_number(counts[kind.name], 'group')}" for kind in COPIES if counts[kind.name]),
+        *(f"  {check.name:16}{_number(counts[check.name], 'image')}" for check in CHECKS if counts[check.name]),
+        *(f"  {name:16}{count} of {scan.images} images, as is usual here" for name, count in scan.usual.items()),
+        *(f"Worst leak: {_in_words(finding)}" for finding in scan.findings[:1] if finding.finding == "leak"),
+        f"Report: {made['DataReport']['report'].page}",
+        f"  as data: {made['ImageScan']['findings'].path}/findings.jsonl, exclusions.csv (nothing was excluded by it)",
+    ]
+    return "\n".join(lines)
+
+
+def _number(count: int, unit: str) -> str:
+    return f"{count} {unit}" + "s" * (count != 1)
+
+
+_HOW = {"identical": "are equal, byte for byte", "alike": "show one picture", "mirrored": "show one picture, mirrored"}
+
+
+def _in_words(leak: Finding) -> str:
+    one, other = (f"{leak.filenames[i]} ({leak.splits[i]}, {leak.labels[i]})" for i in (0, 1))
+    return f"{one} and {other} {_HOW[leak.how]}"
+
+
+def _labelled(dataset: str) -> bool:
+    """Whether there are classes: not in a folder without folders."""
+    path = Path(dataset).expanduser()
+    return not path.is_dir() or any(entry.is_dir() and visible(entry.name) for entry in path.iterdir())

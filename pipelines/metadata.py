@@ -1,0 +1,294 @@
+"""What ran, on what, and what it made: `<pipeline_root>/metadata.sqlite`, in the tables of ML Metadata.
+
+    artifact      a whole output: where it lies, the fingerprint of its content, facts about it
+    execution     a component at work: RUNNING, COMPLETE, FAILED, or CACHED where an earlier one stood for it
+    event         which execution took (INPUT) or made (OUTPUT) which artifact, under which name
+    context       a "pipeline", by its name, or a "run" of one, by its number
+    association   which executions belong to which context
+    attribution   which artifacts do
+
+Properties are JSON objects, times are seconds since 1970 (UTC), paths are relative to the root, which can so be moved.
+Rows are read as dicts with their properties decoded. None of the functions commits: `transaction` does, and whoever
+calls them shows by it what happens together or not at all.
+
+Source of the tables: https://github.com/google/ml-metadata, proto/metadata_store.proto.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import sqlite3
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from kcnn.errors import UserError
+
+Row = dict[str, Any]
+
+FILE = "metadata.sqlite"
+SECONDS_TO_WAIT = 60.0  # for another pipeline's transaction
+
+# Each script leads from the version that is its place in the list to the next.
+MIGRATIONS = [
+    """
+    CREATE TABLE artifact (
+        id INTEGER PRIMARY KEY AUTOINCREMENT, type TEXT NOT NULL, uri TEXT NOT NULL UNIQUE, fingerprint TEXT NOT NULL,
+        created REAL NOT NULL, properties TEXT NOT NULL);
+    CREATE TABLE execution (
+        id INTEGER PRIMARY KEY AUTOINCREMENT, type TEXT NOT NULL, key TEXT NOT NULL,
+        state TEXT NOT NULL CHECK (state IN ('RUNNING', 'COMPLETE', 'CACHED', 'FAILED')),
+        started REAL NOT NULL, finished REAL, properties TEXT NOT NULL);
+    CREATE TABLE event (
+        execution INTEGER NOT NULL REFERENCES execution, artifact INTEGER NOT NULL REFERENCES artifact,
+        type TEXT NOT NULL CHECK (type IN ('INPUT', 'OUTPUT')), name TEXT NOT NULL,
+        PRIMARY KEY (execution, type, name));
+    CREATE TABLE context (
+        id INTEGER PRIMARY KEY AUTOINCREMENT, type TEXT NOT NULL, name TEXT NOT NULL, created REAL NOT NULL,
+        properties TEXT NOT NULL, UNIQUE (type, name));
+    CREATE TABLE association (
+        context INTEGER NOT NULL REFERENCES context, execution INTEGER NOT NULL REFERENCES execution,
+        PRIMARY KEY (context, execution));
+    CREATE TABLE attribution (
+        context INTEGER NOT NULL REFERENCES context, artifact INTEGER NOT NULL REFERENCES artifact,
+        PRIMARY KEY (context, artifact));
+    CREATE INDEX execution_key ON execution (key);
+    CREATE INDEX event_artifact ON event (artifact)
+    """,
+]
+
+
+def connect(root: Path, *, create: bool = False) -> sqlite3.Connection:
+    """Opens the root's database, brought to the present version.
+
+    Args:
+        create: make it where there is none.
+
+    Raises:
+        UserError: there is none, it is of a newer version, or it is no database.
+    """
+    path = root / FILE
+    if not create and not path.exists():
+        raise UserError(f"--pipeline_root {root}: no {FILE} there: no pipeline has run in it")
+    db = sqlite3.connect(path, timeout=SECONDS_TO_WAIT, isolation_level=None)
+    try:
+        db.row_factory = _row
+        _write_ahead(db)
+        db.execute("PRAGMA foreign_keys = ON")
+        if _version(db) < len(MIGRATIONS):
+            with transaction(db):
+                _migrate(db, root)
+        if _version(db) > len(MIGRATIONS):
+            raise UserError(
+                f"--pipeline_root {root}: its {FILE} is of version {_version(db)}, from a newer program; this one "
+                f"knows versions up to {len(MIGRATIONS)}"
+            )
+    except sqlite3.Error as error:
+        db.close()
+        raise UserError(f"--pipeline_root {root}: {FILE}: {error}") from error
+    except UserError:
+        db.close()
+        raise
+    return db
+
+
+def _row(cursor: sqlite3.Cursor, values: tuple) -> Row:
+    row = dict(zip((column[0] for column in cursor.description), values, strict=True))
+    if "properties" in row:
+        row["properties"] = json.loads(row["properties"])
+    return row
+
+
+def _json(properties: Mapping[str, Any]) -> str:
+    """As SQLite reads it: what is not a number becomes null."""
+    return json.dumps(json.loads(json.dumps(properties), parse_constant=lambda name: None))
+
+
+def _write_ahead(db: sqlite3.Connection) -> None:
+    """Sets WAL mode; SQLite does not wait when two do so at once."""
+    deadline = time.monotonic() + SECONDS_TO_WAIT
+    while True:
+        try:
+            db.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+
+
+def _version(db: sqlite3.Connection) -> int:
+    return db.execute("PRAGMA user_version").fetchone()["user_version"]
+
+
+def _migrate(db: sqlite3.Connection, root: Path) -> None:
+    version = _version(db)  # read again: another process may have been quicker
+    for script in MIGRATIONS[version:]:
+        for statement in script.split(";"):
+            db.execute(statement)
+    db.execute(f"PRAGMA user_version = {max(version, len(MIGRATIONS))}")
+    if version == 0:  # of a database that was deleted, the folders keep their numbers
+        taken = [int(path.stem) for path in root.glob("*/*/*") if path.stem.isdecimal()]
+        db.execute("INSERT INTO sqlite_sequence (name, seq) VALUES ('execution', ?)", [max(taken, default=0)])
+
+
+@contextlib.contextmanager
+def transaction(db: sqlite3.Connection) -> Iterator[None]:
+    """What is written within is committed at its end, all of it, or nothing."""
+    with db:
+        db.execute("BEGIN IMMEDIATE")
+        yield
+
+
+# Whether a run is alive is told by a lock that its process holds and that the system takes away with the process.
+
+_held: set[int] = set()
+
+
+def _close_in_fork() -> None:
+    """A worker that outlives its parent would hold the lock as well."""
+    for descriptor in _held:
+        os.close(descriptor)
+    _held.clear()
+
+
+os.register_at_fork(after_in_child=_close_in_fork)
+
+
+def _lock_path(root: Path, run: int) -> Path:
+    return root / ".system" / f"run-{run}.lock"
+
+
+@contextlib.contextmanager
+def held(root: Path, run: int) -> Iterator[None]:
+    """Holds the run's lock, whose file it removes in the end."""
+    path = _lock_path(root, run)
+    path.parent.mkdir(exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    _held.add(descriptor)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        _held.discard(descriptor)
+        os.close(descriptor)
+
+
+def alive(root: Path, run: int) -> bool:
+    """Whether a process holds the run's lock."""
+    try:
+        descriptor = os.open(_lock_path(root, run), os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: two that ask do not take each other for it
+        return False
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+
+
+def remove_dead_locks(root: Path) -> None:
+    """Within a transaction, lest a lock is removed between its making and its holding."""
+    for path in (root / ".system").glob("run-*.lock"):
+        if not alive(root, int(path.stem.removeprefix("run-"))):
+            path.unlink(missing_ok=True)
+
+
+def begin_run(db: sqlite3.Connection, pipeline: str, properties: Mapping[str, Any]) -> int:
+    """A new run of the pipeline; returns its number."""
+    now = time.time()
+    db.execute(
+        "INSERT INTO context (type, name, created, properties) VALUES ('pipeline', ?, ?, '{}') ON CONFLICT DO NOTHING",
+        [pipeline, now],
+    )
+    number = 1 + max((int(row["name"]) for row in runs(db)), default=0)
+    row = _json({"pipeline": pipeline, "state": "RUNNING", "finished": None, "error": None, **properties})
+    db.execute("INSERT INTO context (type, name, created, properties) VALUES ('run', ?, ?, ?)", [number, now, row])
+    return number
+
+
+def end_run(db: sqlite3.Connection, run: int, state: str, error: str | None = None) -> None:
+    """`state` is COMPLETE, FAILED or INTERRUPTED."""
+    (row,) = runs(db, run)
+    properties = {**row["properties"], "state": state, "finished": time.time(), "error": error}
+    db.execute("UPDATE context SET properties = ? WHERE id = ?", [_json(properties), row["id"]])
+
+
+def runs(db: sqlite3.Connection, *numbers: int) -> list[Row]:
+    """The runs with these numbers that there are, or all of them; the oldest first."""
+    rows = db.execute("SELECT * FROM context WHERE type = 'run' ORDER BY id").fetchall()
+    return [row for row in rows if not numbers or int(row["name"]) in numbers]
+
+
+def begin(db: sqlite3.Connection, component: str, key: str, properties: Mapping[str, Any], **fields: Any) -> int:
+    """A new execution, RUNNING unless `fields` say otherwise; returns its id."""
+    now = time.time()
+    row = {"state": "RUNNING", "started": now, "finished": None, **fields}
+    return (
+        db.execute(
+            "INSERT INTO execution (type, key, properties, state, started, finished) VALUES (?, ?, ?, ?, ?, ?)",
+            [component, key, _json(properties), row["state"], row["started"], row["finished"]],
+        ).lastrowid
+        or 0
+    )
+
+
+def connect_inputs(db: sqlite3.Connection, run: int, execution: int, inputs: Mapping[str, Row]) -> None:
+    """What the execution takes, and the contexts that it belongs to."""
+    db.execute("DELETE FROM event WHERE execution = ? AND type = 'INPUT'", [execution])
+    for name, artifact in inputs.items():
+        db.execute("INSERT INTO event VALUES (?, ?, 'INPUT', ?)", [execution, artifact["id"], name])
+    db.execute(
+        "INSERT OR IGNORE INTO association SELECT id, ? FROM context WHERE (type, name) IN (VALUES ('run', ?), "
+        "('pipeline', ?))",
+        [execution, str(run), runs(db, run)[0]["properties"]["pipeline"]],
+    )
+
+
+def connect_outputs(db: sqlite3.Connection, execution: int, outputs: Mapping[str, int]) -> None:
+    """What the execution made (name → artifact's id), which then belongs to its contexts."""
+    for name, artifact in outputs.items():
+        db.execute("INSERT INTO event VALUES (?, ?, 'OUTPUT', ?)", [execution, artifact, name])
+        db.execute(
+            "INSERT OR IGNORE INTO attribution SELECT context, ? FROM association WHERE execution = ?",
+            [artifact, execution],
+        )
+
+
+def add_artifact(db: sqlite3.Connection, type_: str, uri: str, fingerprint: str, properties: Row) -> int:
+    """A whole artifact; returns its id."""
+    return (
+        db.execute(
+            "INSERT INTO artifact (type, uri, fingerprint, created, properties) VALUES (?, ?, ?, ?, ?)",
+            [type_, uri, fingerprint, time.time(), _json(properties)],
+        ).lastrowid
+        or 0
+    )
+
+
+def set_execution(db: sqlite3.Connection, execution: int, properties: Mapping[str, Any], **columns: Any) -> None:
+    """Replaces some of its properties and columns."""
+    (row,) = executions(db, "id = ?", execution)
+    columns["properties"] = _json({**row["properties"], **properties})
+    assignments = ", ".join(f"{name} = ?" for name in columns)
+    db.execute(f"UPDATE execution SET {assignments} WHERE id = ?", [*columns.values(), execution])
+
+
+def executions(db: sqlite3.Connection, condition: str, *values: Any) -> list[Row]:
+    """Those for which the SQL condition holds, the newest first."""
+    return db.execute(f"SELECT * FROM execution WHERE {condition} ORDER BY id DESC", values).fetchall()
+
+
+def artifacts(db: sqlite3.Connection, execution: int, event: str) -> dict[str, Row]:
+    """name → the artifacts that the execution took ("INPUT") or made ("OUTPUT")."""
+    rows = db.execute(
+        "SELECT event.name, artifact.* FROM event JOIN artifact ON artifact.id = event.artifact "
+        "WHERE event.execution = ? AND event.type = ? ORDER BY event.name",
+        [execution, event],
+    )
+    return {row.pop("name"): row for row in rows}
