@@ -44,7 +44,7 @@ def workplace(tmp_path_factory):
 
 def test_the_main_job_says_what_it_did(workplace):
     _, done = workplace
-    assert "no pretrained weights to be had, so all of mobilenetv2_0.35 trains from scratch" in done.stdout
+    assert "Weights: starter" in done.stdout
     assert "1 file excluded: red fox/broken.jpg" in done.stdout
     assert "Published: saved_models/mobilenetv2_0.35/1" in done.stdout
     assert "I0000" not in done.stderr  # TensorFlow's chatter
