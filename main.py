@@ -161,16 +161,11 @@ def train(arguments: list[str]) -> int:
     config = _config(FLAGS.recipe or ("finetune" if FLAGS.finetune else "scratch"))
     from pipelines import image_classification
 
-    first, last = _part()
     job = image_classification.Job(
         config=config,
         name=FLAGS.name,
         saved_models=FLAGS.saved_models,
-        pipeline_root=FLAGS.pipeline_root,
-        resume=FLAGS.resume,
-        command=_command(),
-        first=first,
-        last=last,
+        **_call(),
     )
     return _run_job(image_classification.run, job)
 
@@ -182,14 +177,9 @@ def pretrain(arguments: list[str]) -> int:
     from pipelines import pretraining
 
     config = _config(FLAGS.recipe or "pretrain")
-    first, last = _part()
     job = pretraining.Job(
         config=config,
-        pipeline_root=FLAGS.pipeline_root,
-        resume=FLAGS.resume,
-        command=_command(),
-        first=first,
-        last=last,
+        **_call(),
     )
     return _run_job(pretraining.run, job)
 
@@ -200,15 +190,11 @@ def data(arguments: list[str]) -> int:
         raise UserError(f"data: unexpected argument {arguments[0]!r}; expected data --dataset DIR")
     from pipelines import data
 
-    first, last = _part()
     job = data.Job(
         dataset=FLAGS.dataset,
         data_dir=FLAGS.data_dir,
         offline=FLAGS.offline,
-        pipeline_root=FLAGS.pipeline_root,
-        command=_command(),
-        first=first,
-        last=last,
+        **_call(),
     )
     return _run_job(data.run, job)
 
@@ -235,8 +221,16 @@ def _part() -> tuple[str | None, str | None]:
     return FLAGS.only, FLAGS.only
 
 
-def _command() -> str:
-    return shlex.join(["python", *sys.argv])
+def _call() -> dict[str, Any]:
+    """What every pipeline's job says of how it was called."""
+    first, last = _part()
+    return {
+        "pipeline_root": FLAGS.pipeline_root,
+        "command": shlex.join(["python", *sys.argv]),
+        "resume": FLAGS.resume,
+        "first": first,
+        "last": last,
+    }
 
 
 def _run_job(run: Callable[[Any], Any], job: Any) -> int:

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from kcnn.data.datasets import open_dataset, open_unlabelled
+from kcnn.data.datasets import open_dataset
 from kcnn.data.datasets.image_folder import visible
 from kcnn.data.scan import CHECKS, COPIES, Finding
-from pipelines import runner
+from pipelines import job as jobs
 from pipelines.component import Node
 from pipelines.components.data_report import data_report
 from pipelines.components.example_gen import example_gen
@@ -20,27 +20,19 @@ from pipelines.components.statistics_gen import statistics_gen
 from pipelines.preflight import check_writable
 
 
-@dataclasses.dataclass(frozen=True)
-class Job:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Job(jobs.Job):
     """A run of the pipeline.
 
     Attributes:
         dataset: a name or a path, as `open_dataset` takes it; or a folder of pictures without class folders.
         data_dir: likewise.
         offline: attempt no connection.
-        pipeline_root: the folder of what is made.
-        command: how it was called, for the metadata.
-        first: run only this component and what takes from it; None for all.
-        last: run only this component and what it takes from; None for all.
     """
 
     dataset: str
     data_dir: str | None
     offline: bool
-    pipeline_root: str
-    command: str
-    first: str | None = None
-    last: str | None = None
 
 
 def graph(job: Job, fingerprint: str) -> list[Node]:
@@ -74,19 +66,9 @@ def run(job: Job) -> Path | None:
         UserError: before anything is read or written, whatever can be known to fail by then.
     """
     check_writable("--pipeline_root", Path(job.pipeline_root))
-    opened = (open_dataset if _labelled(job.dataset) else open_unlabelled)(
-        job.dataset, data_dir=job.data_dir, offline=job.offline
-    )
-    made = runner.run(
-        graph(job, opened.fingerprint),
-        Path(job.pipeline_root),
-        first=job.first,
-        last=job.last,
-        pipeline="data",
-        record={"command": job.command, "commit": runner.commit(), "dataset": job.dataset},
-    )
-    if "DataReport" not in made:
-        print("\n".join(f"Made: {artifact.path}" for outputs in made.values() for artifact in outputs.values()))
+    dataset = open_dataset(job.dataset, data_dir=job.data_dir, offline=job.offline, labelled=_labelled(job.dataset))
+    made = jobs.run(job, graph(job, dataset.fingerprint), pipeline="data", goal="DataReport", dataset=job.dataset)
+    if made is None:
         return None
     print(report(made))
     return made["DataReport"]["report"].page

@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from kcnn.config import Config
-from kcnn.data.augment import AUGMENTATIONS
 from kcnn.data.datasets import open_dataset
 from kcnn.errors import UserError
-from kcnn.models.factory import create_model, model_spec
-from pipelines import runner
+from kcnn.models.factory import model_spec
+from pipelines import job as jobs
 from pipelines.component import Node
 from pipelines.components.evaluator import evaluator
 from pipelines.components.example_gen import example_gen
@@ -20,32 +19,22 @@ from pipelines.components.pusher import pusher
 from pipelines.components.schema_gen import schema_gen
 from pipelines.components.statistics_gen import statistics_gen
 from pipelines.components.trainer import trainer
-from pipelines.preflight import check_writable, settle_weights, weights_digest
+from pipelines.preflight import check_names, check_writable, settle_weights, weights_digest
 
 
-@dataclasses.dataclass(frozen=True)
-class Job:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Job(jobs.Job):
     """A run of the pipeline.
 
     Attributes:
         config: how to train, and on what.
         name: the published model's name; None for the model's own.
         saved_models: the folder that publishes.
-        pipeline_root: the folder of what lies between.
-        resume: go on with the interrupted training of the same settings.
-        command: how it was called, for the card.
-        first: run only this component and what takes from it; None for all.
-        last: run only this component and what it takes from; None for all.
     """
 
     config: Config
     name: str | None
     saved_models: str
-    pipeline_root: str
-    resume: bool
-    command: str
-    first: str | None = None
-    last: str | None = None
 
 
 def graph(job: Job, weights: str | None, fingerprint: str) -> list[Node]:
@@ -101,22 +90,11 @@ def run(job: Job) -> Path | None:
     check_writable("--saved_models", Path(job.saved_models, name))
     check_writable("--pipeline_root", Path(job.pipeline_root))
     dataset = open_dataset(config.dataset, data_dir=config.data_dir, offline=config.offline)
-    # What is wrong with these says so here, before the work begins.
-    create_model(config.model, 2, config.image_size, **config.design)
-    for augmentation in config.phases[-1].augmentations:
-        AUGMENTATIONS.get(augmentation)
+    check_names(config)
     config, weights = settle_weights(config)
-    made = runner.run(
-        graph(dataclasses.replace(job, config=config, name=name), weights, dataset.fingerprint),
-        Path(job.pipeline_root),
-        resume=job.resume,
-        first=job.first,
-        last=job.last,
-        pipeline="image_classification",
-        record={"command": job.command, "commit": runner.commit(), "config": config.to_dict()},
-    )
-    if "Pusher" not in made:
-        print("\n".join(f"Made: {artifact.path}" for outputs in made.values() for artifact in outputs.values()))
+    nodes = graph(dataclasses.replace(job, config=config, name=name), weights, dataset.fingerprint)
+    made = jobs.run(job, nodes, pipeline="image_classification", goal="Pusher", config=config.to_dict())
+    if made is None:
         return None
     version = made["Pusher"]["pushed"].version()
     print(report(made, version))

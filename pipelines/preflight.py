@@ -5,6 +5,7 @@ import tempfile
 from pathlib import Path
 
 from kcnn.config import Config
+from kcnn.data.augment import AUGMENTATIONS
 from kcnn.errors import UserError
 from kcnn.models.factory import create_model, model_spec
 from kcnn.recipes import build
@@ -21,7 +22,6 @@ def settle_weights(config: Config) -> tuple[Config, str | None]:
         UserError: weights that were asked for by name cannot be had, or do not fit the model.
     """
     spec = model_spec(config.model)
-
     reasons: list[str] = []
 
     def load(source: str) -> tuple[Config, str]:
@@ -40,11 +40,18 @@ def settle_weights(config: Config) -> tuple[Config, str | None]:
                 return load(source)
             except UserError as error:  # a damaged file, or a design that the weights are not for
                 reasons.append(str(error))
-    nothing = "--weights none" if config.weights == "none" else "no pretrained weights to be had"
-    reason = "; ".join(reasons) or nothing
+        reasons = reasons or ["no pretrained weights to be had"]
+    reason = "; ".join(reasons) or "--weights none"
     print(f"Weights: {reason}, so all of {spec.name} trains from scratch, in one phase")
     kept = {name: value for name, value in config.overrides.items() if name not in ("weights", "unfreeze")}
     return build("scratch", **kept), None
+
+
+def check_names(config: Config) -> None:
+    """Raises UserError unless there are such a model, design and augmentations, and they go together."""
+    create_model(config.model, 2, config.image_size, **config.design)
+    for augmentation in config.phases[-1].augmentations:
+        AUGMENTATIONS.get(augmentation)
 
 
 def check_writable(flag: str, folder: Path) -> None:

@@ -4,36 +4,26 @@ import dataclasses
 from pathlib import Path
 
 from kcnn.config import Config
-from kcnn.data.augment import AUGMENTATIONS
-from kcnn.data.datasets import open_dataset, open_unlabelled
+from kcnn.data.datasets import open_dataset
 from kcnn.data.objectives import OBJECTIVES
-from kcnn.models.factory import create_model, model_spec
+from kcnn.models.factory import model_spec
+from pipelines import job as jobs
 from pipelines import runner
 from pipelines.component import Node
 from pipelines.components.example_gen import example_gen
 from pipelines.components.pretrainer import pretrainer
-from pipelines.preflight import check_writable, settle_weights, weights_digest
+from pipelines.preflight import check_names, check_writable, settle_weights, weights_digest
 
 
-@dataclasses.dataclass(frozen=True)
-class Job:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Job(jobs.Job):
     """A run of the pipeline.
 
     Attributes:
         config: how to train, and on what.
-        pipeline_root: the folder of what is made.
-        resume: go on with the interrupted training of the same settings.
-        command: how it was called, for the provenance.
-        first: run only this component and what takes from it; None for all.
-        last: run only this component and what it takes from; None for all.
     """
 
     config: Config
-    pipeline_root: str
-    resume: bool
-    command: str
-    first: str | None = None
-    last: str | None = None
 
 
 def graph(job: Job, weights: str | None, fingerprint: str) -> list[Node]:
@@ -71,24 +61,12 @@ def run(job: Job) -> Path | None:
     """
     config = job.config
     check_writable("--pipeline_root", Path(job.pipeline_root))
-    opened = (open_dataset if _labelled(config) else open_unlabelled)(
-        config.dataset, data_dir=config.data_dir, offline=config.offline
-    )
-    create_model(config.model, 2, config.image_size, **config.design)
-    for augmentation in config.phases[-1].augmentations:
-        AUGMENTATIONS.get(augmentation)
+    dataset = open_dataset(config.dataset, data_dir=config.data_dir, offline=config.offline, labelled=_labelled(config))
+    check_names(config)
     config, weights = settle_weights(config)
-    made = runner.run(
-        graph(dataclasses.replace(job, config=config), weights, opened.fingerprint),
-        Path(job.pipeline_root),
-        resume=job.resume,
-        first=job.first,
-        last=job.last,
-        pipeline="pretraining",
-        record={"command": job.command, "commit": runner.commit(), "config": config.to_dict()},
-    )
-    if "Pretrainer" not in made:
-        print("\n".join(f"Made: {artifact.path}" for outputs in made.values() for artifact in outputs.values()))
+    nodes = graph(dataclasses.replace(job, config=config), weights, dataset.fingerprint)
+    made = jobs.run(job, nodes, pipeline="pretraining", goal="Pretrainer", config=config.to_dict())
+    if made is None:
         return None
     backbone = made["Pretrainer"]["backbone"]
     provenance = backbone.provenance()

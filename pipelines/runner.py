@@ -57,6 +57,7 @@ def _code() -> str:
     return digest.hexdigest()
 
 
+@functools.cache
 def commit() -> str | None:
     """Of the program's own checkout, "-dirty" where it was changed; None where it is none."""
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40"]

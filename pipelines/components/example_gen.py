@@ -1,6 +1,6 @@
 """ExampleGen: a data set becomes example shards, split and checked."""
 
-from kcnn.data.datasets import open_dataset, open_unlabelled
+from kcnn.data.datasets import open_dataset
 from kcnn.data.ingest import ingest
 from pipelines.artifacts import Examples
 from pipelines.component import Output, component
@@ -13,7 +13,7 @@ def example_gen(
     """Reads `dataset`, its labels only if `labelled`; `fingerprint` tells its present data from other data of the same
     name.
     """
-    source = (open_dataset if labelled else open_unlabelled)(dataset, data_dir=data_dir, offline=offline)
+    source = open_dataset(dataset, data_dir=data_dir, offline=offline, labelled=labelled)
     summary = ingest(source, examples.path)
     examples.write_summary(summary)
     for warning in summary.warnings:

@@ -134,7 +134,6 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=400, help=f"of {BATCH} images")
     parser.add_argument("--rate", type=float, default=RECIPE.phases[0].learning_rate, help="peak learning rate")
-    parser.add_argument("--only", choices=["scratch", "pretrained"], help="one side alone")
     flags = parser.parse_args()
     sides = {"scratch": None, "pretrained": flags.weights}
     with tempfile.TemporaryDirectory() as folder:
@@ -146,7 +145,7 @@ def main() -> None:
         images = f"{summary.total('test')} test images"
         print(f"{flags.model}, {flags.dataset}, {flags.steps} steps of {BATCH}, {flags.seeds} seeds, {images}")
         for shots in flags.shots:
-            found: dict[str, list[tuple[float, float]]] = {side: [] for side in sides if flags.only in (None, side)}
+            found: dict[str, list[tuple[float, float]]] = {side: [] for side in sides}
             for seed in range(flags.seeds):
                 shard = directory / "subset.gz"
                 count = subset(records, None if shots == "all" else int(shots), seed, shard)

@@ -10,7 +10,7 @@ import pytest
 import sklearn.datasets
 from PIL import Image
 
-from kcnn.data.datasets import UNLABELLED, open_dataset, open_unlabelled
+from kcnn.data.datasets import UNLABELLED, open_dataset
 from kcnn.errors import UserError
 
 
@@ -72,24 +72,24 @@ def test_a_class_may_be_called_train(tmp_path):
 def test_without_labels_any_folder_will_do_and_splits_stay(tmp_path):
     for name in ("a.png", "album/b.png", "album/more/c.png", ".hidden/d.png"):
         put(tmp_path / "flat" / name)
-    flat = open_unlabelled(str(tmp_path / "flat"))
+    flat = open_dataset(str(tmp_path / "flat"), labelled=False)
     assert [s.filename for s in flat.sources()] == ["a.png", "album/b.png", "album/more/c.png"]
     assert (flat.labels, flat.count, flat.labelled) == ((UNLABELLED,), 3, False)
     assert {(s.label, s.split) for s in flat.sources()} == {(UNLABELLED, None)}
 
     for name in ("train/cat/a.png", "train/dog/b.png", "test/cat/c.png"):
         put(tmp_path / "split" / name)
-    split = {s.filename: s.split for s in open_unlabelled(str(tmp_path / "split")).sources()}
+    split = {s.filename: s.split for s in open_dataset(str(tmp_path / "split"), labelled=False).sources()}
     assert split == {"train/cat/a.png": "train", "train/dog/b.png": "train", "test/cat/c.png": "test"}
 
     (tmp_path / "list.csv").write_text("path,label,split\na.png,cat,train\nb.png,dog,test\n")
-    table = open_unlabelled(str(tmp_path / "list.csv"))
+    table = open_dataset(str(tmp_path / "list.csv"), labelled=False)
     assert [(s.label, s.split) for s in table.sources()] == [(UNLABELLED, "train"), (UNLABELLED, "test")]
     assert table.fingerprint != open_dataset(str(tmp_path / "list.csv")).fingerprint
 
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="the folder is empty"):
-        open_unlabelled(str(tmp_path / "empty"))
+        open_dataset(str(tmp_path / "empty"), labelled=False)
 
 
 def test_fingerprint_follows_the_data(tmp_path):

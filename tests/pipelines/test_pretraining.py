@@ -12,7 +12,7 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 MAIN = Path(__file__).parents[2] / "main.py"
-ROTATION = ["--objective", "rotation", "--epochs", "20", "--augment", ""]
+ROTATION = ["--dataset", "photos", "--objective", "rotation", "--epochs", "20", "--augment", ""]
 SMALL = ["--model", "mobilenetv2_0.5", "--image_size", "32", "--batch_size", "16", "--offline"]
 
 
@@ -34,19 +34,7 @@ def workplace(tmp_path_factory):
         sky = np.linspace(250, 20, 40)[:, None, None] + rng.normal(0, 20, (40, 40, 3))
         Image.fromarray(sky.clip(0, 255).astype(np.uint8)).save(folder / "photos" / f"{index}.png")
     (folder / "photos" / "broken.png").write_bytes(b"none")
-    done = run(
-        "pretrain",
-        *SMALL,
-        "--dataset",
-        "photos",
-        "--objective",
-        "rotation",
-        "--epochs",
-        20,
-        "--augment",
-        "",
-        cwd=folder,
-    )
+    done = run("pretrain", *SMALL, *ROTATION, cwd=folder)
     return folder, done
 
 
@@ -68,19 +56,7 @@ def test_it_learns_without_labels_and_says_where_the_weights_are(workplace):
 
 def test_the_same_command_again_has_nothing_to_do(workplace):
     folder, first = workplace
-    done = run(
-        "pretrain",
-        *SMALL,
-        "--dataset",
-        "photos",
-        "--objective",
-        "rotation",
-        "--epochs",
-        20,
-        "--augment",
-        "",
-        cwd=folder,
-    )
+    done = run("pretrain", *SMALL, *ROTATION, cwd=folder)
     assert "Pretrainer: unchanged" in done.stdout
     assert done.stdout.splitlines()[-1] == first.stdout.splitlines()[-1]
 

@@ -68,7 +68,7 @@ class Dataset:
 DATASETS: Registry[Callable[[], Dataset]] = Registry("dataset", "kcnn.data.datasets")
 
 
-def open_dataset(dataset: str, *, data_dir: str | None = None, offline: bool = False) -> Dataset:
+def open_dataset(dataset: str, *, data_dir: str | None = None, offline: bool = False, labelled: bool = True) -> Dataset:
     """The data set behind `--dataset`.
 
     Args:
@@ -76,17 +76,21 @@ def open_dataset(dataset: str, *, data_dir: str | None = None, offline: bool = F
             folders), a CSV or TSV file, or the name of a tensorflow-datasets data set.
         data_dir: where tensorflow-datasets keeps its data; for a CSV, the folder that its paths are relative to.
         offline: no connection is attempted.
+        labelled: false for training without labels: whatever classes there are are forgotten, splits are kept, and a
+            directory needs no class folders: all files in it and in its folders are images.
 
     Raises:
         UserError: nothing of that name, or nothing in it.
     """
     from kcnn.data.datasets import image_folder, table, tfds
 
+    if not labelled and (dataset in DATASETS or not Path(dataset).expanduser().is_dir()):
+        return _without_labels(open_dataset(dataset, data_dir=data_dir, offline=offline))
     if dataset in DATASETS:
         return DATASETS.get(dataset)()
     path = Path(dataset).expanduser()
     if path.is_dir():
-        return image_folder.load(path)
+        return image_folder.load(path) if labelled else image_folder.load_unlabelled(path)
     if path.is_file():
         return table.load(path, data_dir)
     if dataset.startswith((".", "~", "/")) or dataset.endswith(("/", ".csv", ".tsv")):
@@ -94,18 +98,7 @@ def open_dataset(dataset: str, *, data_dir: str | None = None, offline: bool = F
     return tfds.load(dataset, data_dir, offline=offline)
 
 
-def open_unlabelled(dataset: str, *, data_dir: str | None = None, offline: bool = False) -> Dataset:
-    """As `open_dataset`, for training without labels: whatever classes there are are forgotten, splits are kept.
-
-    A directory needs no class folders: all files in it and in its folders are images.
-    """
-    from kcnn.data.datasets import image_folder
-
-    path = Path(dataset).expanduser()
-    if dataset not in DATASETS and path.is_dir():
-        return image_folder.load_unlabelled(path)
-    labelled = open_dataset(dataset, data_dir=data_dir, offline=offline)
-
+def _without_labels(labelled: Dataset) -> Dataset:
     def sources() -> Iterator[Source]:
         for source in labelled.sources():
             yield source if source.label is None else dataclasses.replace(source, label=UNLABELLED)
@@ -149,6 +142,5 @@ __all__ = [
     "Source",
     "fingerprint",
     "open_dataset",
-    "open_unlabelled",
     "split_name",
 ]
