@@ -9,132 +9,193 @@ python main.py lineage saved_models/mobilenetv2/3          what made it: data, c
 python main.py runs [3 5]                                  the runs of the pipeline, or what differs between two
 """
 
-import importlib
 import json
 import math
 import os
 import shlex
 import signal
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from absl import flags
 
-from kcnn.config import Config
-from kcnn.errors import UserError, nearest
+from kcnn.config import SETTINGS, Config
+from kcnn.errors import RefusedError, UserError, nearest
+from kcnn.progress import import_quietly
 
 FLAGS = flags.FLAGS
 flags.DEFINE_bool("help", False, "Show this help.", short_name="h")
-flags.DEFINE_string("model", "mobilenetv2", "The architecture: a name that `python main.py models` lists.")
-flags.DEFINE_multi_string(
-    "design", [], "NAME=VALUE: an argument of the architecture (width=0.5, dropout=0.3, norm=group)."
-)
-flags.DEFINE_string(
-    "dataset",
-    "digits",
-    "'digits', 'fractals', 'atoms' or 'formulas'; a folder of class folders, or of train/val/test folders of them; a "
-    "CSV or TSV of path,label[,split]; or a tensorflow-datasets name.",
-)
-flags.DEFINE_string(
-    "data_dir", None, "Where tensorflow-datasets keeps its data, or what a CSV's paths are relative to."
-)
-flags.DEFINE_bool("offline", False, "Attempt no connection, for data or for weights.")
-flags.DEFINE_bool(
-    "finetune", False, "Start from pretrained weights: the head first, then the backbone. As --recipe finetune."
-)
-flags.DEFINE_string("recipe", None, "How to train: scratch, finetune, linear_probe. (default: scratch)")
-flags.DEFINE_string(
-    "weights",
-    None,
-    "What to start from: imagenet, starter (ships with the project), a file, none, or auto (the first of these that "
-    "can be had; the default with --finetune).",
-)
-flags.DEFINE_integer("unfreeze", None, "Fine-tune only this many of the backbone's last stages. (default: all)")
-flags.DEFINE_integer("epochs", None, "Epochs of the last phase. (default: the recipe's)")
-flags.DEFINE_list(
-    "augment",
-    None,
-    "Augmentations of the last phase, of flip, randaugment, cutmix, mixup, cutmix_mixup; '' for none. "
-    "(default: the recipe's)",
-)
-flags.DEFINE_integer("batch_size", None, "Images a step, over all devices. (default: the recipe's)")
-flags.DEFINE_integer("image_size", None, "Height and width in pixels. (default: by the images and the architecture)")
-flags.DEFINE_float("learning_rate", None, "Peak learning rate of the last phase. (default: the recipe's)")
-flags.DEFINE_string("optimizer", None, "adamw or sgd. (default: the recipe's)")
-flags.DEFINE_float("weight_decay", None, "Decoupled, on kernels only. (default: the recipe's)")
-flags.DEFINE_float("label_smoothing", None, "From 0 to 1. (default: the recipe's)")
-flags.DEFINE_string("batch_norm", None, "In layers that train: 'train' or 'frozen'. (default: the recipe's)")
-flags.DEFINE_integer(
-    "patience", None, "Stop a phase after this many epochs without improvement. (default: the recipe's)"
-)
-flags.DEFINE_string("objective", None, "With pretrain: classes, or rotation, which needs no labels. (default: classes)")
-flags.DEFINE_string("dtype", None, "float32, mixed_bfloat16 or mixed_float16 while training. (default: float32)")
-flags.DEFINE_integer("seed", None, "Of initialisation, order and augmentation. (default: 0)")
-flags.DEFINE_bool("resume", False, "Go on with the interrupted training of the same settings.")
-flags.DEFINE_string("name", None, "Name to publish under. (default: the model's)")
-flags.DEFINE_string("saved_models", "saved_models", "Folder to publish in.")
-flags.DEFINE_string("pipeline_root", ".kcnn", "Folder for examples, checkpoints and logs.")
-flags.DEFINE_string("from", None, "Run only this component and what takes from it: Trainer, Evaluator, ...")
-flags.DEFINE_string("to", None, "Run only this component and what it takes from.")
-flags.DEFINE_string("only", None, "Run only this component; what it takes from must be finished.")
-flags.DEFINE_bool(
-    "json", False, "With predict, models and runs: a JSON line for each row. With lineage and two runs: JSON."
-)
-flags.DEFINE_string("drawing", None, "With lineage: an SVG file to draw it in.")
-
-flags.DEFINE_string("family", None, "With models: only those of this family.")
-flags.DEFINE_float("max_params", math.inf, "With models: only those of at most this many million parameters.")
-flags.DEFINE_float("max_macs", math.inf, "With models: only those of at most this many billion multiply-adds an image.")
-
-MODEL_FIELDS = [
-    "name",
-    "family",
-    "year",
-    "paper",
-    "params",
-    "macs",
-    "input_size",
-    "min_size",
-    "top1",
-    "top5",
-    "weights",
-    "note",
-]
-SETTINGS = [
-    "model",
-    "dataset",
-    "data_dir",
-    "offline",
-    "weights",
-    "unfreeze",
-    "epochs",
-    "batch_size",
-    "image_size",
-    "learning_rate",
-    "optimizer",
-    "weight_decay",
-    "label_smoothing",
-    "batch_norm",
-    "patience",
-    "objective",
-    "dtype",
-    "seed",
-]
+# The commands → the flags that they read. A flag goes under the commands that are to know it; no other takes it.
+GROUPS = {
+    "train, pretrain, data": [
+        flags.DEFINE_string(
+            "dataset",
+            "digits",
+            "'digits', 'fractals', 'atoms' or 'formulas'; a folder of class folders, or of train/val/test folders of "
+            "them; a CSV or TSV of path,label[,split]; or a tensorflow-datasets name. (with pretrain: fractals)",
+        ),
+        flags.DEFINE_string(
+            "data_dir", None, "Where tensorflow-datasets keeps its data, or what a CSV's paths are relative to."
+        ),
+        flags.DEFINE_bool("offline", False, "Attempt no connection, for data or for weights."),
+        flags.DEFINE_string(
+            "beam_runner",
+            None,
+            "Where the data components run: DirectRunner, FlinkRunner, SparkRunner or DataflowRunner of Apache Beam. "
+            "(default: processes of this machine)",
+        ),
+        flags.DEFINE_multi_string("beam_options", [], "Apache Beam's own options, as in '--flink_master=host:8081'."),
+        flags.DEFINE_string(
+            "exclude",
+            None,
+            "A CSV of filename,finding,exclude: images to leave out, those with anything in the last column. The "
+            "scan's exclusions.csv and the audit's label_errors.csv are such lists, to be filled in.",
+        ),
+        flags.DEFINE_string("from", None, "Run only this component and what takes from it: Trainer, Evaluator, ..."),
+        flags.DEFINE_string("to", None, "Run only this component and what it takes from."),
+        flags.DEFINE_string("only", None, "Run only this component; what it takes from must be finished."),
+    ],
+    "train, data": [
+        flags.DEFINE_string(
+            "schema",
+            None,
+            "An edited schema.pbtxt of SchemaGen, to validate the data by. (default: inferred)",
+        ),
+    ],
+    "train, pretrain": [
+        flags.DEFINE_string("model", "mobilenetv2", "The architecture: a name that `python main.py models` lists."),
+        flags.DEFINE_multi_string(
+            "design", [], "NAME=VALUE: an argument of the architecture (width=0.5, dropout=0.3, norm=group)"
+        ),
+        flags.DEFINE_string("recipe", None, "How to train: scratch, finetune, linear_probe. (default: scratch)"),
+        flags.DEFINE_string(
+            "weights",
+            None,
+            "What to start from: imagenet, starter (ships with the project), a file, none, or auto (the first of these "
+            "that can be had; the default with --finetune).",
+        ),
+        flags.DEFINE_integer(
+            "unfreeze", None, "Fine-tune only this many of the backbone's last stages. (default: all)"
+        ),
+        flags.DEFINE_integer("epochs", None, "Epochs of the last phase. (default: the recipe's)"),
+        flags.DEFINE_list(
+            "augment",
+            None,
+            "Augmentations of the last phase, of flip, randaugment, cutmix, mixup, cutmix_mixup; '' for none. "
+            "(default: the recipe's)",
+        ),
+        flags.DEFINE_integer("batch_size", None, "Images a step, over all devices. (default: the recipe's)"),
+        flags.DEFINE_integer(
+            "image_size", None, "Height and width in pixels. (default: by the images and the architecture)"
+        ),
+        flags.DEFINE_float("learning_rate", None, "Peak learning rate of the last phase. (default: the recipe's)"),
+        flags.DEFINE_string("optimizer", None, "adamw or sgd. (default: the recipe's)"),
+        flags.DEFINE_float("weight_decay", None, "Decoupled, on kernels only. (default: the recipe's)"),
+        flags.DEFINE_float("label_smoothing", None, "From 0 to 1. (default: the recipe's)"),
+        flags.DEFINE_string("batch_norm", None, "In layers that train: 'train' or 'frozen'. (default: the recipe's)"),
+        flags.DEFINE_integer(
+            "patience", None, "Stop a phase after this many epochs without improvement. (default: the recipe's)"
+        ),
+        flags.DEFINE_string(
+            "dtype", None, "float32, mixed_bfloat16 or mixed_float16 while training. (default: float32)"
+        ),
+        flags.DEFINE_integer("seed", None, "Of initialisation, order and augmentation. (default: 0)"),
+        flags.DEFINE_bool("resume", False, "Go on with the interrupted training of the same settings."),
+    ],
+    "train": [
+        flags.DEFINE_bool(
+            "finetune", False, "Start from pretrained weights: the head first, then the backbone. As --recipe finetune."
+        ),
+        flags.DEFINE_integer(
+            "tune",
+            0,
+            "Try this many settings first, of learning rate, weight decay, label smoothing, batch size, augmentation, "
+            "as far as no flag gives them, and train with the best. (2 or more; 0 for none)",
+        ),
+        flags.DEFINE_string("name", None, "Name to publish under. (default: the model's)"),
+        flags.DEFINE_string("saved_models", "saved_models", "Folder to publish in."),
+        flags.DEFINE_integer(
+            "keep_versions", None, "Leave only this many versions in the folder, 2 or more. (default: all)"
+        ),
+        flags.DEFINE_float(
+            "min_accuracy",
+            0.0,
+            "Publish only a model that is right for this part of the test images, from 0 to 1.",
+            lower_bound=0.0,
+            upper_bound=1.0,
+        ),
+        flags.DEFINE_float(
+            "min_slice_accuracy",
+            0.0,
+            "The same for every slice of them (class, size, format, label column) that is not too small.",
+            lower_bound=0.0,
+            upper_bound=1.0,
+        ),
+        flags.DEFINE_bool("allow_worse", False, "Publish a model too that is worse than the last that was published."),
+        flags.DEFINE_float(
+            "max_latency_ms",
+            None,
+            "Publish only a model that answers 95 of 100 requests of one image within this time, on the CPU of this "
+            "machine.",
+        ),
+        flags.DEFINE_float(
+            "max_memory_mb", None, "Publish only a model whose serving process has at most this many MiB in memory."
+        ),
+    ],
+    "pretrain": [
+        flags.DEFINE_string("objective", None, "classes, or rotation, which needs no labels. (default: classes)"),
+    ],
+    "train, pretrain, data, lineage, runs": [
+        flags.DEFINE_string("pipeline_root", ".kcnn", "Folder for examples, checkpoints and logs."),
+    ],
+    "models": [
+        flags.DEFINE_string("family", None, "Only those of this family."),
+        flags.DEFINE_float("max_params", math.inf, "Only those of at most this many million parameters."),
+        flags.DEFINE_float("max_macs", math.inf, "Only those of at most this many billion multiply-adds an image."),
+    ],
+    "lineage": [
+        flags.DEFINE_string("drawing", None, "An SVG file to draw it in."),
+    ],
+    "predict, models, lineage, runs": [
+        flags.DEFINE_bool("json", False, "A JSON line for each row; of lineage and of two runs, JSON."),
+    ],
+}
+GATES = ["keep_versions", "min_accuracy", "min_slice_accuracy", "allow_worse", "max_latency_ms", "max_memory_mb"]
+READ_BY = {flag.name: commands.split(", ") for commands, group in GROUPS.items() for flag in group}
+HELP_WIDTH = 100
 
 
 def main(argv: list[str]) -> int:
     """Runs one command; returns the exit status."""
     command, *arguments = argv[1:] or ["train"]
-    if FLAGS.help:
-        print(f"{__doc__}\nFlags:\n{FLAGS.main_module_help()}")
-        return 0
     if command not in COMMANDS:
         raise UserError(f"unknown command {command!r}: {nearest(command, COMMANDS)}")
+    if FLAGS.help:
+        print(_help(command if argv[1:] else None))
+        return 0
+    for name, commands in READ_BY.items():
+        if FLAGS[name].present and command not in commands:
+            raise UserError(f"--{name}: {command} does not read it; it goes with {', '.join(commands)}")
     if command not in WITHOUT_TENSORFLOW:
         _import_tensorflow_quietly()
     return COMMANDS[command](arguments)
+
+
+def _help(command: str | None) -> str:
+    """The flags of a command, or what there is."""
+    lines = [__doc__ if command is None else f"python main.py {command}: {COMMANDS[command].__doc__}"]
+    for commands, group in GROUPS.items():
+        if command is None or command in commands.split(", "):
+            lines += [f"\nFlags of {commands}:"] if command is None else []
+            lines += [_flag_help(FLAGS[flag.name]) for flag in group]
+    return "\n".join(lines)
+
+
+def _flag_help(flag: flags.Flag) -> str:
+    default = "" if flag.default in (None, False, math.inf, []) else f" (default: {flag.default})"
+    name = f"--{'[no]' * flag.boolean}{flag.name}"
+    return flags.text_wrap(f"{name}: {flag.help}{default}", HELP_WIDTH, "      ", "  ")
 
 
 def _import_tensorflow_quietly() -> None:
@@ -142,14 +203,7 @@ def _import_tensorflow_quietly() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ["KERAS_BACKEND"] = "tensorflow"
     os.environ.pop("TF_USE_LEGACY_KERAS", None)  # keras-cv breaks under it
-    terminal = os.dup(2)
-    with open(os.devnull, "w") as nowhere:
-        os.dup2(nowhere.fileno(), 2)
-        try:
-            importlib.import_module("tensorflow")
-        finally:
-            os.dup2(terminal, 2)
-            os.close(terminal)
+    import_quietly("tensorflow")
 
 
 def train(arguments: list[str]) -> int:
@@ -165,9 +219,13 @@ def train(arguments: list[str]) -> int:
         config=config,
         name=FLAGS.name,
         saved_models=FLAGS.saved_models,
+        schema=FLAGS.schema,
+        tune=FLAGS.tune,
+        **{name: FLAGS[name].value for name in GATES},
         **_call(),
     )
-    return _run_job(image_classification.run, job)
+    image_classification.run(job)
+    return 0
 
 
 def pretrain(arguments: list[str]) -> int:
@@ -181,7 +239,8 @@ def pretrain(arguments: list[str]) -> int:
         config=config,
         **_call(),
     )
-    return _run_job(pretraining.run, job)
+    pretraining.run(job)
+    return 0
 
 
 def data(arguments: list[str]) -> int:
@@ -194,16 +253,18 @@ def data(arguments: list[str]) -> int:
         dataset=FLAGS.dataset,
         data_dir=FLAGS.data_dir,
         offline=FLAGS.offline,
+        schema=FLAGS.schema,
         **_call(),
     )
-    return _run_job(data.run, job)
+    data.run(job)
+    return 0
 
 
 def _config(recipe: str) -> Config:
     """The recipe with the settings that the flags give."""
     from kcnn import recipes
 
-    overrides = {name: FLAGS[name].value for name in SETTINGS if FLAGS[name].present}
+    overrides = {name: FLAGS[name].value for name in SETTINGS if name in FLAGS and FLAGS[name].present}
     if FLAGS.design:
         overrides["design"] = dict(map(_design, FLAGS.design))
     if FLAGS.augment is not None:
@@ -223,24 +284,18 @@ def _part() -> tuple[str | None, str | None]:
 
 def _call() -> dict[str, Any]:
     """What every pipeline's job says of how it was called."""
+    from kcnn.data import drivers
+
     first, last = _part()
     return {
         "pipeline_root": FLAGS.pipeline_root,
         "command": shlex.join(["python", *sys.argv]),
+        "beam": drivers.beam_options(FLAGS.beam_runner, FLAGS.beam_options),
+        "exclude": FLAGS.exclude,
         "resume": FLAGS.resume,
         "first": first,
         "last": last,
     }
-
-
-def _run_job(run: Callable[[Any], Any], job: Any) -> int:
-    """Runs a pipeline; tells how to go on when it is interrupted."""
-    try:
-        run(job)
-    except KeyboardInterrupt:
-        print("\nInterrupted. The same command with --resume goes on from the last saved epoch.", file=sys.stderr)
-        return 130
-    return 0
 
 
 def _design(setting: str) -> tuple[str, Any]:
@@ -277,46 +332,10 @@ def predict(arguments: list[str]) -> int:
 
 def models(arguments: list[str]) -> int:
     """Prints the registry."""
-    import kcnn
-    from kcnn.weights import find_starter
+    from kcnn.models import catalogue
 
-    specs = [kcnn.model_spec(name) for name in arguments or kcnn.list_models()]
-    families = sorted({kcnn.model_spec(name).family for name in kcnn.list_models()})
-    if FLAGS.family and FLAGS.family not in families:
-        raise UserError(f"--family {FLAGS.family!r}: {nearest(FLAGS.family, families)}")
-    specs = [
-        spec
-        for spec in specs
-        if FLAGS.family in (None, spec.family)
-        and spec.params <= FLAGS.max_params * 1e6
-        and spec.macs <= FLAGS.max_macs * 1e9
-    ]
-    weights = {spec.name: spec.weights + ["starter"] * bool(find_starter(spec.name)) for spec in specs}
-    if FLAGS.json:
-        for spec in specs:
-            fields = {name: getattr(spec, name) for name in MODEL_FIELDS}
-            more = {"weights": weights[spec.name], "design": dict(spec.design)}
-            print(json.dumps({**fields, **more}, ensure_ascii=False))
-        return 0
-    rows = [
-        (
-            spec.name,
-            str(spec.year),
-            f"{spec.params / 1e6:.2f} M",
-            f"{spec.macs / 1e9:.3f} G",
-            str(spec.input_size),
-            *("" if value is None else f"{value:.1f}" for value in (spec.top1, spec.top5)),
-            ", ".join(weights[spec.name]),
-            spec.paper,
-        )
-        for spec in specs
-    ]
-    titles = ("name", "year", "params", "mult-adds", "input", "top-1", "top-5", "weights", "paper")
-    widths = [max(map(len, column)) for column in zip(titles, *rows, strict=True)]
-    for row in (titles, *rows):
-        aligns = "<" + ">" * 6 + "<<"
-        cells = (f"{cell:{align}{width}}" for cell, align, width in zip(row, aligns, widths, strict=True))
-        print("  ".join(cells).rstrip())
+    specs = catalogue.choose(arguments, FLAGS.family, max_params=FLAGS.max_params, max_macs=FLAGS.max_macs)
+    print(catalogue.json_lines(specs) if FLAGS.json else catalogue.table(specs))
     return 0
 
 
@@ -366,9 +385,15 @@ WITHOUT_TENSORFLOW = ("lineage", "runs")  # it takes seconds to load
 
 
 def run(argv: list[str]) -> int:
-    """Parses the flags, runs, and turns a user's mistake into one line and exit status 2."""
+    """Parses the flags and runs; a user's mistake becomes one line and exit status 2, an interruption 130."""
     try:
         return main(FLAGS(argv))
+    except KeyboardInterrupt as interruption:
+        print("\nInterrupted.", *getattr(interruption, "__notes__", []), file=sys.stderr)
+        return 130
+    except RefusedError as error:
+        print(f"main.py: {error}", file=sys.stderr)
+        return 1
     except UserError as error:
         message = str(error)
     except flags.Error as error:
@@ -379,4 +404,5 @@ def run(argv: list[str]) -> int:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `main.py models | head` ends quietly
+    sys.stdout.reconfigure(errors="backslashreplace")  # file names need not be text
     sys.exit(run(sys.argv))

@@ -116,6 +116,11 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "dtype": ("float32", "mixed_bfloat16", "mixed_float16"),
 }
 _PHASE_FIELDS = ("epochs", "learning_rate", "unfreeze", "augmentations")
+# What `override` changes; the last phase's fields among them.
+SETTINGS = (
+    *_PHASE_FIELDS,
+    *(field.name for field in dataclasses.fields(Config) if field.name not in ("recipe", "phases", "overrides")),
+)
 
 
 def override(config: Config, **values: Any) -> Config:
@@ -125,10 +130,9 @@ def override(config: Config, **values: Any) -> Config:
         UserError: no such field, a value of another type, out of its range or not among its choices.
     """
     types_ = typing.get_type_hints(Config) | typing.get_type_hints(Phase)
-    names = {field.name for field in dataclasses.fields(Config)} | set(_PHASE_FIELDS)
     for name, value in values.items():
-        if name not in names:
-            raise UserError(f"unknown setting {name!r}: {nearest(name, sorted(names))}")
+        if name not in SETTINGS:
+            raise UserError(f"unknown setting {name!r}: {nearest(name, SETTINGS)}")
         _check(name, value, types_[name])
     phase = dataclasses.replace(config.phases[-1], **{k: v for k, v in values.items() if k in _PHASE_FIELDS})
     rest = {k: v for k, v in values.items() if k not in _PHASE_FIELDS}

@@ -12,6 +12,13 @@ class UserError(ValueError):
     """
 
 
+class RefusedError(Exception):
+    """The work is done and a gate refuses its outcome: one line with the checks that failed, and how to go on.
+
+    `main.py` prints the line and exits with status 1.
+    """
+
+
 def nearest(given: str, choices: Iterable[str]) -> str:
     """Words that end an error about a name: "did you mean 'resnet50'?", or all choices when nothing is close."""
     choices = list(choices)

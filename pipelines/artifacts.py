@@ -2,10 +2,10 @@
 
 import csv
 import dataclasses
-import hashlib
 import json
 import os
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +13,18 @@ import numpy as np
 from google.protobuf.message import Message
 from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2, statistics_pb2
 
+from kcnn.checks import Check
 from kcnn.config import Config
-from kcnn.data import examples
+from kcnn.data import examples, transform_graph
 from kcnn.data import schema as schemas
 from kcnn.data.ingest import Summary
 from kcnn.data.scan import Finding, Scan
 from kcnn.data.transform import Preprocessing
+from kcnn.evaluation.label_errors import Audit, LabelError
+from kcnn.training import trials
 from kcnn.training.trainer import Data
 from pipelines.component import Artifact
+from pipelines.content import sha256
 
 
 class Examples(Artifact):
@@ -36,11 +40,13 @@ class Examples(Artifact):
 
     def write_summary(self, summary: Summary) -> None:
         """Keeps what became of the data set."""
-        (self.path / "summary.json").write_text(json.dumps(dataclasses.asdict(summary), indent=2, ensure_ascii=False))
+        text = json.dumps(dataclasses.asdict(summary), indent=2, ensure_ascii=False)
+        # Of file names, bytes that are no UTF-8 become JSON's own escapes.
+        (self.path / "summary.json").write_text(text, encoding="utf-8", errors="backslashreplace")
 
     def summary(self) -> Summary:
         """What became of the data set."""
-        fields = json.loads((self.path / "summary.json").read_text())
+        fields = json.loads((self.path / "summary.json").read_text(encoding="utf-8"))
         return Summary(**{**fields, "labels": tuple(fields["labels"]), "warnings": tuple(fields["warnings"])})
 
     def properties(self) -> dict[str, Any]:
@@ -121,6 +127,29 @@ class ExampleAnomalies(Artifact):
         return {"anomalies": self.lines()}
 
 
+class TransformGraph(Artifact):
+    """How images are brought to the network; `tensorflow_transform.TFTransformOutput` reads it.
+
+    <path>/preprocessing.json                   the same as data, for Trainer
+    <path>/transform_fn/                        a SavedModel: the features of tf.Examples → image and label
+    <path>/transformed_metadata/schema.pbtxt    what it makes
+    <path>/metadata/schema.pbtxt                what it takes
+    """
+
+    def write(self, preprocessing: Preprocessing, labels: Sequence[str], schema: schema_pb2.Schema) -> None:
+        """Keeps it, with the class names, for examples of the schema."""
+        transform_graph.write(self.path, preprocessing, labels, schema)
+        (self.path / "preprocessing.json").write_text(json.dumps(dataclasses.asdict(preprocessing), indent=2) + "\n")
+
+    def preprocessing(self) -> Preprocessing:
+        """What preprocessing.json holds."""
+        return Preprocessing(**json.loads((self.path / "preprocessing.json").read_text()))
+
+    def properties(self) -> dict[str, Any]:
+        """What preprocessing.json holds."""
+        return dataclasses.asdict(self.preprocessing())
+
+
 class Findings(Artifact):
     """What a scan of the images found. Nothing of it is applied to anything.
 
@@ -177,9 +206,94 @@ class DataPage(Artifact):
         self.page.write_text(html, encoding="utf-8")
 
 
+class LabelErrors(Artifact):
+    """Labels that are probably wrong. Nothing of it is applied to anything.
+
+    <path>/label_errors.csv   rank, filename, split, given, suggested, score (the given label's probability), finding
+                              (label_error, or doubt where it is less sure), exclude: a list to edit, this one empty
+    <path>/report.html        one page with the pictures
+    <path>/audit.json         images that were judged, label_errors, doubts; what judged them, and how well
+    """
+
+    def write(self, audit: Audit, seen_by: str, errors: Sequence[LabelError], html: str) -> None:
+        """Keeps them, the most doubtful first, with their page and, in words, with what saw the images."""
+        columns = ("filename", "split", "given", "suggested")
+        with self.table.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["rank", *columns, "score", "finding", "exclude"])
+            for rank, error in enumerate(errors, start=1):
+                finding = "label_error" if error.wrong else "doubt"
+                writer.writerow([rank, *(getattr(error, c) for c in columns), f"{error.score:.6f}", finding, ""])
+        wrong = sum(error.wrong for error in errors)
+        facts = {"images": audit.images, "label_errors": wrong, "doubts": len(errors) - wrong}
+        judge = {"features": seen_by, "accuracy": audit.accuracy, "accuracy_trained": audit.accuracy_trained}
+        (self.path / "audit.json").write_text(json.dumps({**facts, **judge}, indent=2) + "\n")
+        self.page.write_text(html, encoding="utf-8")
+
+    @property
+    def table(self) -> Path:
+        """The list to edit."""
+        return self.path / "label_errors.csv"
+
+    @property
+    def page(self) -> Path:
+        """The page."""
+        return self.path / "report.html"
+
+    def properties(self) -> dict[str, Any]:
+        """What audit.json holds."""
+        return json.loads((self.path / "audit.json").read_text())
+
+
 def _write_proto(path: Path, message: Message) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(message.SerializeToString(deterministic=True))
+
+
+class HyperParameters(Artifact):
+    """What a search chose.
+
+    <path>/best_hyperparameters.txt   JSON of `keras_tuner.HyperParameters.get_config()`: space and values
+    """
+
+    def write(self, config: Mapping[str, Any]) -> None:
+        """Keeps them; see `kcnn.training.hyperparameters.keras_tuner_config`."""
+        (self.path / "best_hyperparameters.txt").write_text(json.dumps(config))
+
+    def values(self) -> dict[str, Any]:
+        """By name, as `kcnn.training.hyperparameters` takes them."""
+        return json.loads((self.path / "best_hyperparameters.txt").read_text())["values"]
+
+    def properties(self) -> dict[str, Any]:
+        """The values."""
+        return self.values()
+
+
+class TunerResults(Artifact):
+    """The trials of a search.
+
+    <path>/trials.csv           a trial a row: validation accuracy, how it ended, epochs, seconds, values
+    <path>/trials.png           validation accuracy against each hyperparameter
+    <path>/trials.jsonl         a trial a line, with the scores of every epoch
+    <path>/tuner_results.json   trial_id, score and values, as TFX's Tuner writes them
+    """
+
+    @property
+    def journal(self) -> Path:
+        """Where trials are kept as they end."""
+        return self.path / "trials.jsonl"
+
+    def properties(self) -> dict[str, Any]:
+        """How many trials there were, how they ended, the best one's score and that of the recipe's own values."""
+        done = trials.read(self.journal)
+        best = trials.best(done)
+        return {
+            "trials": len(done),
+            "endings": Counter(trial.ending for trial in done),
+            "best_trial": best.number,
+            "best": best.score,
+            "own": done[0].score,
+        }
 
 
 class Model(Artifact):
@@ -209,7 +323,7 @@ class Model(Artifact):
         """What it started from, how long it trained, and the checksum of its weights."""
         training = self.training()
         facts = {name: training[name] for name in ("weights", "weights_loaded", "seconds", "best")}
-        return {**facts, "epochs": len(training["history"]), "sha256": _sha256(self.path / "weights.safetensors")}
+        return {**facts, "epochs": len(training["history"]), "sha256": sha256(self.path / "weights.safetensors")}
 
 
 class Backbone(Artifact):
@@ -237,7 +351,7 @@ class Backbone(Artifact):
 class ModelEvaluation(Artifact):
     """The exported model on the test split.
 
-    <path>/report/             metrics.json, per_class.csv, confusion_matrix.csv, confusion_matrix.png, predictions.csv
+    <path>/report/             metrics.json, per_class.csv, slices.csv, confusion_matrix.csv and .png, predictions.csv
     <path>/probabilities.npy   float32 [examples, classes], in the order of the records
     """
 
@@ -263,33 +377,111 @@ class ModelEvaluation(Artifact):
         return {name: value for name, value in self.metrics().items() if not isinstance(value, list)}
 
 
-class InfraBlessing(Artifact):
-    """That the export answers in a program of its own as it did in the evaluation.
+class _Blessing:
+    """The verdict of a gate, as TFX writes it, and what it rests on.
 
-    <path>/INFRA_BLESSED   agreement, as JSON
+    <path>/<PREFIX>BLESSED or <path>/<PREFIX>NOT_BLESSED   empty
+    <path>/checks.json                                     facts, and every check: name, slice, figure, bound, verdict
     """
 
-    def agreement(self) -> dict[str, Any]:
-        """How far the answers agreed."""
-        return json.loads((self.path / "INFRA_BLESSED").read_text())
+    PREFIX = ""
+    path: Path
+
+    def write(self, checks: Sequence[Check], facts: Mapping[str, Any]) -> None:
+        """Blesses unless a check failed, and keeps why."""
+        blessed = all(check.passed is not False for check in checks)
+        content = {**facts, "blessed": blessed, "checks": list(map(dataclasses.asdict, checks))}
+        text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
+        (self.path / "checks.json").write_text(text + "\n", encoding="utf-8")
+        (self.path / f"{self.PREFIX}{'' if blessed else 'NOT_'}BLESSED").touch()
+
+    def blessed(self) -> bool:
+        """Whether no check failed."""
+        return (self.path / f"{self.PREFIX}BLESSED").exists()
+
+    def facts(self) -> dict[str, Any]:
+        """What checks.json holds, but for the checks."""
+        return {name: value for name, value in self._content().items() if name != "checks"}
+
+    def checks(self) -> list[Check]:
+        """All of them."""
+        return [Check(**fields) for fields in self._content()["checks"]]
+
+    def _content(self) -> dict[str, Any]:
+        return json.loads((self.path / "checks.json").read_text(encoding="utf-8"))
+
+    def properties(self) -> dict[str, Any]:
+        """Blessed or not, the facts, what each check said of all images, and which slices failed or were too small."""
+        checks = self.checks()
+        slices = {name: [c.slice for c in checks if c.slice and c.passed is v] for name, v in VERDICTS.items()}
+        return {
+            **self.facts(),
+            "blessed": int(self.blessed()),
+            "checks": {check.name: check.said for check in checks if check.slice is None},
+            "slices_passed": len(slices["passed"]),
+            "slices_failed": slices["failed"],
+            "slices_not_judged": slices["not judged"],
+        }
+
+
+VERDICTS = {"passed": True, "failed": False, "not judged": None}
+
+
+class ModelBlessing(_Blessing, Artifact):
+    """That the model is good enough, and not worse than the last that was pushed.
+
+    <path>/BLESSED or <path>/NOT_BLESSED   empty
+    <path>/checks.json                     baseline, warnings, and every check
+    """
+
+
+class InfraBlessing(_Blessing, Artifact):
+    """That the export serves in a program of its own as it did in the evaluation, quickly and in little memory.
+
+    <path>/INFRA_BLESSED or <path>/INFRA_NOT_BLESSED   empty
+    <path>/checks.json                                 latency, memory, signatures, and every check
+    """
+
+    PREFIX = "INFRA_"
 
 
 class PushedModel(Artifact):
-    """Where the model was published.
+    """Where the model was published, or why it was not.
 
-    <path>/pushed.json   {"version": the folder under saved_models}
+    <path>/pushed.json   {"version": the folder under saved_models or null, "refused": the checks that stood against it,
+                         "notes": what to know of how it was published, or how to go on; lines for people}
     """
 
-    def version(self) -> Path:
-        """The published folder."""
-        return Path(json.loads((self.path / "pushed.json").read_text())["version"])
+    def write(self, version: Path | None, refused: Sequence[str] = (), notes: Sequence[str] = ()) -> None:
+        """Keeps it."""
+        content = {"version": version and str(version), "refused": list(refused), "notes": list(notes)}
+        (self.path / "pushed.json").write_text(
+            json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+        )
+
+    def _content(self) -> dict[str, Any]:
+        return json.loads((self.path / "pushed.json").read_text(encoding="utf-8"))
+
+    def version(self) -> Path | None:
+        """The published folder; None where it was refused."""
+        version = self._content()["version"]
+        return version and Path(version)
+
+    def refused(self) -> list[str]:
+        """Why it was not published, a line for each check."""
+        return self._content()["refused"]
+
+    def notes(self) -> list[str]:
+        """What to know of how it was published, or how to go on where it was not."""
+        return self._content()["notes"]
 
     def properties(self) -> dict[str, Any]:
-        """The published folder, by itself and from here, which still finds it when both have moved together."""
-        version = self.version().absolute()
-        return {"version": str(version), "from_here": os.path.relpath(version, self.path.absolute())}
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        """The published folder, by itself and from here, which still finds it when both have moved together; or why
+        there is none.
+        """
+        version = self.version()
+        if version is None:
+            return {"pushed": 0, "refused": self.refused(), "notes": self.notes()}
+        version = version.absolute()
+        paths = {"version": str(version), "from_here": os.path.relpath(version, self.path.absolute())}
+        return {"pushed": 1, **paths, "notes": self.notes()}

@@ -6,18 +6,23 @@ import platform
 from typing import Any
 
 import kcnn
-from pipelines.artifacts import Examples, InfraBlessing, Model, ModelEvaluation
+from pipelines.artifacts import Examples, InfraBlessing, Model, ModelBlessing, ModelEvaluation
 
 _PACKAGES = ("tensorflow", "keras", "keras-cv", "numpy", "scikit-learn", "pillow")
 
 
 def describe(
-    record: dict[str, Any], examples: Examples, model: Model, evaluation: ModelEvaluation, blessing: InfraBlessing
+    record: dict[str, Any],
+    examples: Examples,
+    model: Model,
+    evaluation: ModelEvaluation,
+    model_blessing: ModelBlessing,
+    infra_blessing: InfraBlessing,
 ) -> dict[str, Any]:
     """The card, JSON-able.
 
     Args:
-        record: what only the run knows: command, data set, fingerprint.
+        record: what only the run knows: command, data set, fingerprint, what to know of how it was published.
     """
     summary, config, training = examples.summary(), model.config(), model.training()
     return {
@@ -30,7 +35,7 @@ def describe(
         "exclusions": summary.excluded,
         "warnings": list(summary.warnings),
         "test_metrics": evaluation.metrics(),
-        "fresh_process": blessing.agreement(),
+        "blessing": {"model": model_blessing.properties(), "infra": infra_blessing.properties()},
         "weights": training["weights"],
         "training_seconds": training["seconds"],
         "seed": config.seed,

@@ -4,13 +4,14 @@
     def trainer(config: str, examples: Examples, model: Output[Model]) -> None: ...
 
 Its annotations say everything: parameters annotated with an artifact's class are inputs, those with `Output[...]` are
-outputs, the rest are plain parameters. Calling it runs nothing; it makes the node of a graph, whose outputs other
-components take.
+outputs, the rest are plain parameters; an input `X | None = None` may be left out. Calling it runs nothing; it makes
+the node of a graph, whose outputs other components take.
 """
 
 import dataclasses
 import inspect
 import json
+import types
 import typing
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -26,6 +27,11 @@ class Artifact:
     """
 
     path: Path
+
+    @property
+    def home(self) -> Path:
+        """Its folder once it is whole, which is what people are told."""
+        return self.path.with_suffix("")
 
     def properties(self) -> dict[str, Any]:
         """The facts that the metadata keep of it, JSON-able and few."""
@@ -106,7 +112,7 @@ def component(
     hints = typing.get_type_hints(function, include_extras=True)
     hints.pop("return", None)
     output_types = {key: hint.__origin__ for key, hint in hints.items() if _OUTPUT in getattr(hint, "__metadata__", ())}
-    input_types = {key: hint for key, hint in hints.items() if isinstance(hint, type) and issubclass(hint, Artifact)}
+    input_types = {key: kind for key, hint in hints.items() if (kind := _artifact_class(hint)) is not None}
     signature = inspect.signature(function)
     signature = signature.replace(parameters=[p for p in signature.parameters.values() if p.name not in output_types])
 
@@ -119,6 +125,8 @@ def component(
         inputs: dict[str, Port] = {}
         for key, expected in input_types.items():
             port = bound.arguments.pop(key)
+            if port is None and signature.parameters[key].default is None:
+                continue
             if not isinstance(port, Port):
                 raise TypeError(f"{name}: input {key!r} expects the output of a component, got {port!r}")
             if not issubclass(port.type, expected):
@@ -137,6 +145,12 @@ def component(
         return Node(name, function, dict(bound.arguments), inputs, output_types, cached, resumable, ignored)
 
     return build
+
+
+def _artifact_class(hint: Any) -> type[Artifact] | None:
+    """Of an input's annotation, which may be `X | None`; None for any other."""
+    kinds = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Artifact)), None)
 
 
 def upstream(node: Node) -> set[Node]:

@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from kcnn.data import exclusions
+from kcnn.data.checks import CHECKS
 from kcnn.data.datasets import open_dataset
 from kcnn.data.datasets.image_folder import visible
-from kcnn.data.scan import CHECKS, COPIES, Finding
+from kcnn.data.scan import COPIES, Finding
 from pipelines import job as jobs
 from pipelines.component import Node
 from pipelines.components.data_report import data_report
@@ -17,7 +19,7 @@ from pipelines.components.example_validator import example_validator
 from pipelines.components.image_scan import image_scan
 from pipelines.components.schema_gen import schema_gen
 from pipelines.components.statistics_gen import statistics_gen
-from pipelines.preflight import check_writable
+from pipelines.preflight import check_writable, leave_out, previous_statistics, schema_digest
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -28,11 +30,13 @@ class Job(jobs.Job):
         dataset: a name or a path, as `open_dataset` takes it; or a folder of pictures without class folders.
         data_dir: likewise.
         offline: attempt no connection.
+        schema: a schema.pbtxt in the place of the inferred one; None to infer it.
     """
 
     dataset: str
     data_dir: str | None
     offline: bool
+    schema: str | None = None
 
 
 def graph(job: Job, fingerprint: str) -> list[Node]:
@@ -43,11 +47,20 @@ def graph(job: Job, fingerprint: str) -> list[Node]:
         offline=job.offline,
         fingerprint=fingerprint,
         labelled=_labelled(job.dataset),
+        exclude=job.exclude,
+        exclude_digest=exclusions.digest(job.exclude),
+        beam=job.beam,
     ).outputs["examples"]
-    statistics = statistics_gen(examples=examples).outputs["statistics"]
-    schema = schema_gen(statistics=statistics).outputs["schema"]
-    anomalies = example_validator(statistics=statistics, schema=schema).outputs["anomalies"]
-    findings = image_scan(examples=examples).outputs["findings"]
+    statistics = statistics_gen(examples=examples, beam=job.beam).outputs["statistics"]
+    schema = schema_gen(statistics=statistics, schema_file=job.schema, schema_digest=schema_digest(job.schema)).outputs[
+        "schema"
+    ]
+    anomalies = example_validator(
+        statistics=statistics,
+        schema=schema,
+        **previous_statistics(Path(job.pipeline_root), job.dataset, fingerprint),
+    ).outputs["anomalies"]
+    findings = image_scan(examples=examples, beam=job.beam).outputs["findings"]
     report = data_report(
         dataset=job.dataset,
         examples=examples,
@@ -67,7 +80,9 @@ def run(job: Job) -> Path | None:
     """
     check_writable("--pipeline_root", Path(job.pipeline_root))
     dataset = open_dataset(job.dataset, data_dir=job.data_dir, offline=job.offline, labelled=_labelled(job.dataset))
-    made = jobs.run(job, graph(job, dataset.fingerprint), pipeline="data", goal="DataReport", dataset=job.dataset)
+    dataset = leave_out(dataset, job.exclude)
+    config = {"dataset": job.dataset, "data_dir": job.data_dir, "offline": job.offline}
+    made = jobs.run(job, graph(job, dataset.fingerprint), pipeline="data", goal="DataReport", config=config)
     if made is None:
         return None
     print(report(made))

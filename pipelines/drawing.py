@@ -16,6 +16,8 @@ MOST = 3  # facts in a box, where FACTS does not choose
 FACTS = {
     "Examples": ["images", "labels", "excluded"],
     "Model": ["weights", "epochs", "seconds"],
+    "ModelBlessing": ["blessed", "baseline"],
+    "InfraBlessing": ["blessed", "latency_ms", "memory_mb"],
     "ModelEvaluation": ["top1", "macro_f1", "examples"],
     "PushedModel": ["version"],
 }

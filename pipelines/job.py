@@ -16,6 +16,9 @@ class Job:
     Attributes:
         pipeline_root: the folder of what is made.
         command: how it was called, for the records.
+        exclude: a list of images to leave out (`kcnn.data.exclusions`); None to take all.
+        beam: Apache Beam's options (`kcnn.data.drivers.beam_options`), to run the data components there; None to run
+            them here.
         resume: go on with the interrupted training of the same settings.
         first: run only this component and what takes from it; None for all.
         last: run only this component and what it takes from; None for all.
@@ -23,6 +26,8 @@ class Job:
 
     pipeline_root: str
     command: str
+    exclude: str | None = None
+    beam: list[str] | None = None
     resume: bool = False
     first: str | None = None
     last: str | None = None
@@ -40,7 +45,7 @@ def run(
         record: what the metadata keep of the run beside command and commit, JSON-able.
 
     Returns:
-        as `runner.run`; None, once it is said what was made, where the part that was asked for ends before the goal.
+        as `runner.run`; None where the part that was asked for ends before the goal.
     """
     made = runner.run(
         nodes,
@@ -51,7 +56,4 @@ def run(
         pipeline=pipeline,
         record={"command": job.command, "commit": runner.commit(), **record},
     )
-    if goal in made:
-        return made
-    print("\n".join(f"Made: {artifact.path}" for outputs in made.values() for artifact in outputs.values()))
-    return None
+    return made if goal in made else None

@@ -4,11 +4,12 @@ import contextlib
 import datetime
 import json
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from kcnn.errors import UserError
+from kcnn.tables import aligned, printable
 from pipelines import metadata
 from pipelines.metadata import Row
 
@@ -19,7 +20,13 @@ HEADS = {
     "ExampleStatistics": "data",
     "Schema": "data",
     "ExampleAnomalies": "data",
+    "Findings": "data",
+    "LabelErrors": "data",
+    "TransformGraph": "data",
+    "HyperParameters": "configuration",
     "ModelEvaluation": "metrics",
+    "ModelBlessing": "metrics",
+    "InfraBlessing": "metrics",
     "Model": "metrics",
     "Backbone": "metrics",
 }
@@ -49,7 +56,7 @@ def _find(db: sqlite3.Connection, root: Path, path: Path) -> Row:
     published = []
     for row in rows:
         facts, folder = row["properties"], home / row["uri"]
-        versions = [Path(facts["version"]), folder / facts["from_here"]] if row["type"] == "PushedModel" else []
+        versions = [Path(facts["version"]), folder / facts["from_here"]] if facts.get("version") else []
         versions = [version.resolve() for version in versions]
         published += versions[:1]
         if any(sought in (version, version.parent) for version in versions) or sought.is_relative_to(folder):
@@ -68,8 +75,8 @@ def lineage(root: Path, path: Path) -> dict[str, Any]:
     Returns:
         JSON-able: "path"; "artifact", the id; "executions", each with "id", "component", "started" (UTC), "seconds",
         "runs", "code", "parameters", and "inputs" and "outputs" (name → artifact's id); "artifacts", each with "id",
-        "type", "uri", "fingerprint", "created" (UTC) and "properties"; "runs", each as in `runs`. A file of weights
-        that was made in this root counts as an input "weights".
+        "type", "uri", "fingerprint", "files", "bytes", "created" (UTC) and "properties"; "runs", each as in `runs`. A
+        file of weights that was made in this root counts as an input "weights".
 
     Raises:
         UserError: there is no such artifact, or no metadata.
@@ -128,11 +135,16 @@ def _ancestors(db: sqlite3.Connection, artifact: Row, artifacts: dict[int, Row],
         "state = 'COMPLETE' AND id IN (SELECT execution FROM event WHERE artifact = ? AND type = 'OUTPUT')",
         artifact["id"],
     )
-    inputs = metadata.artifacts(db, row["id"], "INPUT")
+    inputs, made = (metadata.artifacts(db, row["id"], kind) for kind in ("INPUT", "OUTPUT"))
+    for sibling in made.values():
+        artifacts[sibling["id"]] = sibling
     facts = row["properties"]
     if digest := facts["parameters"].get("weights_digest"):
-        parents = "SELECT * FROM artifact WHERE json_extract(properties, '$.sha256') = ? AND created < ? ORDER BY id"
-        for parent in db.execute(parents, [digest, row["started"]]):
+        parents = (  # earlier by their numbers, since clocks may be set back
+            "SELECT artifact.* FROM artifact JOIN event ON artifact.id = event.artifact WHERE event.type = 'OUTPUT' "
+            "AND json_extract(properties, '$.sha256') = ? AND event.execution < ? ORDER BY artifact.id"
+        )
+        for parent in db.execute(parents, [digest, row["id"]]):
             inputs["weights"] = parent
     runs = db.execute(
         "SELECT name FROM context JOIN association ON id = context WHERE type = 'run' AND execution = ?", [row["id"]]
@@ -146,7 +158,7 @@ def _ancestors(db: sqlite3.Connection, artifact: Row, artifacts: dict[int, Row],
         "code": facts["code"],
         "parameters": facts["parameters"],
         "inputs": {name: taken["id"] for name, taken in sorted(inputs.items(), key=lambda item: item[1]["id"])},
-        "outputs": {name: made["id"] for name, made in metadata.artifacts(db, row["id"], "OUTPUT").items()},
+        "outputs": {name: artifact["id"] for name, artifact in made.items()},
     }
     for taken in inputs.values():
         _ancestors(db, taken, artifacts, executions)
@@ -158,6 +170,7 @@ def tree(found: dict[str, Any]) -> str:
     makers = {artifact: row for row in found["executions"] for artifact in row["outputs"].values()}
     lines: list[str] = []
     seen: set[int] = set()
+    told: set[int] = set()  # executions, which may have several outputs
     codes: set[str] = set()
 
     def show(role: str, artifact: int, indent: str) -> None:
@@ -171,6 +184,10 @@ def tree(found: dict[str, Any]) -> str:
         lines.append(f"{indent}  fingerprint: {row['fingerprint'][:16]}")
         lines.extend(f"{indent}  {line}" for line in _facts(row["properties"]))
         runs = ", ".join(map(str, maker["runs"]))
+        if maker["id"] in told:
+            lines.append(f"{indent}  made by {maker['component']} in run {runs} (above)")
+            return
+        told.add(maker["id"])
         lines.append(f"{indent}  made by {maker['component']} in run {runs}, {maker['started']}, {maker['seconds']} s")
         if maker["code"] not in codes:  # most often it is one for all
             codes.add(maker["code"])
@@ -186,7 +203,7 @@ def tree(found: dict[str, Any]) -> str:
                 show(f"beside it, {name}", artifact, "")
     for run in found["runs"]:
         lines.append(f"run {run['run']}: {run['created']}, commit {run['commit'] or 'unknown'}: {run['command']}")
-    return _printable("\n".join(lines))
+    return printable("\n".join(lines))
 
 
 def _facts(facts: Row) -> list[str]:
@@ -206,14 +223,10 @@ def _facts(facts: Row) -> list[str]:
     return lines
 
 
-def _printable(text: str) -> str:
-    """File names need not be text."""
-    return text.encode("utf-8", "backslashreplace").decode()
-
-
 def runs(root: Path) -> list[dict[str, Any]]:
     """The runs, the oldest first, JSON-able: "run", the number; "pipeline", "created" (UTC), "seconds", "state",
-    "error", "command", "commit", "dataset", "top1" (0 to 1, of the test split); None for what there is not.
+    "error", "command", "commit", "dataset", "top1" (0 to 1, of the test split), "published", the version's folder;
+    None for what there is not.
 
     Raises:
         UserError: there are no metadata.
@@ -227,11 +240,13 @@ def runs(root: Path) -> list[dict[str, Any]]:
 
 def _run(db: sqlite3.Connection, root: Path, row: Row) -> dict[str, Any]:
     number, facts = int(row["name"]), row["properties"]
-    evaluations = db.execute(
+    made = db.execute(
         "SELECT artifact.* FROM artifact JOIN attribution ON artifact.id = attribution.artifact "
-        "WHERE attribution.context = ? AND artifact.type = 'ModelEvaluation' ORDER BY artifact.id",
+        "WHERE attribution.context = ? ORDER BY artifact.id",
         [row["id"]],
     ).fetchall()
+    top1 = [artifact["properties"]["top1"]["value"] for artifact in made if artifact["type"] == "ModelEvaluation"]
+    published = [artifact["properties"].get("version") for artifact in made if artifact["type"] == "PushedModel"]
     dead = facts["state"] == "RUNNING" and not metadata.alive(root, number)
     return {
         "run": number,
@@ -242,8 +257,9 @@ def _run(db: sqlite3.Connection, root: Path, row: Row) -> dict[str, Any]:
         "error": facts["error"],
         "command": facts.get("command"),
         "commit": facts.get("commit"),
-        "dataset": facts.get("config", {}).get("dataset"),
-        "top1": evaluations[-1]["properties"]["top1"]["value"] if evaluations else None,
+        "dataset": facts.get("dataset", facts.get("config", {}).get("dataset")),
+        "top1": top1[-1] if top1 else None,
+        "published": published[-1] if published else None,
     }
 
 
@@ -257,19 +273,12 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
             row["state"],
             row["dataset"] or "",
             "" if row["top1"] is None else f"{row['top1']:.1%}",
+            "/".join(Path(row["published"] or "").parts[-2:]),
             row["command"] or "",
         )
         for row in rows
     ]
-    return _aligned([("run", "when (UTC)", "time", "state", "data set", "top-1", "command"), *cells])
-
-
-def _aligned(rows: Iterable[Sequence[str]]) -> str:
-    rows = list(rows)
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return _printable(
-        "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows),
-    )
+    return aligned([("run", "when (UTC)", "time", "state", "data set", "top-1", "published", "command"), *cells])
 
 
 def compare(root: Path, numbers: tuple[int, int]) -> dict[str, dict[str, list[Any]]]:
@@ -330,4 +339,4 @@ def comparison(differences: dict[str, dict[str, list[Any]]], numbers: tuple[int,
     for head, differing in differences.items():
         rows.append((head, *(f"run {number}" for number in numbers)) if differing else (head, "the same", ""))
         rows += [(f"  {name}", *map(short, sides)) for name, sides in differing.items()]
-    return _aligned(rows)
+    return aligned(rows)

@@ -1,6 +1,6 @@
 """What ran, on what, and what it made: `<pipeline_root>/metadata.sqlite`, in the tables of ML Metadata.
 
-    artifact      a whole output: where it lies, the fingerprint of its content, facts about it
+    artifact      a whole output: where it lies, the fingerprint of its content, its files and bytes, facts about it
     execution     a component at work: RUNNING, COMPLETE, FAILED, or CACHED where an earlier one stood for it
     event         which execution took (INPUT) or made (OUTPUT) which artifact, under which name
     context       a "pipeline", by its name, or a "run" of one, by its number
@@ -18,6 +18,7 @@ import contextlib
 import fcntl
 import json
 import os
+import shutil
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping
@@ -57,6 +58,7 @@ MIGRATIONS = [
     CREATE INDEX execution_key ON execution (key);
     CREATE INDEX event_artifact ON event (artifact)
     """,
+    "ALTER TABLE artifact ADD COLUMN files INTEGER; ALTER TABLE artifact ADD COLUMN bytes INTEGER",
 ]
 
 
@@ -72,10 +74,13 @@ def connect(root: Path, *, create: bool = False) -> sqlite3.Connection:
     path = root / FILE
     if not create and not path.exists():
         raise UserError(f"--pipeline_root {root}: no {FILE} there: no pipeline has run in it")
-    db = sqlite3.connect(path, timeout=SECONDS_TO_WAIT, isolation_level=None)
+    frozen = not create and not os.access(root, os.W_OK)  # where SQLite cannot make the files that it shares
+    where = f"{path.absolute().as_uri()}?immutable=1" if frozen else str(path)
+    db = sqlite3.connect(where, timeout=SECONDS_TO_WAIT, isolation_level=None, uri=frozen)
     try:
         db.row_factory = _row
-        _write_ahead(db)
+        if not frozen:
+            _write_ahead(db)
         db.execute("PRAGMA foreign_keys = ON")
         if _version(db) < len(MIGRATIONS):
             with transaction(db):
@@ -87,11 +92,17 @@ def connect(root: Path, *, create: bool = False) -> sqlite3.Connection:
             )
     except sqlite3.Error as error:
         db.close()
-        raise UserError(f"--pipeline_root {root}: {FILE}: {error}") from error
+        raise UserError(f"--pipeline_root {root}: {FILE}: {error}{room(root)}") from error
     except UserError:
         db.close()
         raise
     return db
+
+
+def room(root: Path) -> str:
+    """What SQLite does not always say: that the disk is full."""
+    free = shutil.disk_usage(root).free if root.exists() else 2**20
+    return f" ({free // 2**10} KiB are left on its disk)" if free < 2**20 else ""
 
 
 def _row(cursor: sqlite3.Cursor, values: tuple) -> Row:
@@ -213,9 +224,10 @@ def begin_run(db: sqlite3.Connection, pipeline: str, properties: Mapping[str, An
 
 
 def end_run(db: sqlite3.Connection, run: int, state: str, error: str | None = None) -> None:
-    """`state` is COMPLETE, FAILED or INTERRUPTED."""
+    """`state` is COMPLETE, FAILED, INTERRUPTED, or REFUSED where it was over before any work."""
     (row,) = runs(db, run)
-    properties = {**row["properties"], "state": state, "finished": time.time(), "error": error}
+    finished = max(row["created"], time.time())  # clocks may be set back
+    properties = {**row["properties"], "state": state, "finished": finished, "error": error}
     db.execute("UPDATE context SET properties = ? WHERE id = ?", [_json(properties), row["id"]])
 
 
@@ -260,12 +272,15 @@ def connect_outputs(db: sqlite3.Connection, execution: int, outputs: Mapping[str
         )
 
 
-def add_artifact(db: sqlite3.Connection, type_: str, uri: str, fingerprint: str, properties: Row) -> int:
+def add_artifact(
+    db: sqlite3.Connection, type_: str, uri: str, fingerprint: str, files: int, bytes_: int, properties: Row
+) -> int:
     """A whole artifact; returns its id."""
     return (
         db.execute(
-            "INSERT INTO artifact (type, uri, fingerprint, created, properties) VALUES (?, ?, ?, ?, ?)",
-            [type_, uri, fingerprint, time.time(), _json(properties)],
+            "INSERT INTO artifact (type, uri, fingerprint, files, bytes, created, properties) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?)",
+            [type_, uri, fingerprint, files, bytes_, time.time(), _json(properties)],
         ).lastrowid
         or 0
     )
@@ -277,6 +292,19 @@ def set_execution(db: sqlite3.Connection, execution: int, properties: Mapping[st
     columns["properties"] = _json({**row["properties"], **properties})
     assignments = ", ".join(f"{name} = ?" for name in columns)
     db.execute(f"UPDATE execution SET {assignments} WHERE id = ?", [*columns.values(), execution])
+
+
+def complete(db: sqlite3.Connection, execution: int) -> None:
+    """It has ended, not before it began: clocks may be set back."""
+    db.execute(
+        "UPDATE execution SET state = 'COMPLETE', finished = max(started, ?) WHERE id = ?", [time.time(), execution]
+    )
+
+
+def fail(db: sqlite3.Connection, execution: int, properties: Mapping[str, Any]) -> None:
+    """Likewise, with what is to be said of it."""
+    set_execution(db, execution, properties, state="FAILED")
+    db.execute("UPDATE execution SET finished = max(started, ?) WHERE id = ?", [time.time(), execution])
 
 
 def executions(db: sqlite3.Connection, condition: str, *values: Any) -> list[Row]:

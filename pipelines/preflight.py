@@ -1,15 +1,20 @@
 """What is settled before the work begins: where it may write, and which weights it starts from."""
 
-import hashlib
+import contextlib
 import tempfile
 from pathlib import Path
 
 from kcnn.config import Config
+from kcnn.data import exclusions, schema
 from kcnn.data.augment import AUGMENTATIONS
+from kcnn.data.datasets import Dataset
 from kcnn.errors import UserError
 from kcnn.models.factory import create_model, model_spec
 from kcnn.recipes import build
+from kcnn.serving import versions
 from kcnn.weights import find_imagenet, find_starter, load_weights
+from pipelines import metadata
+from pipelines.content import sha256
 
 
 def settle_weights(config: Config) -> tuple[Config, str | None]:
@@ -47,11 +52,100 @@ def settle_weights(config: Config) -> tuple[Config, str | None]:
     return build("scratch", **kept), None
 
 
+def leave_out(dataset: Dataset, path: str | None) -> Dataset:
+    """`dataset` without the images that the list at `path` leaves out, which one line says; itself without a list.
+
+    Raises:
+        UserError: the list cannot be read, or names a file that is not in the data set.
+    """
+    left = exclusions.exclude(dataset, path)
+    if path is not None:
+        print(f"Excluded: {len(exclusions.read(Path(path)))} of {dataset.count} images, by {path}")
+    return left
+
+
+def schema_digest(path: str | None) -> str:
+    """sha256 of a user's schema, "" without one.
+
+    Raises:
+        UserError: it cannot be read, is no schema, or has no features.
+    """
+    if path is None:
+        return ""
+    try:
+        if not schema.read(Path(path)).feature:
+            raise UserError(f"{path}: no feature in it; expected an edited schema.pbtxt of SchemaGen")
+    except UserError as error:
+        raise UserError(f"--schema {error}") from None
+    return sha256(Path(path))
+
+
+def previous_statistics(root: Path, dataset: str, fingerprint: str) -> dict[str, str]:
+    """What ExampleValidator takes to compare with the last run on other data of the same name.
+
+    Args:
+        root: the pipeline's root folder.
+        dataset: as ExampleGen's parameter.
+        fingerprint: of its present data; runs on the same are none to compare with.
+
+    Returns:
+        "previous", the folder of the run's ExampleStatistics, and "previous_fingerprint"; nothing where there was none.
+    """
+    if not (root / metadata.FILE).exists():
+        return {}
+    with contextlib.closing(metadata.connect(root)) as db:
+        for row in metadata.executions(db, "type = 'StatisticsGen' AND state IN ('COMPLETE', 'CACHED')"):
+            examples = metadata.artifacts(db, row["id"], "INPUT")["examples"]
+            makers = (
+                "type = 'ExampleGen' AND id IN (SELECT execution FROM event WHERE artifact = ? AND type = 'OUTPUT')"
+            )
+            facts = metadata.executions(db, makers, examples["id"])[-1]["properties"]["parameters"]
+            found = metadata.artifacts(db, row["id"], "OUTPUT")["statistics"]
+            if facts["dataset"] == dataset and facts["fingerprint"] != fingerprint and (root / found["uri"]).is_dir():
+                return {"previous": str(root / found["uri"]), "previous_fingerprint": found["fingerprint"]}
+    return {}
+
+
 def check_names(config: Config) -> None:
     """Raises UserError unless there are such a model, design and augmentations, and they go together."""
     create_model(config.model, 2, config.image_size, **config.design)
     for augmentation in config.phases[-1].augmentations:
         AUGMENTATIONS.get(augmentation)
+
+
+def last_pushed(folder: Path) -> tuple[str | None, str]:
+    """The highest version in `folder` and the digest of what it serves; None and "" where there is none.
+
+    Raises:
+        UserError: its files cannot be read.
+    """
+    pushed = versions.versions(folder)
+    if not pushed:
+        return None, ""
+    try:
+        return str(pushed[-1]), versions.digest(pushed[-1])
+    except OSError as error:
+        raise UserError(f"--saved_models: {pushed[-1]} cannot be read: {error.strerror}") from None
+
+
+def check_tune(trials: int) -> None:
+    """Raises UserError for a search of hyperparameters that cannot be."""
+    if trials and trials < 2:
+        raise UserError(
+            f"--tune {trials}: expected 2 trials or more, the first with the recipe's own values; 0 for none"
+        )
+
+
+def check_gates(keep_versions: int | None, max_latency_ms: float | None, max_memory_mb: float | None) -> None:
+    """Raises UserError for limits that nothing can keep."""
+    if keep_versions is not None and keep_versions < versions.FEWEST:
+        raise UserError(
+            f"--keep_versions {keep_versions}: expected {versions.FEWEST} or more: TensorFlow Serving may still be "
+            "reading the version before when the next appears"
+        )
+    for flag, limit in (("--max_latency_ms", max_latency_ms), ("--max_memory_mb", max_memory_mb)):
+        if limit is not None and not limit > 0:
+            raise UserError(f"{flag} {limit:g}: expected a positive number")
 
 
 def check_writable(flag: str, folder: Path) -> None:
@@ -69,5 +163,4 @@ def weights_digest(weights: str | None, model: str) -> str:
     path = find_starter(model_spec(model).name) if weights == "starter" else Path(weights or "")
     if path is None or not path.is_file():
         return ""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return sha256(path)

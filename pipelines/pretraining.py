@@ -4,6 +4,7 @@ import dataclasses
 from pathlib import Path
 
 from kcnn.config import Config
+from kcnn.data import exclusions
 from kcnn.data.datasets import open_dataset
 from kcnn.data.objectives import OBJECTIVES
 from kcnn.models.factory import model_spec
@@ -12,7 +13,7 @@ from pipelines import runner
 from pipelines.component import Node
 from pipelines.components.example_gen import example_gen
 from pipelines.components.pretrainer import pretrainer
-from pipelines.preflight import check_names, check_writable, settle_weights, weights_digest
+from pipelines.preflight import check_names, check_writable, leave_out, settle_weights, weights_digest
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -35,6 +36,9 @@ def graph(job: Job, weights: str | None, fingerprint: str) -> list[Node]:
         offline=config.offline,
         fingerprint=fingerprint,
         labelled=_labelled(config),
+        exclude=job.exclude,
+        exclude_digest=exclusions.digest(job.exclude),
+        beam=job.beam,
     ).outputs["examples"]
     backbone = pretrainer(
         config=config.to_json(),
@@ -62,6 +66,7 @@ def run(job: Job) -> Path | None:
     config = job.config
     check_writable("--pipeline_root", Path(job.pipeline_root))
     dataset = open_dataset(config.dataset, data_dir=config.data_dir, offline=config.offline, labelled=_labelled(config))
+    dataset = leave_out(dataset, job.exclude)
     check_names(config)
     config, weights = settle_weights(config)
     nodes = graph(dataclasses.replace(job, config=config), weights, dataset.fingerprint)

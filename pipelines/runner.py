@@ -9,9 +9,12 @@ anew and made the same bytes. Folders of older versions of this program, named b
 What has an artifact's row in the database is whole, whenever the process is killed or the power fails:
 
 1. an execution is RUNNING in the database before its outputs' folders, `<execution>.partial`, are made;
-2. when the component has returned, they are flushed to the disk and renamed; then one transaction publishes all;
+2. when the component has returned, they are flushed to the disk, described, and renamed; then one transaction
+   publishes all;
 3. a run begins by ending what dead runs left: with a folder that is renamed the rest of 2 is done, otherwise the
    execution is FAILED and its folders are removed, but for those of resumable components, which `resume` goes on from.
+
+What others do to a folder after that is noticed: by its size before it is taken, by its content when a component fails.
 """
 
 import contextlib
@@ -31,11 +34,18 @@ from pathlib import Path
 from typing import Any
 
 from kcnn.errors import UserError, nearest
-from pipelines import metadata
+from kcnn.tables import aligned
+from pipelines import content, metadata
 from pipelines.component import Artifact, Node, order, upstream
 
 _RESUMABLE = "json_extract(properties, '$.resumable')"
-_NO_SPACE = [os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)]
+_NO_SPACE = tuple(os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
+_NO_ENTRY = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO)
+_NUMPY_NO_SPACE = " requested and "  # "1000 requested and 12 written", which is all that numpy says
+
+
+class _Refused(UserError):
+    """Before any work."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +55,7 @@ class _Session:
     db: sqlite3.Connection
     root: Path
     run: int
+    steps: list[tuple[str, str, str, str]] = dataclasses.field(default_factory=list)  # as `run` prints them
 
 
 @functools.cache
@@ -67,16 +78,6 @@ def commit() -> str | None:
         return None
 
 
-def fingerprint(folder: Path) -> str:
-    """sha256 of the content: of the files' relative names, sorted, each with the sha256 of its bytes."""
-    digest = hashlib.sha256()
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        with path.open("rb") as file:
-            content = hashlib.file_digest(file, "sha256").hexdigest()
-        digest.update(f"{content}  {path.relative_to(folder).as_posix()}\n".encode("utf-8", "surrogateescape"))
-    return digest.hexdigest()
-
-
 def run(
     nodes: Sequence[Node],
     root: Path,
@@ -87,7 +88,8 @@ def run(
     pipeline: str = "pipeline",
     record: Mapping[str, Any] | None = None,
 ) -> dict[str, dict[str, Any]]:
-    """Runs the nodes, each after those it takes from; prints a line when one begins and when it is done.
+    """Runs the nodes, each after those it takes from; prints a line when one begins and when it is done, and a table of
+    all in the end.
 
     Args:
         nodes: the graph.
@@ -116,6 +118,7 @@ def run(
         for node in sorted((node for node in nodes if node in needed), key=lambda node: node in chosen):
             inputs = {key: made[port.node.name][port.name] for key, port in node.inputs.items()}
             made[node.name] = _make(session, node, inputs, node in chosen, resume)
+    print("\n" + aligned([("component", "seconds", "outcome", "folder"), *session.steps], right=[1]), flush=True)
     return {
         node.name: {name: kind(root / made[node.name][name]["uri"]) for name, kind in node.output_types.items()}
         for node in nodes
@@ -150,19 +153,20 @@ def _session(root: Path, pipeline: str, record: Mapping[str, Any]) -> Iterator[_
                 stack.enter_context(metadata.held(root, number))
         except (OSError, sqlite3.Error) as error:
             reason = getattr(error, "strerror", None) or error
-            raise UserError(f"--pipeline_root {root}: cannot be written: {reason}") from None
+            raise UserError(f"--pipeline_root {root}: cannot be written: {reason}{metadata.room(root)}") from None
         try:
             yield _Session(db, root, number)
             with metadata.transaction(db):
                 metadata.end_run(db, number, "COMPLETE")
         except BaseException as error:
-            state = "INTERRUPTED" if isinstance(error, KeyboardInterrupt) else "FAILED"
+            states = {KeyboardInterrupt: "INTERRUPTED", _Refused: "REFUSED"}
+            state = states.get(type(error), "FAILED")
             with contextlib.suppress(sqlite3.Error), metadata.transaction(db):  # unsaid, it counts as interrupted
                 metadata.end_run(db, number, state, _line(error))
             if isinstance(error, sqlite3.Error):
-                raise UserError(f"--pipeline_root {root}: {metadata.FILE}: {error}") from error
-            if isinstance(error, Exception) and any(reason in str(error) for reason in _NO_SPACE):
-                raise UserError(f"--pipeline_root {root}: {_line(error)}") from error
+                raise UserError(f"--pipeline_root {root}: {metadata.FILE}: {error}{metadata.room(root)}") from error
+            if isinstance(error, OSError) and (obstacle := _obstacle(error, root)) is not None:
+                raise UserError(f"--pipeline_root {root}: cannot write in {obstacle}") from error
             raise
 
 
@@ -174,10 +178,27 @@ def _line(error: BaseException) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
 
 
-def _key(node: Node, inputs: Mapping[str, metadata.Row]) -> str:
+def _obstacle(error: BaseException | None, folder: Path) -> str | None:
+    """Where the disk let nothing be written and why, if it is that which the error tells of."""
+    while error is not None:
+        reason = next((reason for reason in _NO_SPACE if reason in str(error)), None)
+        place = getattr(error, "filename", None)
+        if isinstance(error, OSError) and error.errno in _NO_ENTRY:
+            reason = error.strerror
+        elif isinstance(error, OSError) and error.errno is None and _NUMPY_NO_SPACE in str(error):
+            reason = _NO_SPACE[0]
+        if isinstance(error, shutil.Error):
+            place = error.args[0][0][1]  # of what could not be copied: source, target, reason
+        if reason is not None:
+            return f"{Path(place).parent if isinstance(place, str) else folder}: {reason}"
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def _key(node: Node, inputs: Mapping[str, metadata.Row], code: str) -> str:
     decisive = {key: value for key, value in node.parameters.items() if key not in node.ignored}
     contents = {key: artifact["fingerprint"] for key, artifact in inputs.items()}
-    identity = json.dumps([node.name, _code(), decisive, contents], sort_keys=True)
+    identity = json.dumps([node.name, code, decisive, contents], sort_keys=True)
     return hashlib.sha256(identity.encode()).hexdigest()
 
 
@@ -185,7 +206,7 @@ def _make(
     session: _Session, node: Node, inputs: dict[str, metadata.Row], chosen: bool, resume: bool
 ) -> dict[str, metadata.Row]:
     """The node's outputs' rows, found or made."""
-    key = _key(node, inputs)
+    key = _key(node, inputs, _code())
     if (node.cached or not chosen) and (outputs := _finished(session, node, key)) is not None:
         with metadata.transaction(session.db):
             now = time.time()
@@ -196,32 +217,57 @@ def _make(
             metadata.connect_outputs(session.db, execution, {name: row["id"] for name, row in outputs.items()})
         where = ", ".join(str(session.root / row["uri"]) for row in outputs.values())
         print(f"{node.name}: unchanged, already in {where}", flush=True)
+        session.steps.append((node.name, "", "unchanged", where))
         return outputs
     if not chosen:
-        raise UserError(
+        raise _Refused(
             f"{node.name} is needed and not finished with these settings and data: run it first, with --to {node.name}"
         )
     execution = _begin(session, node, key, inputs, resume and node.resumable)
+    start = time.monotonic()
     _execute(session, node, execution, inputs)
-    return metadata.artifacts(session.db, execution, "OUTPUT")
+    seconds = f"{time.monotonic() - start:.1f}"
+    print(f"{node.name}: done in {seconds} s", flush=True)
+    outputs = metadata.artifacts(session.db, execution, "OUTPUT")
+    where = ", ".join(str(session.root / row["uri"]) for row in outputs.values())
+    session.steps.append((node.name, seconds, "done", where))
+    return outputs
 
 
 def _finished(session: _Session, node: Node, key: str) -> dict[str, metadata.Row] | None:
-    """What the last execution of the key made, if it is all there still."""
+    """What the last execution of the key made, if it is all there still.
+
+    Raises:
+        UserError: it is there, and not as it was made.
+    """
     for row in metadata.executions(session.db, "key = ? AND state = 'COMPLETE'", key):
         outputs = metadata.artifacts(session.db, row["id"], "OUTPUT")
         if outputs.keys() == node.output_types.keys() and all(
             (session.root / artifact["uri"]).is_dir() for artifact in outputs.values()
         ):
+            for artifact in outputs.values():
+                found, made = content.size(session.root / artifact["uri"]), (artifact["files"], artifact["bytes"])
+                if made not in (found, (None, None)):  # which older versions did not keep
+                    changed = f"has {found[0]} files of {found[1]} bytes instead of {made[0]} of {made[1]}"
+                    raise UserError(_changed(session, artifact, changed))
             return outputs
     return None
 
 
-def _facts(session: _Session, node: Node) -> dict[str, Any]:
+def _changed(session: _Session, artifact: metadata.Row, how: str) -> str:
+    return (
+        f"{session.root / artifact['uri']} {how} since it was made: put back what was there, or delete the folder to "
+        "have it made anew"
+    )
+
+
+def _facts(session: _Session, node: Node, work: str = "") -> dict[str, Any]:
+    """`work` is the key but for the program's code."""
     return {
         "parameters": node.parameters,
         "code": _code(),
         "outputs": {name: kind.__name__ for name, kind in node.output_types.items()},
+        "work": work,
         "run": session.run,
         "error": None,
         **_process(),
@@ -230,27 +276,29 @@ def _facts(session: _Session, node: Node) -> dict[str, Any]:
 
 def _begin(session: _Session, node: Node, key: str, inputs: dict[str, metadata.Row], resume: bool) -> int:
     """A new execution with empty folders, or with `resume` the last unfinished one with its folders."""
-    db = session.db
+    db, work = session.db, _key(node, inputs, "")
     with metadata.transaction(db):
         left = metadata.executions(db, f"key = ? AND state = 'FAILED' AND {_RESUMABLE}", key)
         if resume:
             for row in metadata.executions(db, "key = ? AND state = 'RUNNING'", key):
-                raise UserError(f"--resume: {node.name} is at work on the same in run {row['properties']['run']}")
-        if resume and left:
+                raise _Refused(f"--resume: {node.name} is at work on the same in run {row['properties']['run']}")
+        resumed = resume and bool(left)
+        if resumed:
             execution = left.pop(0)["id"]
-            metadata.set_execution(db, execution, _facts(session, node), state="RUNNING", started=time.time())
+            metadata.set_execution(db, execution, _facts(session, node, work), state="RUNNING", started=time.time())
         else:
-            execution = metadata.begin(db, node.name, key, {**_facts(session, node), "resumable": node.resumable})
+            execution = metadata.begin(db, node.name, key, {**_facts(session, node, work), "resumable": node.resumable})
         metadata.connect_inputs(db, session.run, execution, inputs)
         for row in left:  # given up, in the database before the folders: nobody resumes from half of them
             metadata.set_execution(db, row["id"], {"resumable": False})
     for row in left:
         _remove(session.root, row["id"])
+    if resume and not resumed:
+        print(f"{node.name}: nothing is left to resume of these settings, data and sources; it begins anew", flush=True)
     return execution
 
 
 def _execute(session: _Session, node: Node, execution: int, inputs: dict[str, metadata.Row]) -> None:
-    start = time.monotonic()
     outputs = {
         name: kind(_partial(session.root, node.name, name, execution)) for name, kind in node.output_types.items()
     }
@@ -260,14 +308,29 @@ def _execute(session: _Session, node: Node, execution: int, inputs: dict[str, me
         for artifact in outputs.values():
             artifact.path.mkdir(parents=True, exist_ok=True)
         node.function(**node.parameters, **taken, **outputs)
+        rows = _described(outputs)
     except BaseException as error:
         if not node.resumable:
             _remove(session.root, execution)
         with contextlib.suppress(sqlite3.Error), metadata.transaction(session.db):  # the next run finds it dead
-            metadata.set_execution(session.db, execution, {"error": _line(error)}, state="FAILED", finished=time.time())
+            metadata.fail(session.db, execution, {"error": _line(error)})
+        if isinstance(error, KeyboardInterrupt):
+            error.add_note(
+                f"The same command with --resume goes on from what {node.name} last saved."
+                if node.resumable
+                else f"The same command goes on with {node.name}; what was done before it is kept."
+            )
+        if isinstance(error, UserError) or not isinstance(error, Exception):
+            raise
+        if (obstacle := _obstacle(error, next(iter(outputs.values())).path)) is not None:
+            advice = "; once it can, --resume goes on from what was saved" if node.resumable else ""
+            raise UserError(f"{node.name}: cannot write in {obstacle}{advice}") from error
+        for row in inputs.values():
+            if content.fingerprint(session.root / row["uri"]) != row["fingerprint"]:
+                raise UserError(f"{node.name}: {_changed(session, row, 'has changed')}") from error
         raise
-    _publish(session, node.name, execution, node.output_types)
-    print(f"{node.name}: done in {time.monotonic() - start:.1f} s", flush=True)
+    _publish(session, node.name, execution, rows)
+    _give_up_what_is_done_again(session, node, execution)
 
 
 def _folder(root: Path, component: str, output: str, execution: int) -> Path:
@@ -283,36 +346,47 @@ def _remove(root: Path, execution: int) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _publish(session: _Session, component: str, execution: int, kinds: Mapping[str, type[Artifact]]) -> None:
+def _described(outputs: Mapping[str, Artifact]) -> dict[str, tuple[str, str, int, int, dict[str, Any]]]:
+    """name → what the database keeps of each: type, fingerprint, files, bytes, facts. They are on the disk then."""
+    for artifact in outputs.values():
+        content.flush(artifact.path)
+    return {
+        name: (
+            type(artifact).__name__,
+            content.fingerprint(artifact.path),
+            *content.size(artifact.path),
+            artifact.properties(),
+        )
+        for name, artifact in outputs.items()
+    }
+
+
+def _publish(session: _Session, component: str, execution: int, rows: Mapping[str, tuple]) -> None:
     """Gives the outputs of a component that has returned their names and rows; may be begun again at any point."""
-    unnamed = [path for name in kinds if (path := _partial(session.root, component, name, execution)).exists()]
-    for folder in unnamed:
-        for path in [*folder.rglob("*"), folder]:
-            _flush(path)
-    for folder in unnamed:
-        folder.rename(folder.with_suffix(""))
-        _flush(folder.parent)
-    artifacts = {name: kind(_folder(session.root, component, name, execution)) for name, kind in kinds.items()}
-    rows = [
-        (artifact.path.relative_to(session.root).as_posix(), fingerprint(artifact.path), artifact.properties())
-        for artifact in artifacts.values()
-    ]
+    for name in rows:
+        if (folder := _partial(session.root, component, name, execution)).exists():
+            folder.rename(folder.with_suffix(""))
+            content.flush_one(folder.parent)
     with metadata.transaction(session.db):
-        ids = [
-            metadata.add_artifact(session.db, kind.__name__, *row)
-            for kind, row in zip(kinds.values(), rows, strict=True)
-        ]
-        metadata.connect_outputs(session.db, execution, dict(zip(kinds, ids, strict=True)))
-        metadata.set_execution(session.db, execution, {}, state="COMPLETE", finished=time.time())
+        ids = {
+            name: metadata.add_artifact(session.db, kind, f"{component}/{name}/{execution}", *row)
+            for name, (kind, *row) in rows.items()
+        }
+        metadata.connect_outputs(session.db, execution, ids)
+        metadata.complete(session.db, execution)
 
 
-def _flush(path: Path) -> None:
-    """Onto the disk itself, lest a failing power leaves a name without its content."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _give_up_what_is_done_again(session: _Session, node: Node, execution: int) -> None:
+    """Removes what earlier versions of the program left of work that `execution` has now done: nobody resumes it."""
+    db = session.db
+    with metadata.transaction(db):
+        (done,) = metadata.executions(db, "id = ?", execution)
+        same = f"type = ? AND state = 'FAILED' AND {_RESUMABLE} AND json_extract(properties, '$.work') = ?"
+        left = metadata.executions(db, same, node.name, done["properties"]["work"])
+        for row in left:
+            metadata.set_execution(db, row["id"], {"resumable": False})
+    for row in left:
+        _remove(session.root, row["id"])
 
 
 def _end_what_dead_runs_left(session: _Session) -> None:
@@ -334,10 +408,13 @@ def _end_what_dead_runs_left(session: _Session) -> None:
             else:
                 resumable = row["properties"]["resumable"] and not any(named)
                 facts = {"error": "killed", "resumable": resumable}
-                metadata.set_execution(db, row["id"], facts, state="FAILED", finished=time.time())
+                metadata.fail(db, row["id"], facts)
     for row in returned:
-        outputs = {name: kinds[kind] for name, kind in row["properties"]["outputs"].items()}
-        _publish(session, row["type"], row["id"], outputs)
+        outputs = {}
+        for name, kind in row["properties"]["outputs"].items():
+            folders = [place(root, row["type"], name, row["id"]) for place in (_folder, _partial)]
+            outputs[name] = kinds[kind](next(folder for folder in folders if folder.exists()))
+        _publish(session, row["type"], row["id"], _described(outputs))
     failed = {str(row["id"]) for row in metadata.executions(db, f"state = 'FAILED' AND NOT {_RESUMABLE}")}
     for folder in root.glob("*/*/*"):
         if folder.name.removesuffix(".partial") in failed:

@@ -10,10 +10,10 @@ import pytest
 ROOT = Path(__file__).parent.parent
 
 # What each part of the program may import of it, besides itself and the base that everything may use.
-BASE = {"kcnn.errors", "kcnn.registry", "kcnn.progress", "kcnn.config"}
+BASE = {"kcnn.errors", "kcnn.registry", "kcnn.progress", "kcnn.config", "kcnn.tables", "kcnn.checks"}
 MAY_IMPORT = {
     "kcnn.nn": {"kcnn.errors", "kcnn.registry"},
-    "kcnn.models": {"kcnn.nn", "kcnn.errors", "kcnn.registry", "kcnn.weights"},
+    "kcnn.models": {"kcnn.nn", "kcnn.errors", "kcnn.registry", "kcnn.tables", "kcnn.weights"},
     "kcnn.weights": {"kcnn.nn", "kcnn.models", "kcnn.errors", "kcnn.registry", "kcnn.progress"},
     "kcnn.data": {"kcnn.errors", "kcnn.registry", "kcnn.progress"},
     "kcnn.training": BASE | {"kcnn.models", "kcnn.data", "kcnn.weights", "kcnn.nn"},
@@ -23,8 +23,16 @@ MAY_IMPORT = {
     "kcnn.config": {"kcnn.errors"},
     "kcnn.registry": {"kcnn.errors"},
     "kcnn.progress": set(),
+    "kcnn.tables": set(),
+    "kcnn.checks": set(),
     "kcnn.errors": set(),
-    "pipelines.components": {"kcnn", "pipelines.artifacts", "pipelines.component", "pipelines.card"},
+    "pipelines.components": {
+        "kcnn",
+        "pipelines.artifacts",
+        "pipelines.component",
+        "pipelines.card",
+        "pipelines.content",
+    },
     "pipelines": {"kcnn", "pipelines"},
     "main": {"kcnn", "pipelines"},
 }

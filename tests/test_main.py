@@ -143,6 +143,19 @@ def test_ctrl_c_and_resume(workplace):
     assert not list(folder.glob(".kcnn/*/*/*.partial"))
 
 
+def test_help_is_by_command(tmp_path):
+    everything = kcnn("--help", cwd=tmp_path).stdout
+    assert "Flags of train, pretrain, data:" in everything
+    assert "--[no]finetune: " in everything
+    of_models = kcnn("models", "--help", cwd=tmp_path).stdout
+    assert [line.split(":")[0].strip() for line in of_models.splitlines() if line.startswith("  --")] == [
+        "--family",
+        "--max_params",
+        "--max_macs",
+        "--[no]json",
+    ]
+
+
 def test_models(tmp_path):
     rows = [json.loads(line) for line in kcnn("models", "--json", cwd=tmp_path).stdout.splitlines()]
     by_name = {row["name"]: row for row in rows}
@@ -182,7 +195,12 @@ MISTAKES = [
     (["models", "--family", "resnt"], "--family 'resnt': did you mean 'resnet'"),
     (["models", "resnet51"], "unknown model 'resnet51': did you mean"),
     (["--augment", "randaugmnt"], "did you mean 'randaugment'"),
+    (["--beam_runner", "Fink"], "--beam_runner 'Fink': choose from DirectRunner, FlinkRunner, SparkRunner, Dataflow"),
+    (["data", "--beam_options", "--x=1"], "--beam_options --x=1: expected with --beam_runner"),
     (["trian"], "did you mean 'train'"),
+    (["--family", "resnet"], "--family: train does not read it; it goes with models"),
+    (["data", "--resume"], "--resume: data does not read it; it goes with train, pretrain"),
+    (["--json"], "--json: train does not read it; it goes with predict, models, lineage, runs"),
     (["predict", "empty", "a.jpg"], "no saved model"),
     (["predict", "empty"], "expected a model's folder and pictures"),
 ]

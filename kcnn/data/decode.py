@@ -29,12 +29,12 @@ _apart = tf.function(
 )
 
 
-@_apart
-def decode_image(encoded: tf.Tensor) -> tf.Tensor:
+def decode_image(encoded: tf.Tensor, webp: bool = True) -> tf.Tensor:
     """The upright image in a file's bytes.
 
     Args:
         encoded: scalar string; JPEG, PNG, GIF, BMP or WebP.
+        webp: whether to know WebP, for which TensorFlow 2.16, TFX 1.16's, has no op.
 
     Returns:
         uint8 [H, W, 3], RGB.
@@ -42,9 +42,23 @@ def decode_image(encoded: tf.Tensor) -> tf.Tensor:
     Raises:
         tf.errors.InvalidArgumentError: when it runs, for a damaged or truncated file or another format.
     """
+    return _decode_any(encoded) if webp else _decode_all_but_webp(encoded)
+
+
+@_apart
+def _decode_any(encoded: tf.Tensor) -> tf.Tensor:
+    return _decode(encoded, (_starts(encoded, _WEBP), functools.partial(_decode_webp, encoded)))
+
+
+@_apart
+def _decode_all_but_webp(encoded: tf.Tensor) -> tf.Tensor:
+    return _decode(encoded)
+
+
+def _decode(encoded: tf.Tensor, *more: tuple[tf.Tensor, Callable[[], tf.Tensor]]) -> tf.Tensor:
     decoders = [
         (_starts(encoded, _JPEG), functools.partial(_decode_jpeg, encoded)),
-        (_starts(encoded, _WEBP), functools.partial(_decode_webp, encoded)),
+        *more,
         (_starts(encoded, _BMP) & (_read(encoded, 28, 1, tf.uint16)[0] <= 8), functools.partial(_decode_bmp, encoded)),
     ]
     others = functools.partial(tf.io.decode_image, encoded, channels=3, expand_animations=False)
@@ -52,7 +66,10 @@ def decode_image(encoded: tf.Tensor) -> tf.Tensor:
 
 
 def decode_window(
-    encoded: tf.Tensor, choose: Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]], image_size: tuple[int, int]
+    encoded: tf.Tensor,
+    choose: Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]],
+    image_size: tuple[int, int],
+    webp: bool = True,
 ) -> tf.Tensor:
     """A window of the upright image; of a JPEG, little more than the window is decoded.
 
@@ -63,6 +80,7 @@ def decode_window(
         encoded: scalar string.
         choose: from the upright image's shape, int32 [2], to the window's begin and size within it, int32 [2] each.
         image_size: height and width that the window is going to be resized to.
+        webp: as in `decode_image`.
 
     Returns:
         uint8 [h, w, 3].
@@ -87,7 +105,7 @@ def decode_window(
         return _upright(tf.switch_case(times, reduced), orientation)
 
     def others() -> tf.Tensor:
-        image = decode_image(encoded)
+        image = decode_image(encoded, webp)
         begin, size = choose(tf.shape(image)[:2])
         return tf.slice(image, tf.concat([begin, [0]], 0), tf.concat([size, [3]], 0))
 

@@ -9,10 +9,13 @@ nothing is re-encoded. Gzip runs at level 0, since JPEG does not compress and re
 import contextlib
 import dataclasses
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import tensorflow as tf
+
+from kcnn.data.drivers import replacing
+from kcnn.data.records import COLUMN
 
 SPLITS = ("train", "val", "test")
 SHARD_BYTES = 128 * 2**20
@@ -37,6 +40,7 @@ class Example:
         height: of the stored pixels, before EXIF orientation.
         width: likewise.
         sha256: hexadecimal digest of `encoded`.
+        columns: what else the data set says of it, by name; `image/column/<name>` in the tf.Example.
     """
 
     encoded: bytes
@@ -47,6 +51,7 @@ class Example:
     height: int
     width: int
     sha256: str
+    columns: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 def encode(example: Example) -> bytes:
@@ -67,6 +72,7 @@ def encode(example: Example) -> bytes:
         "image/height": integer(example.height),
         "image/width": integer(example.width),
         "image/key/sha256": text(example.sha256),
+        **{COLUMN + name: text(value) for name, value in example.columns.items()},
     }
     return tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString(deterministic=True)
 
@@ -81,6 +87,23 @@ def parse(serialized: tf.Tensor) -> dict[str, tf.Tensor]:
     }
 
 
+def shard_path(directory: str | os.PathLike, split: str, shard: int, count: int) -> Path:
+    """The file of one shard of a split's `count`."""
+    return Path(directory, f"Split-{split}", f"data_tfrecord-{shard:05d}-of-{count:05d}.gz")
+
+
+def shard_count(size: int) -> int:
+    """How many shards hold a split of so many bytes."""
+    return max(1, -(-size // SHARD_BYTES))
+
+
+def write_shard(path: Path, examples: Iterable[Example], scratch: Path) -> None:
+    """Writes the examples, of which memory holds one, to `path`, under another name in `scratch` until it is whole."""
+    with replacing(path, scratch) as partial, tf.io.TFRecordWriter(str(partial), _OPTIONS) as writer:
+        for example in examples:
+            writer.write(encode(example))
+
+
 def write(directory: Path, examples: Iterable[tuple[str, Example]], total_bytes: dict[str, int]) -> None:
     """Writes examples to the shards of their splits, round robin, so that each shard holds every part of the data.
 
@@ -92,11 +115,10 @@ def write(directory: Path, examples: Iterable[tuple[str, Example]], total_bytes:
     with contextlib.ExitStack() as stack:
         writers: dict[str, list[tf.io.TFRecordWriter]] = {}
         for split, size in total_bytes.items():
-            folder = Path(directory, f"Split-{split}")
-            folder.mkdir(parents=True, exist_ok=True)
-            count = max(1, -(-size // SHARD_BYTES))
-            names = [folder / f"data_tfrecord-{shard:05d}-of-{count:05d}.gz" for shard in range(count)]
-            writers[split] = [stack.enter_context(tf.io.TFRecordWriter(str(name), _OPTIONS)) for name in names]
+            count = shard_count(size)
+            paths = [shard_path(directory, split, shard, count) for shard in range(count)]
+            paths[0].parent.mkdir(parents=True, exist_ok=True)
+            writers[split] = [stack.enter_context(tf.io.TFRecordWriter(str(path), _OPTIONS)) for path in paths]
         written = dict.fromkeys(total_bytes, 0)
         for split, example in examples:
             writers[split][written[split] % len(writers[split])].write(encode(example))

@@ -3,20 +3,21 @@ the format's definition (https://www.tensorflow.org/tutorials/load_data/tfrecord
 tensorflow/core/example/example.proto).
 """
 
-import concurrent.futures
-import functools
+import contextlib
 import gzip
-import multiprocessing
 import os
 import struct
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
 
+from kcnn.data.drivers import Driver, advance, local
 from kcnn.errors import UserError
-from kcnn.progress import bar
+
+COLUMN = "image/column/"  # and a name: a feature that the data set's own columns make
 
 T = TypeVar("T")
 
@@ -56,6 +57,7 @@ def _example_class() -> type[Any]:
 
 
 Example = _example_class()  # of tf.Example messages
+_LONGEST = 2**31  # bytes; protobuf has no longer messages
 
 
 def read_records(path: str) -> Iterator[bytes]:
@@ -65,9 +67,13 @@ def read_records(path: str) -> Iterator[bytes]:
         UserError: the file is damaged.
     """
     try:
+        if not os.path.getsize(path):  # which gzip takes for no records
+            raise EOFError
         with gzip.open(path) as file:
             while header := file.read(12):
                 (length,) = struct.unpack("<Q", header[:8])
+                if length >= _LONGEST:
+                    raise EOFError
                 record = file.read(length + 4)[:length]
                 if len(record) < length:
                     raise EOFError
@@ -76,46 +82,47 @@ def read_records(path: str) -> Iterator[bytes]:
         raise UserError(f"{path}: damaged examples; delete the folder that holds them and run again") from None
 
 
+def columns(example: Any) -> dict[str, str]:
+    """What else the data set says of the image in an `Example`, by name."""
+    return {
+        name.removeprefix(COLUMN): b"".join(feature.bytes_list.value).decode("utf-8", "surrogateescape")
+        for name, feature in sorted(example.features.feature.items())
+        if name.startswith(COLUMN)
+    }
+
+
 def map_shards(
     function: Callable[[Iterable[bytes]], T],
     shards: Mapping[str, Sequence[str]],
     *,
     total: int | None = None,
     description: str,
+    driver: Driver | None = None,
 ) -> Iterator[tuple[str, T]]:
     """The split and what `function` makes of the records, for each file, in order.
-
-    Splits of one shard, 128 MiB, are read in this process; where there are more, in a pool with a process per core.
 
     Args:
         function: of the records of a file; importable by its name.
         shards: split → its files.
         total: how many records they hold, for the progress bar.
         description: for the progress bar.
+        driver: what runs it; this machine when None.
 
     Raises:
         UserError: a file is damaged.
     """
-    tasks = [(split, path) for split, paths in shards.items() for path in paths]
-    with bar(total=total, description=description, unit="img") as progress:
-        if all(len(paths) <= 1 for paths in shards.values()):
-            for split, path in tasks:
-                yield split, function(_counted(read_records(path), progress.update))
-            return
-        workers = min(os.cpu_count() or 1, len(tasks))
-        with concurrent.futures.ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-            parts = pool.map(functools.partial(_apply, function), [path for _, path in tasks])
-            for (split, _), (part, count) in zip(tasks, parts, strict=True):
-                progress.update(count)
-                yield split, part
+    splits = [split for split, paths in shards.items() for _ in paths]
+    tasks = [os.path.abspath(path) for paths in shards.values() for path in paths]
+    with contextlib.ExitStack() as stack:
+        run = driver or stack.enter_context(local())
+        yield from zip(splits, run(partial(_apply, function), tasks, total=total, description=description), strict=True)
 
 
-def _apply(function: Callable[[Iterable[bytes]], T], path: str) -> tuple[T, int]:
-    seen: list[None] = []
-    return function(_counted(read_records(path), lambda: seen.append(None))), len(seen)
+def _apply(function: Callable[[Iterable[bytes]], T], path: str) -> T:
+    return function(_counted(read_records(path)))
 
 
-def _counted(records: Iterable[bytes], count: Callable[[], Any]) -> Iterator[bytes]:
+def _counted(records: Iterable[bytes]) -> Iterator[bytes]:
     for record in records:
         yield record
-        count()
+        advance()

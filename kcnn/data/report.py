@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 from PIL import Image, ImageOps
 from tensorflow_metadata.proto.v0 import statistics_pb2
 
+from kcnn.data.checks import CHECKS, Check
 from kcnn.data.records import Example, read_records
-from kcnn.data.scan import CHECKS, COPIES, Check, Copies, Finding, Scan
+from kcnn.data.scan import COPIES, Copies, Finding, Scan
 
 if TYPE_CHECKING:  # it loads TensorFlow
     from kcnn.data.ingest import Summary
@@ -100,6 +101,7 @@ table { border-collapse: collapse; width: 100%; } td, th { padding: 2px 8px 2px 
   vertical-align: top; } bdi { overflow-wrap: anywhere; } td.bars { width: 50%; }
 th { font-weight: 600; color: var(--dim); }
 td.number, th.number { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
+td.wraps { white-space: normal; }
 ul { margin: 4px 0; padding-left: 18px; } li { overflow-wrap: anywhere; }
 .bar { display: flex; height: 12px; margin-top: 4px; } .bar span { height: 12px; }
 .train { background: var(--train); } .val { background: var(--val); } .test { background: var(--test); }
@@ -134,41 +136,58 @@ def page(
     """
     total = sum(map(summary.total, summary.counts))
     body = [
-        f"<h1>{_text(name)}</h1>",
-        f"<p class=dim>{_number(total, 'image')} in {_number(len(summary.labels), 'class', 'classes')}, "
-        f"{_number(len(summary.excluded), 'file')} excluded</p>",
+        f"<h1>{text(name)}</h1>",
+        f"<p class=dim>{number(total, 'image')} in {number(len(summary.labels), 'class', 'classes')}, "
+        f"{number(len(summary.excluded), 'file')} excluded</p>",
         "<div class=columns>",
-        _box("Findings", _overview(scan)),
-        _box("Images", _counts(summary)),
-        _box("Sizes and looks", _sizes(statistics)),
-        _box("Anomalies", _list(anomalies) or "<p>None: the splits are alike and as the schema says.</p>"),
-        _box("Excluded files", _excluded(summary.excluded)),
+        box("Findings", _overview(scan)),
+        box("Images", _counts(summary)),
+        box("Sizes and looks", _sizes(statistics)),
+        box("Anomalies", _list(anomalies) or "<p>None: the splits are alike and as the schema says.</p>"),
+        box("Excluded files", _excluded(summary.excluded)),
         "</div>",
         *(_section(scan, kind, pictures) for kind in (*COPIES, *CHECKS)),
     ]
+    return document(name, body)
+
+
+def document(title: str, body: Iterable[str]) -> str:
+    """The HTML of a page with a title and these parts, the empty ones left out."""
     head = (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{_text(name)}</title><style>{_STYLE}</style></head><body>"
+        f"<title>{text(title)}</title><style>{_STYLE}</style></head><body>"
     )
     return "\n".join([head, *filter(None, body), "</body></html>\n"])
 
 
-def _text(value: object) -> str:
+def figure(picture: bytes, split: str, caption: str) -> str:
+    """A thumbnail, as `thumbnails` makes it, above its split and a caption of HTML."""
+    content = base64.b64encode(picture).decode()
+    image = f"<img alt='' src='data:image/webp;base64,{content}'>" if content else "<span class=dim>no picture</span>"
+    return (
+        f"<figure><div class=picture>{image}</div><figcaption><span class='tag {text(split)}'>{text(split)}</span> "
+        f"{caption}</figcaption></figure>"
+    )
+
+
+def text(value: object) -> str:
     """Safe in HTML, whatever a file is called."""
     return escape(str(value).encode("utf-8", "backslashreplace").decode())
 
 
-def _number(count: int, unit: str, units: str = "") -> str:
+def number(count: int, unit: str, units: str = "") -> str:
+    """The count with its unit, "1 image" or "2 images"."""
     return f"{count:,} {unit if count == 1 else units or unit + 's'}"
 
 
-def _box(title: str, content: str) -> str:
+def box(title: str, content: str) -> str:
+    """A part of the page's head."""
     return f"<div class=box><h3>{title}</h3>{content}</div>"
 
 
 def _list(lines: Iterable[str]) -> str:
-    items = "".join(f"<li><bdi>{_text(line)}</bdi></li>" for line in lines)
+    items = "".join(f"<li><bdi>{text(line)}</bdi></li>" for line in lines)
     return f"<ul>{items}</ul>" if items else ""
 
 
@@ -176,32 +195,32 @@ def _overview(scan: Scan) -> str:
     rows = []
     for kind in (*COPIES, *CHECKS):
         count = sum(finding.finding == kind.name for finding in scan.findings)
-        title = _text(kind.title)
+        title = text(kind.title)
         if kind.name in scan.usual:
             share = f"{scan.usual[kind.name]:,} of {scan.images:,}, as is usual here"
             rows.append(f"<tr><td>{title}<td class=number>{share}")
         elif count:
             unit = "group" if isinstance(kind, Copies) else "image"
-            rows.append(f"<tr><td><a href='#{kind.name}'>{title}</a><td class='number bad'>{_number(count, unit)}")
+            rows.append(f"<tr><td><a href='#{kind.name}'>{title}</a><td class='number bad'>{number(count, unit)}")
     found = {finding.finding for finding in scan.findings} | set(scan.usual)
     clean = [kind.title.partition(":")[0].lower() for kind in (*COPIES, *CHECKS) if kind.name not in found]
-    none = f"<p class=dim>No image: {_text(', '.join(clean))}.</p>" if clean else ""
+    none = f"<p class=dim>No image: {text(', '.join(clean))}.</p>" if clean else ""
     return f"<table>{''.join(rows)}</table>{none}"
 
 
 def _counts(summary: "Summary") -> str:
     splits = list(summary.counts)
     most = max(sum(summary.counts[split][label] for split in splits) for label in summary.labels)
-    keys = "".join(f"<span class='key {_text(s)}'></span>{_text(s)} {summary.total(s):,}" for s in splits)
+    keys = "".join(f"<span class='key {text(s)}'></span>{text(s)} {summary.total(s):,}" for s in splits)
     rows = []
     for label in summary.labels:
         counts = [summary.counts[split][label] for split in splits]
         bars = "".join(
-            f"<span class={_text(split)} style='width:{100 * count / most:.2f}%'></span>"
+            f"<span class={text(split)} style='width:{100 * count / most:.2f}%'></span>"
             for split, count in zip(splits, counts, strict=True)
         )
         rows.append(
-            f"<tr><td><bdi>{_text(label)}</bdi><td class=bars><div class=bar>{bars}</div>"
+            f"<tr><td><bdi>{text(label)}</bdi><td class=bars><div class=bar>{bars}</div>"
             f"<td class=number>{' / '.join(f'{count:,}' for count in counts)}"
         )
     return f"<p>{keys}</p><table>{''.join(rows)}</table>"
@@ -220,7 +239,7 @@ _LOOKS = {
 def _sizes(statistics: Mapping[str, statistics_pb2.DatasetFeatureStatistics]) -> str:
     """Least, median and greatest of each split."""
     present = {split: part for split, part in statistics.items() if part.num_examples}
-    head = "".join(f"<th class=number>{_text(split)}" for split in present)
+    head = "".join(f"<th class=number>{text(split)}" for split in present)
     features = {split: {one.path.step[0]: one for one in part.features} for split, part in present.items()}
     rows = []
     for name, title in _LOOKS.items():
@@ -228,12 +247,12 @@ def _sizes(statistics: Mapping[str, statistics_pb2.DatasetFeatureStatistics]) ->
         for split in present:
             numbers = features[split][name].num_stats
             ends = " … ".join(f"{_short(value)}" for value in (numbers.min, numbers.median, numbers.max))
-            cells.append(f"<td class=number>{ends}")
+            cells.append(f"<td class='number wraps'>{ends}")
         rows.append(f"<tr><td>{title}{''.join(cells)}")
     formats = []
     for split in present:
         buckets = features[split]["image/format"].string_stats.rank_histogram.buckets
-        formats.append(f"<td class=number>{'<br>'.join(f'{_text(b.label)} {int(b.sample_count):,}' for b in buckets)}")
+        formats.append(f"<td class=number>{'<br>'.join(f'{text(b.label)} {int(b.sample_count):,}' for b in buckets)}")
     return (
         f"<p class=dim>least … median … greatest</p><table><tr><th>{head}{''.join(rows)}"
         f"<tr><td>format{''.join(formats)}</table>"
@@ -247,9 +266,7 @@ def _short(value: float) -> str:
 def _excluded(excluded: Mapping[str, str]) -> str:
     if not excluded:
         return "<p>None: all files could be decoded.</p>"
-    rows = [
-        f"<tr><td><bdi>{_text(name)}</bdi><td>{_text(reason)}" for name, reason in list(excluded.items())[:_EXCLUDED]
-    ]
+    rows = [f"<tr><td><bdi>{text(name)}</bdi><td>{text(reason)}" for name, reason in list(excluded.items())[:_EXCLUDED]]
     more = f"<p class=dim>and {len(excluded) - _EXCLUDED:,} more</p>" if len(excluded) > _EXCLUDED else ""
     return f"<table>{''.join(rows)}</table>{more}"
 
@@ -262,15 +279,15 @@ def _section(scan: Scan, kind: Check | Copies, pictures: Mapping[str, bytes]) ->
     figures = "".join((_group if isinstance(kind, Copies) else _single)(finding, pictures) for finding in sheet)
     more = f"; the first {len(sheet):,} of {count:,}" if count > len(sheet) else f"; {count:,}"
     return (
-        f"<h2 id={kind.name}>{_text(kind.title)}{more}</h2><p class=dim>{_text(kind.reason)}</p>"
+        f"<h2 id={kind.name}>{text(kind.title)}{more}</h2><p class=dim>{text(kind.reason)}</p>"
         f"<div class=sheet>{figures}</div>"
     )
 
 
 def _single(finding: Finding, pictures: Mapping[str, bytes]) -> str:
     word = "expected" if isinstance(finding.threshold, str) else "limit"
-    threshold = f" ({word} {_text(finding.threshold)})" if finding.threshold != "" else ""
-    return _figure(finding, 0, pictures, f"<br><b>{_text(finding.value)}</b>{threshold}")
+    threshold = f" ({word} {text(finding.threshold)})" if finding.threshold != "" else ""
+    return _figure(finding, 0, pictures, f"<br><b>{text(finding.value)}</b>{threshold}")
 
 
 def _group(finding: Finding, pictures: Mapping[str, bytes]) -> str:
@@ -286,11 +303,7 @@ def _group(finding: Finding, pictures: Mapping[str, bytes]) -> str:
 
 
 def _figure(finding: Finding, index: int, pictures: Mapping[str, bytes], value: str) -> str:
-    name, split, label = finding.filenames[index], finding.splits[index], finding.labels[index]
-    content = base64.b64encode(pictures.get(name, b"")).decode()
-    image = f"<img alt='' src='data:image/webp;base64,{content}'>" if content else "<span class=dim>no picture</span>"
+    name, label = finding.filenames[index], finding.labels[index]
     marked = " class=bad" if finding.finding == "contradiction" else ""
-    return (
-        f"<figure><div class=picture>{image}</div><figcaption><span class='tag {_text(split)}'>{_text(split)}</span> "
-        f"<b{marked}><bdi>{_text(label)}</bdi></b><br><bdi>{_text(name)}</bdi>{value}</figcaption></figure>"
-    )
+    caption = f"<b{marked}><bdi>{text(label)}</bdi></b><br><bdi>{text(name)}</bdi>{value}"
+    return figure(pictures.get(name, b""), finding.splits[index], caption)

@@ -10,8 +10,10 @@ now and then, which the following mends without breaking the promise: a class wi
 nearest to the boundary, a class without val images the train image nearest to its own.
 """
 
-from collections import defaultdict
-from collections.abc import Sequence
+import dataclasses
+import itertools
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 TEST_FRACTION = 0.15
 VAL_FRACTION = 0.15
@@ -22,46 +24,80 @@ def position(sha256: str) -> float:
     return int(sha256[:16], 16) / 2**64
 
 
-def assign(images: Sequence[tuple[str, str, str | None]]) -> list[str]:
-    """The split of each image.
+@dataclasses.dataclass(frozen=True)
+class Splits:
+    """How images are split.
+
+    Attributes:
+        draws_test: whether test is drawn, as no image's given split is test.
+        draws_val: likewise.
+        moved: hexadecimal SHA-256 → (from, to) of the images that mend a class.
+    """
+
+    draws_test: bool
+    draws_val: bool
+    moved: Mapping[str, tuple[str, str]] = dataclasses.field(default_factory=dict)
+
+    def of(self, sha256: str, given: str | None) -> str:
+        """The split of an image, "train", "val" or "test", from its SHA-256 and the split that the data set gives."""
+        split = self._drawn(sha256, given)
+        source, target = self.moved.get(sha256, ("", ""))
+        return target if split == source else split
+
+    def _drawn(self, sha256: str, given: str | None) -> str:
+        if given in ("val", "test"):
+            return given
+        u = position(sha256)
+        if u < TEST_FRACTION and (self.draws_test or given is None):
+            return "test"
+        if TEST_FRACTION <= u < TEST_FRACTION + VAL_FRACTION and (self.draws_val or given is None):
+            return "val"
+        return "train"
+
+
+def plan(images: Iterable[tuple[str, str, str | None]], given: Collection[str | None]) -> Splits:
+    """Draws what is not given, and mends.
 
     Args:
-        images: (sha256, label, split that the data set gives or None).
-
-    Returns:
-        "train", "val" or "test" for each; a given split stands, except that val and test are drawn out of train when
-        the data set gives no such split at all.
+        images: (sha256, label, given split) in ascending order of the first, read once; memory holds two numbers and
+            two images for each label.
+        given: the given splits that occur among them. A given split stands, except that val and test are drawn out of
+            train when there is no such split at all.
     """
-    given = {split for _, _, split in images}
-    draws_test, draws_val = "test" not in given, "val" not in given
-    splits: list[str] = []
-    for sha256, _, split in images:
-        u = position(sha256)
-        test, val = draws_test or split is None, draws_val or split is None
-        if split in ("val", "test"):
-            splits.append(split)
-        elif test and u < TEST_FRACTION:
-            splits.append("test")
-        elif val and TEST_FRACTION <= u < TEST_FRACTION + VAL_FRACTION:
-            splits.append("val")
-        else:
-            splits.append("train")
-    if draws_test and draws_val:
-        _mend(images, splits, source="val", target="test")
-    if draws_val:
-        _mend(images, splits, source="train", target="val")
-    return splits
+    drawn = Splits("test" not in given, "val" not in given)
+    if not drawn.draws_val:  # classes are mended with val images and into val
+        return drawn
+    counts: Counter[tuple[str, str]] = Counter()  # (split, label) → images
+    first: dict[tuple[str, str], tuple[str, Counter[str]]] = {}  # (split, label) → lowest hash, its copies' labels
+    several: set[str] = set()  # labels of two different train images or more
+    for sha256, copies in itertools.groupby(images, lambda image: image[0]):
+        labels: dict[str, Counter[str]] = {}
+        for _, label, split in copies:
+            labels.setdefault(drawn.of(sha256, split), Counter())[label] += 1
+        for place, found in labels.items():
+            for label, count in found.items():
+                if place == "train" and counts[place, label]:
+                    several.add(label)
+                counts[place, label] += count
+                first.setdefault((place, label), (sha256, found))
+    moved: dict[str, tuple[str, str]] = {}
+    names = {label for _, label in counts}
+
+    def mend(source: str, target: str, able: Iterable[str]) -> None:
+        lacking = [label for label in able if not counts[target, label] and (source, label) in first]
+        for sha256, labels in dict(first[source, label] for label in lacking).items():
+            moved[sha256] = (source, target)
+            for label, count in labels.items():
+                counts[source, label] -= count
+                counts[target, label] += count
+
+    if drawn.draws_test:
+        mend("val", "test", names)
+    mend("train", "val", several)  # the last image of a class is not taken from training
+    return dataclasses.replace(drawn, moved=moved)
 
 
-def _mend(images: Sequence[tuple[str, str, str | None]], splits: list[str], *, source: str, target: str) -> None:
-    """Moves one image of each class that lacks `target`, with its duplicates, from `source` to `target`."""
-    present = {label for (_, label, _), split in zip(images, splits, strict=True) if split == target}
-    candidates: dict[str, set[str]] = defaultdict(set)
-    for (sha256, label, _), split in zip(images, splits, strict=True):
-        if split == source and label not in present:
-            candidates[label].add(sha256)
-    # The last image of a class is not taken from training.
-    moved = {min(hashes) for hashes in candidates.values() if source != "train" or len(hashes) > 1}
-    splits[:] = [
-        target if image[0] in moved and split == source else split for image, split in zip(images, splits, strict=True)
-    ]
+def assign(images: Sequence[tuple[str, str, str | None]]) -> list[str]:
+    """The split of each image, from (sha256, label, split that the data set gives or None)."""
+    splits = plan(sorted(images, key=lambda image: image[0]), {split for _, _, split in images})
+    return [splits.of(sha256, split) for sha256, _, split in images]

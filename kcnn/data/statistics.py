@@ -22,6 +22,7 @@ import numpy as np
 from PIL import Image
 from tensorflow_metadata.proto.v0 import derived_feature_pb2, statistics_pb2
 
+from kcnn.data.drivers import Driver
 from kcnn.data.records import Example, map_shards, read_records
 
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # large photos are no attack
@@ -287,18 +288,21 @@ def scan(path: str) -> Statistics:
     return collect(read_records(path))
 
 
-def compute(shards: Mapping[str, Sequence[str]], total: int | None = None) -> dict[str, Statistics]:
+def compute(
+    shards: Mapping[str, Sequence[str]], total: int | None = None, driver: Driver | None = None
+) -> dict[str, Statistics]:
     """Statistics of each split.
 
     Args:
         shards: split → its files.
         total: how many examples they hold, for the progress bar.
+        driver: what runs it; this machine when None.
 
     Raises:
         UserError: a file is damaged.
     """
     found = dict.fromkeys(shards, Statistics.of([]))
-    for split, part in map_shards(collect, shards, total=total, description="Measuring images"):
+    for split, part in map_shards(collect, shards, total=total, description="Measuring images", driver=driver):
         found[split] += part
     return found
 

@@ -12,6 +12,8 @@ from kcnn.errors import UserError, nearest
 
 RESIZE_MODES = ("crop", "squash", "letterbox")
 INTERPOLATIONS = ("bilinear", "bicubic")
+# Images of a batch decoded at once: enough to fill the cores, few enough that large photos do not fill the memory.
+_PARALLEL_DECODES = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,12 +53,13 @@ class Preprocessing:
             raise UserError(f"crop fraction {self.crop_fraction}: expected more than 0 and at most 1; 0.875 is usual")
 
 
-def preprocess(encoded: tf.Tensor, spec: Preprocessing) -> tf.Tensor:
+def preprocess(encoded: tf.Tensor, spec: Preprocessing, webp: bool = True) -> tf.Tensor:
     """The image that the model sees of a file.
 
     Args:
         encoded: scalar string, an image file's bytes.
         spec: size, mode, interpolation.
+        webp: whether to know WebP, for which TensorFlow 2.16, TFX 1.16's, has no op.
 
     Returns:
         float32 [h, w, 3], RGB in 0-255.
@@ -64,7 +67,21 @@ def preprocess(encoded: tf.Tensor, spec: Preprocessing) -> tf.Tensor:
     Raises:
         tf.errors.InvalidArgumentError: when it runs, for bytes that cannot be decoded.
     """
-    return fit(decode_window(encoded, lambda shape: central_window(shape, spec), spec.image_size), spec)
+    return fit(decode_window(encoded, lambda shape: central_window(shape, spec), spec.image_size, webp), spec)
+
+
+def preprocess_batch(encoded: tf.Tensor, spec: Preprocessing, webp: bool = True) -> tf.Tensor:
+    """As `preprocess`, of a batch: string [N] → float32 [N, h, w, 3].
+
+    On the CPU wherever it is called: decoders have no other kernel, and resizing differs.
+    """
+    with tf.device("/CPU:0"):
+        return tf.map_fn(
+            lambda image: preprocess(image, spec, webp),
+            encoded,
+            fn_output_signature=tf.TensorSpec([*spec.image_size, 3], tf.float32),
+            parallel_iterations=_PARALLEL_DECODES,
+        )
 
 
 def resize(image: tf.Tensor, spec: Preprocessing) -> tf.Tensor:

@@ -1,16 +1,19 @@
 """Evaluation of the exported model itself, as it will be served, on the records of the test split."""
 
+import contextlib
 import dataclasses
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from kcnn import progress
-from kcnn.data import examples
+from kcnn.data import examples, records
 from kcnn.errors import UserError
+from kcnn.evaluation.slices import Attribute, Collector
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,12 +25,19 @@ class Evaluation:
         filenames: the N files, in the order of the records.
         labels: int64 [N], the true classes.
         probabilities: float32 [N, C], the answers.
+        attributes: what divides the N examples into slices.
     """
 
     class_names: list[str]
     filenames: list[str]
     labels: np.ndarray
     probabilities: np.ndarray
+    attributes: Sequence[Attribute] = ()
+
+    @property
+    def correct(self) -> np.ndarray:
+        """Whether the most probable class is the true one, bool [N]."""
+        return self.probabilities.argmax(axis=1) == self.labels
 
 
 def _undecodable(answer: Callable, encoded: tf.Tensor, names: list[str]) -> str:
@@ -38,6 +48,48 @@ def _undecodable(answer: Callable, encoded: tf.Tensor, names: list[str]) -> str:
         except tf.errors.InvalidArgumentError:
             return name
     raise AssertionError("the images fail together and not alone")
+
+
+def _class_names(export_dir: str | os.PathLike) -> list[str]:
+    return Path(export_dir, "assets", "labels.txt").read_text(encoding="utf-8").removesuffix("\n").split("\n")
+
+
+def _answers(
+    export_dir: str | os.PathLike, paths: Sequence[str], batch_size: int, total: int | None, description: str
+) -> Iterator[tuple[list[Any], np.ndarray]]:
+    """Batches of records, as features by name, with float32 [n, C] probabilities."""
+    served = tf.saved_model.load(str(export_dir))
+    answer = served.signatures["serving_default"]
+    with _full_precision(), progress.bar(total=total, description=description, unit="img") as bar:
+        for batch in examples.read(list(paths)).batch(batch_size).prefetch(1):
+            features = [records.Example.FromString(record).features.feature for record in batch.numpy()]
+            encoded = tf.constant([feature["image/encoded"].bytes_list.value[0] for feature in features])
+            try:
+                probabilities = answer(image_bytes=encoded)["probabilities"].numpy()
+            except tf.errors.InvalidArgumentError as error:
+                name = _undecodable(answer, encoded, list(map(_filename, features)))
+                raise UserError(f"{name!r} of the test split cannot be decoded") from error
+            yield features, probabilities
+            bar.update(len(features))
+
+
+@contextlib.contextmanager
+def _full_precision() -> Iterator[None]:
+    """GPUs multiply in float32 and not in TF32, lest they differ from every CPU that serves the model by up to 1e-2."""
+    before = tf.config.experimental.tensor_float_32_execution_enabled()
+    tf.config.experimental.enable_tensor_float_32_execution(False)
+    try:
+        yield
+    finally:
+        tf.config.experimental.enable_tensor_float_32_execution(before)
+
+
+def _filename(feature: Any) -> str:
+    return feature["image/filename"].bytes_list.value[0].decode("utf-8", "surrogateescape")
+
+
+def _label(feature: Any) -> int:
+    return feature["image/class/label"].int64_list.value[0]
 
 
 def evaluate_export(
@@ -52,29 +104,78 @@ def evaluate_export(
         total: the split's examples, for the progress bar's time left.
 
     Raises:
-        UserError: there are no examples, or an image cannot be decoded (it is named: nothing is left out of the score).
+        UserError: there are no examples; an image cannot be decoded (it is named: nothing is left out of the score);
+            or an answer is no number.
     """
     if not paths:
         raise UserError("no files to evaluate: the split has no shards")
-    served = tf.saved_model.load(str(export_dir))
-    answer = served.signatures["serving_default"]
-    class_names = Path(export_dir, "assets", "labels.txt").read_text(encoding="utf-8").removesuffix("\n").split("\n")
-    batches = examples.read(paths).map(examples.parse).batch(batch_size).prefetch(1)
+    class_names = _class_names(export_dir)
+    collector = Collector()
     filenames: list[str] = []
-    labels: list[np.ndarray] = []
+    labels: list[int] = []
     probabilities: list[np.ndarray] = []
-    with progress.bar(total=total, description="Evaluating", unit="img") as bar:
-        for batch in batches:
-            names = [name.decode("utf-8", "surrogateescape") for name in batch["filename"].numpy()]
-            try:
-                probabilities.append(answer(image_bytes=batch["encoded"])["probabilities"].numpy())
-            except tf.errors.InvalidArgumentError as error:
-                raise UserError(
-                    f"{_undecodable(answer, batch['encoded'], names)!r} of the test split cannot be decoded"
-                ) from error
-            labels.append(batch["label"].numpy())
-            filenames += names
-            bar.update(len(names))
+    for features, answered in _answers(export_dir, paths, batch_size, total, "Evaluating"):
+        for feature in features:
+            collector.add(feature)
+        if not np.isfinite(answered).all():
+            lost = _filename(features[int((~np.isfinite(answered)).any(axis=1).argmax())])
+            raise UserError(
+                f"the model's answer for {lost!r} is no number: its training diverged; lower --learning_rate"
+            )
+        filenames += map(_filename, features)
+        labels += map(_label, features)
+        probabilities.append(answered)
     if not filenames:
         raise UserError(f"no examples to evaluate in {', '.join(paths)}")
-    return Evaluation(class_names, filenames, np.concatenate(labels), np.concatenate(probabilities))
+    true = np.array(labels, np.int64)
+    return Evaluation(
+        class_names, filenames, true, np.concatenate(probabilities), collector.attributes(true, class_names)
+    )
+
+
+def correct_answers(
+    export_dir: str | os.PathLike,
+    paths: Sequence[str],
+    class_names: Sequence[str],
+    batch_size: int = 64,
+    total: int | None = None,
+) -> np.ndarray:
+    """Which answers of another export are right, bool [N], in the order of the records; keeps a byte an example.
+
+    Args:
+        export_dir: the other export, with the same classes in any order.
+        paths: the split's shards.
+        class_names: what the records' labels mean.
+        batch_size: images in one request.
+        total: the split's examples, for the progress bar's time left.
+
+    Raises:
+        UserError: the export has other classes, cannot be loaded, or fails on an image; the message is the reason
+            alone.
+    """
+    try:
+        names = _class_names(export_dir)
+        if sorted(names) != sorted(class_names):
+            raise UserError(_other_classes(set(names), set(class_names)))
+        index = {name: place for place, name in enumerate(class_names)}
+        place = np.array([index[name] for name in names])
+        right = [
+            place[answered.argmax(axis=1)] == np.array([_label(feature) for feature in features])
+            for features, answered in _answers(export_dir, paths, batch_size, total, "Evaluating the last pushed")
+        ]
+    except (OSError, ValueError, KeyError, IndexError, tf.errors.OpError) as error:
+        if isinstance(error, UserError):
+            raise
+        reason = " ".join(str(error).split())
+        raise UserError(f"it cannot be run: {reason[:200] or type(error).__name__}") from error
+    return np.concatenate(right)
+
+
+def _other_classes(theirs: set[str], ours: set[str]) -> str:
+    lacks, more = sorted(ours - theirs), sorted(theirs - ours)
+    parts = [
+        f"{verb} {', '.join(names[:3])}" + f" and {len(names) - 3} more" * (len(names) > 3)
+        for verb, names in (("lacks", lacks), ("has", more))
+        if names
+    ]
+    return f"it has other classes: it {' and '.join(parts)}"

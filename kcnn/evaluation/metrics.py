@@ -4,30 +4,52 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from scipy.stats import binomtest
+from scipy.stats import norm
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 CONFIDENCE = 0.95
 BOOTSTRAP_SAMPLES = 1000
 CALIBRATION_BINS = 15
+BLOCK = 8192  # examples compared with all classes at once
+
+
+def wilson(successes: np.ndarray | int, trials: np.ndarray | int) -> tuple[np.ndarray, np.ndarray]:
+    """The lower and upper ends of proportions' 95% Wilson score intervals, in [0, 1].
+
+    Source: Wilson, "Probable inference, the law of succession, and statistical inference", JASA 22, 1927.
+
+    Args:
+        successes: int [...], from 0 to `trials`.
+        trials: int [...], ≥ 1.
+    """
+    z = norm.isf((1 - CONFIDENCE) / 2)
+    share = np.asarray(successes) / trials
+    centre = share + z**2 / (2 * np.asarray(trials))
+    reach = z * np.sqrt((share * (1 - share) + z**2 / (4 * np.asarray(trials))) / trials)
+    scale = 1 + z**2 / np.asarray(trials)
+    low, high = (centre - reach) / scale, (centre + reach) / scale
+    # At the ends rounding alone keeps them from 0 and 1.
+    return np.where(share == 0, 0.0, low), np.where(share == 1, 1.0, high)
 
 
 def proportion(successes: int, trials: int) -> dict[str, float] | None:
-    """`value` = successes / trials with its 95% Wilson score interval, `low` and `high`; None without trials.
-
-    Source: Wilson, "Probable inference, the law of succession, and statistical inference", JASA 22, 1927.
-    """
+    """`value` = successes / trials with its 95% Wilson score interval, `low` and `high`; None without trials."""
     if not trials:
         return None
-    low, high = binomtest(int(successes), int(trials)).proportion_ci(CONFIDENCE, method="wilson")
-    return {"value": successes / trials, "low": float(low), "high": float(high)}
+    low, high = wilson(successes, trials)
+    return {"value": float(successes / trials), "low": float(low), "high": float(high)}
 
 
 def true_class_rank(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
     """How many classes come before the true one, int64 [N]; of equal probabilities the lower index comes first."""
-    true = np.take_along_axis(probabilities, labels[:, None], axis=1)
-    before = np.arange(probabilities.shape[1]) < labels[:, None]
-    return ((probabilities > true) | ((probabilities == true) & before)).sum(axis=1)
+    classes = np.arange(probabilities.shape[1])
+
+    def rank(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+        true = np.take_along_axis(probabilities, labels[:, None], axis=1)
+        return ((probabilities > true) | ((probabilities == true) & (classes < labels[:, None]))).sum(axis=1)
+
+    starts = range(0, len(labels), BLOCK)
+    return np.concatenate([rank(labels[i : i + BLOCK], probabilities[i : i + BLOCK]) for i in starts])
 
 
 def macro_f1(matrix: np.ndarray, seed: int = 0) -> dict[str, float]:

@@ -13,6 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 
+from kcnn.evaluation import slices
 from kcnn.evaluation.evaluate import Evaluation
 from kcnn.evaluation.metrics import classification_metrics
 
@@ -24,9 +25,11 @@ FONTS = ("DejaVu Sans", "Noto Sans CJK SC", "Noto Sans CJK JP", "Arial Unicode M
 
 
 def write_report(directory: str | os.PathLike, evaluation: Evaluation, seed: int = 0) -> dict[str, Any]:
-    """Writes a report and returns its figures, those of `classification_metrics`.
+    """Writes a report and returns its figures: those of `classification_metrics`, and `slices`, the rows of
+    `kcnn.evaluation.slices.table`.
 
     metrics.json: the figures.
+    slices.csv: examples, right answers, and accuracy with its interval; for each class, size, format, ...
     per_class.csv: support, and precision and recall with their intervals, and F1; empty where undefined.
     confusion_matrix.csv: counts, rows are labels and columns answers, with the names as index and header.
     confusion_matrix.png: the same as a picture.
@@ -39,6 +42,7 @@ def write_report(directory: str | os.PathLike, evaluation: Evaluation, seed: int
     """
     directory, names = Path(directory), evaluation.class_names
     metrics, matrix = classification_metrics(evaluation.labels, evaluation.probabilities, names, seed)
+    metrics["slices"] = slices.table(evaluation.attributes, evaluation.correct)
     directory.mkdir(parents=True, exist_ok=True)
     text = json.dumps(metrics, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
     (directory / "metrics.json").write_text(text + "\n", encoding="utf-8")
@@ -53,6 +57,18 @@ def write_report(directory: str | os.PathLike, evaluation: Evaluation, seed: int
         (
             [row["class"], row["support"], *_interval(row["precision"]), *_interval(row["recall"]), row["f1"]]
             for row in metrics["per_class"]
+        ),
+    )
+    _write_csv(
+        directory / "slices.csv",
+        ["slice", "value", "examples", "correct", "accuracy", "accuracy_low", "accuracy_high", "note"],
+        (
+            [
+                *(row[name] for name in ("attribute", "value", "examples", "correct")),
+                *_interval(row["accuracy"]),
+                "" if row["judged"] else f"too few to tell (fewer than {slices.SMALLEST})",
+            ]
+            for row in metrics["slices"]
         ),
     )
     _write_csv(

@@ -17,15 +17,13 @@ import keras
 import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-from kcnn.data.transform import Preprocessing, preprocess, resize
+from kcnn.data.transform import Preprocessing, preprocess_batch, resize
 from kcnn.errors import UserError
 
 TOP_CLASSES = 5
 # The weights become constants up to this size, which speeds up small models most; TensorFlow copies constants so often
 # while loading that beyond it, seconds and gigabytes would be lost (measured: VGG-16, 528 MiB, 58 s and 20 GB).
 _FROZEN_BYTES = 128 * 2**20
-# Images decoded at once: enough to fill the cores, few enough that large photos do not fill the memory.
-_PARALLEL_DECODES = 8
 
 
 def _check(model: keras.Model, labels: Sequence[str], preprocessing: Preprocessing) -> None:
@@ -75,22 +73,13 @@ def _signatures(
             "top_probabilities": top_probabilities,
         }
 
-    # Pixels are made on the CPU wherever the model runs: decoders have no other kernel, and resizing differs.
-
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")])
     def serving_default(image_bytes):
-        with tf.device("/CPU:0"):
-            pixels = tf.map_fn(
-                lambda encoded: preprocess(encoded, preprocessing),
-                image_bytes,
-                fn_output_signature=tf.TensorSpec([*preprocessing.image_size, 3], tf.float32),
-                parallel_iterations=_PARALLEL_DECODES,
-            )
-        return answers(pixels)
+        return answers(preprocess_batch(image_bytes, preprocessing))
 
     @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8, name="images")])
     def images(images):
-        with tf.device("/CPU:0"):
+        with tf.device("/CPU:0"):  # as the bytes' pixels are made
             pixels = resize(images, preprocessing)
         return answers(pixels)
 
@@ -155,4 +144,4 @@ def write_card(export_dir: str | os.PathLike, card: dict[str, Any]) -> None:
     text = json.dumps(card, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
     path = Path(export_dir, "assets.extra", "card.json")
     path.parent.mkdir(exist_ok=True)
-    path.write_text(text + "\n", encoding="utf-8")
+    path.write_text(text + "\n", encoding="utf-8", errors="backslashreplace")  # of file names that are no UTF-8

@@ -3,51 +3,123 @@
     python -I standalone.py EXPORT_DIR REQUESTS_FILE ANSWERS_FILE
 
 REQUESTS_FILE is a .npz of `encoded` (uint8, the N image files one after the other) and `lengths` (int64 [N], the bytes
-of each). ANSWERS_FILE is a .npz of probabilities, float32:
-    batched [N, C]: by `serving_default`, images of all sizes in one request.
-    single [N, C]: by `serving_default`, one image a request.
-    pixels [P, C]: by `images`, the first few JPEG and PNG files decoded by TensorFlow.
-    pixels_as_png [P, C]: by `serving_default`, the same pixels.
+of each). Every signature is asked. ANSWERS_FILE is a .npz of
+    facts: JSON: "signatures", name → "kind" and "input" (its name); "answers", [signature, request, output] of each
+        array below; "latency_seconds", of requests of one image; "memory_bytes", of the process: "before" the export
+        was loaded, and the "peak".
+    answer_<i>: what was answered, in the order of "answers". The requests are
+        of "bytes" signatures (one string tensor [N]), "batched": images of all sizes in one request; "single": one
+        image a request.
+        of "pixels" signatures (one uint8 tensor [N, H, W, 3]), "pixels": a few JPEG and PNG files decoded by
+        TensorFlow, each with its mirror image.
+        of "other" signatures, "zeros": a request of zeros.
+        of "serving_default", or else the first "bytes" signature, "pixels_as_png": what "pixels" asks.
+    pixels_<i>: uint8 [2, H, W, 3], what "pixels" asks, request by request.
 """
 
+import json
+import resource
 import sys
+import time
 
 import numpy as np
 import tensorflow as tf
 
 BATCH = 32
-PIXELS = 4
+PIXELS = 4  # files that are asked as pixels
+SIDE = 256  # pixels, of what is asked of them
+REQUESTS, SECONDS = 200, 10.0  # the latency is measured until either is used up
+
+
+def kind(inputs: dict[str, tf.TensorSpec]) -> str:
+    """What a signature takes."""
+    specs = list(inputs.values())
+    if len(specs) == 1 and specs[0].dtype == tf.string and specs[0].shape.rank == 1:
+        return "bytes"
+    if len(specs) == 1 and specs[0].dtype == tf.uint8 and specs[0].shape.rank == 4 and specs[0].shape[3] == 3:
+        return "pixels"
+    return "other"
+
+
+def peak_memory() -> int:
+    """Bytes that this process has had in memory at most."""
+    try:
+        # On Linux, getrusage's would count what the parent held when it forked.
+        with open("/proc/self/status", encoding="ascii") as status:
+            return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM:"))
+    except (OSError, StopIteration):
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else peak * 1024
+
+
+def zeros(spec: tf.TensorSpec) -> tf.Tensor:
+    """A tensor that fits, one of what is left open."""
+    shape = [1 if size is None else size for size in (spec.shape.as_list() if spec.shape.rank is not None else [1])]
+    return tf.fill(shape, "") if spec.dtype == tf.string else tf.zeros(shape, spec.dtype)
 
 
 def main(export_dir: str, requests_file: str, answers_file: str) -> None:
     """Answers every request in the file; raises whatever the model raises."""
-    served = tf.saved_model.load(export_dir).signatures
     with np.load(requests_file, allow_pickle=False) as requests:
         ends = np.cumsum(requests["lengths"])
         encoded = [part.tobytes() for part in np.split(requests["encoded"], ends[:-1])]
+    before = peak_memory()
+    model = tf.saved_model.load(export_dir)
+    served = {name: model.signatures[name] for name in sorted(model.signatures)}
+    inputs = {name: signature.structured_input_signature[1] for name, signature in served.items()}
+    kinds = {name: kind(specs) for name, specs in inputs.items()}
+    answers: list[tuple[str, str, str]] = []
+    arrays: dict[str, np.ndarray] = {}
+
+    def ask(name: str, request: str, batches: list[tf.Tensor]) -> None:
+        (key,) = inputs[name]
+        record(name, request, [served[name](**{key: batch}) for batch in batches])
+
+    def record(name: str, request: str, got: list[dict[str, tf.Tensor]]) -> None:
+        for output in got[0]:
+            parts = [part[output].numpy() for part in got]
+            joined = np.concatenate([part if part.dtype != object else part.astype("S") for part in parts])
+            arrays[f"answer_{len(answers)}"] = joined
+            answers.append((name, request, output))
+
     plain = [image for image in encoded if image.startswith((b"\xff\xd8\xff", b"\x89PNG"))][:PIXELS]
-    pixels = [tf.io.decode_image(image, channels=3, expand_animations=False) for image in plain]
+    decoded = [tf.io.decode_image(image, channels=3, expand_animations=False)[:SIDE, :SIDE] for image in plain]
+    pixels = [tf.stack([image, image[:, ::-1]]) for image in decoded]
+    batches = [tf.constant(encoded[start : start + BATCH]) for start in range(0, len(encoded), BATCH)]
+    singles = [tf.constant([image]) for image in encoded]
+    pngs = [tf.constant([tf.io.encode_png(image).numpy() for image in pair]) for pair in pixels]
+    by_bytes = sorted((name for name in kinds if kinds[name] == "bytes"), key=lambda name: name != "serving_default")
+    for name in served:
+        if kinds[name] == "bytes":
+            ask(name, "batched", batches)
+            ask(name, "single", singles)
+        elif kinds[name] == "pixels" and pixels:
+            ask(name, "pixels", pixels)
+        elif kinds[name] == "other":
+            record(name, "zeros", [served[name](**{key: zeros(spec) for key, spec in inputs[name].items()})])
+    if by_bytes and pngs:
+        ask(by_bytes[0], "pixels_as_png", pngs)
 
-    def by_bytes(images: list, size: int) -> np.ndarray:
-        batches = [
-            tf.constant(images[start : start + size], tf.string) for start in range(0, max(len(images), 1), size)
-        ]
-        return np.concatenate([served["serving_default"](image_bytes=batch)["probabilities"] for batch in batches])
+    latency: list[float] = []
+    started = time.perf_counter()
+    while by_bytes and len(latency) < REQUESTS and (not latency or time.perf_counter() - started < SECONDS):
+        (key,) = inputs[by_bytes[0]]
+        single = singles[len(latency) % len(singles)]
+        start = time.perf_counter()
+        next(iter(served[by_bytes[0]](**{key: single}).values())).numpy()
+        latency.append(time.perf_counter() - start)
 
-    def by_pixels(images: list[tf.Tensor]) -> np.ndarray:
-        requests = [image[None] for image in images] or [tf.zeros([0, 1, 1, 3], tf.uint8)]
-        return np.concatenate([served["images"](images=request)["probabilities"] for request in requests])
-
-    answers = {
-        "batched": by_bytes(encoded, BATCH),
-        "single": by_bytes(encoded, 1),
-        "pixels": by_pixels(pixels),
-        "pixels_as_png": by_bytes([tf.io.encode_png(image).numpy() for image in pixels], 1),
-    }
     strangers = {"kcnn", "keras_cv"} & sys.modules.keys()
     if strangers:
         raise RuntimeError(f"TensorFlow alone must be enough to serve, but {', '.join(sorted(strangers))} was imported")
-    np.savez(answers_file, allow_pickle=False, **answers)
+    facts = {
+        "signatures": {name: {"kind": kinds[name], "input": next(iter(inputs[name]), "")} for name in served},
+        "answers": answers,
+        "latency_seconds": latency,
+        "memory_bytes": {"before": before, "peak": peak_memory()},
+    }
+    arrays |= {f"pixels_{index}": pair.numpy() for index, pair in enumerate(pixels)}
+    np.savez(answers_file, allow_pickle=False, facts=np.array(json.dumps(facts)), **arrays)
 
 
 if __name__ == "__main__":

@@ -64,24 +64,23 @@ def compute_features(
         backbone: images → features.
         batches: (images, one-hot labels), each image once.
         count: images in `batches`.
-        path: a .npy file to keep the features in, so that memory does not grow with the data.
+        path: a .npy file to keep the features in, so that memory does not grow with the data. It is written as any
+            other: on a full disk, writing to a mapped file would end the process without a word.
 
     Returns:
         features float32 [count, ...], mapped from `path`, and labels float32 [count, classes].
     """
     shape = (count, *backbone.output.shape[1:])
-    features = np.lib.format.open_memmap(path, "w+", dtype=np.float32, shape=shape)
+    header = {"descr": np.lib.format.dtype_to_descr(np.dtype(np.float32)), "fortran_order": False, "shape": shape}
     forward = tf.function(lambda images: backbone(images, training=False), reduce_retracing=True)
-    labels, start = [], 0
-    with bar(total=count, description="Frozen features", unit="img") as progress:
+    labels = []
+    with bar(total=count, description="Frozen features", unit="img") as progress, path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
         for images, targets in batches:
-            stop = start + len(images)
-            features[start:stop] = forward(images)
+            file.write(forward(images).numpy().astype(np.float32, copy=False).data)
             labels.append(targets.numpy())
-            progress.update(stop - start)
-            start = stop
-    features.flush()
-    return features, np.concatenate(labels)
+            progress.update(len(images))
+    return np.load(path, mmap_mode="r"), np.concatenate(labels)
 
 
 def feature_batches(

@@ -5,6 +5,7 @@ import math
 
 from kcnn.config import Phase
 from kcnn.data.ingest import Summary
+from kcnn.data.transform import Preprocessing
 from kcnn.models.spec import ModelSpec
 
 
@@ -15,6 +16,15 @@ def image_size(spec: ModelSpec, side: float) -> int:
     cost and little gain.
     """
     return max(spec.min_size, min(spec.input_size, max(64, 32 * math.ceil(side / 32))))
+
+
+def preprocessing(spec: ModelSpec, summary: Summary, size: int | None = None) -> Preprocessing:
+    """How the images are brought to the network, to `size` pixels where that is given.
+
+    Of photos the centre is evaluated, as is usual; of images smaller than the network's input everything is needed.
+    """
+    size = size or image_size(spec, 2 * summary.median_side)
+    return Preprocessing((size, size), crop_fraction=0.875 if size < summary.median_side else 1.0)
 
 
 def suit(phase: Phase, summary: Summary) -> Phase:

@@ -53,13 +53,26 @@ class Data:
     preprocessing: Preprocessing
 
 
+class DivergedError(UserError):
+    """The loss is no longer a number."""
+
+
 class _Keeper(keras.callbacks.Callback):
     """After each epoch: keeps the best weights and the state to resume from, and ends the phase when patience does."""
 
     STATE_SHARE = 0.1  # of the time may go into keeping the state: a large network's takes seconds to write
 
-    def __init__(self, whole: keras.Model, directory: Path, progress: Progress, patience: int, step_bar):
+    def __init__(
+        self,
+        whole: keras.Model,
+        directory: Path,
+        progress: Progress,
+        patience: int,
+        step_bar,
+        after_epoch: Callable[[Progress], None],
+    ):
         super().__init__()
+        self._after_epoch = after_epoch
         self._whole, self._directory, self._progress = whole, directory, progress
         self._patience, self._bar = patience, step_bar
         self._saved_at, self._save_seconds, self._began = -math.inf, 0.0, 0.0
@@ -73,7 +86,7 @@ class _Keeper(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         progress, metrics = self._progress, {name: float(value) for name, value in (logs or {}).items()}
         if not math.isfinite(metrics["loss"]):
-            raise UserError(f"the loss became {metrics['loss']} in epoch {epoch + 1}: try a lower --learning_rate")
+            raise DivergedError(f"the loss became {metrics['loss']} in epoch {epoch + 1}: try a lower --learning_rate")
         progress.epoch += 1
         seconds = round(time.monotonic() - self._began, 2)
         progress.history.append({"phase": progress.phase, "epoch": progress.epoch, "seconds": seconds, **metrics})
@@ -89,8 +102,10 @@ class _Keeper(keras.callbacks.Callback):
             progress.waited += 1
             self.model.stop_training = progress.waited >= self._patience
         shown = {"loss": metrics["loss"], "acc": metrics["accuracy"], "val acc": metrics.get("val_accuracy")}
-        self._bar.set_postfix({name: f"{value:.3f}" for name, value in shown.items() if value is not None})
+        texts = {name: f"{value:.3f}" for name, value in shown.items() if value is not None}
+        self._bar.set_postfix(texts, refresh=False)
         self._save_state()
+        self._after_epoch(progress)
 
     def _save_state(self):
         now = time.monotonic()
@@ -108,6 +123,7 @@ def train(
     *,
     resume: bool = False,
     devices: list[str] | None = None,
+    after_epoch: Callable[[Progress], None] = lambda progress: None,
 ) -> Progress:
     """Runs the phases of `config`.
 
@@ -119,12 +135,14 @@ def train(
             `state.safetensors` (what --resume goes on from) and `logs/` (TensorBoard).
         resume: go on from `state.safetensors` where there is one.
         devices: logical devices to mirror over; None for all GPUs.
+        after_epoch: called at the end of every epoch; what it raises ends the training.
 
     Returns:
         the final Progress, with the history of every epoch.
 
     Raises:
-        UserError: a batch size that does not divide over the devices, too many stages to unfreeze, a diverging loss.
+        UserError: a batch size that does not divide over the devices, too many stages to unfreeze.
+        DivergedError: the loss became infinite or no number.
         KeyboardInterrupt: passed on; the state is that of an epoch's end, of the last unless saving takes long.
     """
     directory.mkdir(parents=True, exist_ok=True)
@@ -144,14 +162,21 @@ def train(
             best.unlink(missing_ok=True)
             save_state(state, progress, model, None)  # an interruption in the first epoch leaves something too
         while progress.phase < len(config.phases):
-            _run_phase(config, data, model, directory, progress)
+            _run_phase(config, data, model, directory, progress, after_epoch)
             load_weights(model, best)
             progress.next_phase()
             save_state(state, progress, model, None)
     return progress
 
 
-def _run_phase(config: Config, data: Data, model: keras.Model, directory: Path, progress: Progress) -> None:
+def _run_phase(
+    config: Config,
+    data: Data,
+    model: keras.Model,
+    directory: Path,
+    progress: Progress,
+    after_epoch: Callable[[Progress], None],
+) -> None:
     phase = config.phases[progress.phase]
     set_trainable(model, unfreeze=phase.unfreeze, batch_norm=config.batch_norm)
     fitted, batches, validation = _phase_data(config, phase, data, model, directory, progress.epoch)
@@ -178,7 +203,7 @@ def _run_phase(config: Config, data: Data, model: keras.Model, directory: Path, 
             validation_data=validation,
             callbacks=[
                 keras.callbacks.TensorBoard(directory / "logs" / phase.name, write_graph=False),
-                _Keeper(model, directory, progress, config.patience, step_bar),
+                _Keeper(model, directory, progress, config.patience, step_bar, after_epoch),
             ],
             shuffle=False,  # the batches are, by seed and epoch
             verbose=0,

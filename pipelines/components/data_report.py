@@ -2,6 +2,7 @@
 
 from kcnn.data import report as pages
 from kcnn.data.examples import SPLITS
+from kcnn.data.scan import remarks
 from pipelines.artifacts import DataPage, ExampleAnomalies, Examples, ExampleStatistics, Findings
 from pipelines.component import Output, component
 
@@ -15,8 +16,10 @@ def data_report(
     findings: Findings,
     report: Output[DataPage],
 ) -> None:
-    """Writes the page, with the data set's name for a heading."""
+    """Writes the page, with the data set's name for a heading, and says the worst of it in a line each."""
     scan = findings.read()
     pictures = pages.thumbnails([path for split in SPLITS for path in examples.shards(split)], pages.shown(scan))
     parts = {split: statistics.read(split) for split in SPLITS}
     report.write(pages.page(dataset, examples.summary(), parts, anomalies.lines(), scan, pictures))
+    for line in remarks(scan, report.home / report.page.name):
+        print(f"Warning: {line}")

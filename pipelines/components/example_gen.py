@@ -1,20 +1,42 @@
 """ExampleGen: a data set becomes example shards, split and checked."""
 
-from kcnn.data.datasets import open_dataset
+from kcnn.data import drivers, exclusions
+from kcnn.data.datasets import Dataset, open_dataset
 from kcnn.data.ingest import ingest
+from kcnn.errors import UserError
 from pipelines.artifacts import Examples
 from pipelines.component import Output, component
 
 
-@component(ignored=("offline",))
+@component(ignored=("offline", "beam"))
 def example_gen(
-    dataset: str, data_dir: str | None, offline: bool, fingerprint: str, labelled: bool, examples: Output[Examples]
+    dataset: str,
+    data_dir: str | None,
+    offline: bool,
+    fingerprint: str,
+    labelled: bool,
+    examples: Output[Examples],
+    exclude: str | None = None,
+    exclude_digest: str = "",
+    beam: list[str] | None = None,
 ) -> None:
-    """Reads `dataset`, its labels only if `labelled`; `fingerprint` tells its present data from other data of the same
-    name.
+    """Reads `dataset`, its labels only if `labelled`, without what the list `exclude` leaves out; `fingerprint` and
+    `exclude_digest` tell the present data and list from others of the same names. `beam` is as `drivers.opened` takes
+    it.
     """
-    source = open_dataset(dataset, data_dir=data_dir, offline=offline, labelled=labelled)
-    summary = ingest(source, examples.path)
+
+    def opened() -> Dataset:
+        source = open_dataset(dataset, data_dir=data_dir, offline=offline, labelled=labelled)
+        if exclusions.digest(exclude) != exclude_digest:
+            raise UserError(f"--exclude {exclude}: it has changed since the run began; run again")
+        source = exclusions.exclude(source, exclude)
+        if source.fingerprint != fingerprint:
+            raise UserError(f"--dataset {dataset}: it has changed since the run began; run again")
+        return source
+
+    with drivers.opened(beam, examples.path) as driver:
+        summary = ingest(opened(), examples.path, driver)
+    opened()  # nor has it changed while it was read
     examples.write_summary(summary)
     for warning in summary.warnings:
         print(f"Warning: {warning}")

@@ -1,4 +1,8 @@
-"""ExampleValidator: what in the splits departs from the schema or the training split. It warns and never stops."""
+"""ExampleValidator: what in the splits departs from the schema, the training split or the data of an earlier run. It
+warns and never stops.
+"""
+
+from pathlib import Path
 
 from kcnn.data.examples import SPLITS
 from kcnn.data.schema import validate
@@ -6,12 +10,21 @@ from pipelines.artifacts import ExampleAnomalies, ExampleStatistics, Schema
 from pipelines.component import Output, component
 
 
-@component
-def example_validator(statistics: ExampleStatistics, schema: Schema, anomalies: Output[ExampleAnomalies]) -> None:
-    """Validates every split, and says what it finds in a line each."""
+@component(ignored=("previous",))
+def example_validator(
+    statistics: ExampleStatistics,
+    schema: Schema,
+    anomalies: Output[ExampleAnomalies],
+    previous: str | None = None,
+    previous_fingerprint: str = "",
+) -> None:
+    """Validates every split, the training split against the ExampleStatistics in the folder `previous` too, and says
+    what it finds in a line each; `previous_fingerprint` is of that folder's content.
+    """
     expected, train = schema.read(), statistics.read("train")
-    for split in SPLITS:
-        found = validate(statistics.read(split), expected, train=None if split == "train" else train)
-        anomalies.write(split, found)
+    earlier = ExampleStatistics(Path(previous)).read("train") if previous else None
+    anomalies.write("train", validate(train, expected, previous=earlier))
+    for split in SPLITS[1:]:
+        anomalies.write(split, validate(statistics.read(split), expected, train=train))
     for line in anomalies.lines():
         print(f"Warning: {line}")

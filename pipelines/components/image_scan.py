@@ -1,14 +1,16 @@
 """ImageScan: what hurts classifiers, image by image. It changes and excludes nothing."""
 
+from kcnn.data import drivers
 from kcnn.data.examples import SPLITS
 from kcnn.data.scan import scan
 from pipelines.artifacts import Examples, Findings
 from pipelines.component import Output, component
 
 
-@component
-def image_scan(examples: Examples, findings: Output[Findings]) -> None:
-    """Looks at every image once."""
+@component(ignored=("beam",))
+def image_scan(examples: Examples, findings: Output[Findings], beam: list[str] | None = None) -> None:
+    """Looks at every image once; `beam` is as `drivers.opened` takes it."""
     summary = examples.summary()
     shards = {split: examples.shards(split) for split in SPLITS}
-    findings.write(scan(shards, sum(map(summary.total, SPLITS)), summary.excluded))
+    with drivers.opened(beam, findings.path) as driver:
+        findings.write(scan(shards, sum(map(summary.total, SPLITS)), summary.excluded, driver))

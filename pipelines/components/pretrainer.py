@@ -2,7 +2,6 @@
 
 import dataclasses
 import datetime
-import hashlib
 import json
 import os
 import platform
@@ -14,13 +13,15 @@ import tensorflow as tf
 from kcnn.config import Config
 from kcnn.data.objectives import OBJECTIVES
 from kcnn.data.transform import Preprocessing
-from kcnn.models.factory import create_model, model_spec
+from kcnn.models.factory import model_spec
 from kcnn.training.auxiliary import main_output
+from kcnn.training.network import starting_network
 from kcnn.training.suit import image_size, suit
 from kcnn.training.trainer import train
 from kcnn.weights import load_weights, save_backbone
 from pipelines.artifacts import Backbone, Examples
 from pipelines.component import Output, component
+from pipelines.content import sha256
 
 
 @component(resumable=True, ignored=("resume", "record"))
@@ -44,15 +45,11 @@ def pretrainer(
     data = examples.training_data(Preprocessing((size, size), crop_fraction=1.0))
     data = dataclasses.replace(data, classes=OBJECTIVES.get(settings.objective).classes or data.classes)
 
-    def build(dtype: str) -> keras.Model:
-        keras.config.set_dtype_policy(dtype)
-        network = create_model(settings.model, data.classes, size, **settings.design)
-        if weights is not None:
-            load_weights(network, weights)
-        return network
+    def build(dtype: str = settings.dtype) -> keras.Model:
+        return starting_network(dataclasses.replace(settings, dtype=dtype), data.classes, size, weights)[0]
 
     print(f"Pre-training {spec.name} at {size}x{size} on {data.train_count} images to tell {data.classes} classes")
-    progress = train(settings, data, lambda: build(settings.dtype), backbone.path, resume=resume)
+    progress = train(settings, data, build, backbone.path, resume=resume)
     network = main_output(build("float32"))
     best = backbone.path / "best.safetensors"
     load_weights(network, best)
@@ -72,7 +69,7 @@ def pretrainer(
         "hours": round(sum(epoch["seconds"] for epoch in progress.history) / 3600, 2),
         "validation_accuracy": progress.best and round(progress.best[0], 4),
         "history": progress.history,
-        "sha256": hashlib.sha256(backbone.weights.read_bytes()).hexdigest(),
+        "sha256": sha256(backbone.weights),
     }
     (backbone.path / "backbone.json").write_text(json.dumps(provenance, indent=2) + "\n")
     for leftover in (best, backbone.path / "state.safetensors"):

@@ -1,49 +1,73 @@
 """Pusher: the blessed model is published under the next version number, by a rename."""
 
-import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any
 
+from kcnn.checks import failures
+from kcnn.progress import clock
+from kcnn.serving import versions
 from kcnn.serving.export import write_card
-from pipelines.artifacts import Examples, InfraBlessing, Model, ModelEvaluation, PushedModel
+from pipelines.artifacts import Examples, InfraBlessing, Model, ModelBlessing, ModelEvaluation, PushedModel
 from pipelines.card import describe
 from pipelines.component import Output, component
 
-
-def next_version(folder: Path) -> int:
-    """One more than the highest version in `folder`."""
-    return 1 + max((int(entry.name) for entry in folder.glob("*") if entry.name.isdecimal()), default=0)
+# How to go on where a check failed, by its name up to a comma.
+REMEDIES = {
+    "accuracy": "train longer or on more images, or ask for less with --min_accuracy",
+    "slice_accuracy": "add images of the slice, or ask for less with --min_slice_accuracy",
+    "not_worse": "--allow_worse publishes it all the same",
+    "slice_not_worse": "--allow_worse publishes it all the same",
+    "latency": "choose a smaller model, or allow more with --max_latency_ms",
+    "memory": "choose a smaller model, or allow more with --max_memory_mb",
+}
+_COMPARISONS = ("not_worse", "slice_not_worse")
 
 
 @component(cached=False)
 def pusher(
     name: str,
     saved_models: str,
+    keep_versions: int | None,
+    allow_worse: bool,
     record: dict[str, Any],
     examples: Examples,
     model: Model,
     evaluation: ModelEvaluation,
-    blessing: InfraBlessing,
+    model_blessing: ModelBlessing,
+    infra_blessing: InfraBlessing,
     pushed: Output[PushedModel],
 ) -> None:
-    """Copies the export with its card and reports to `<saved_models>/<name>/<version>`."""
+    """Copies the export with its card and reports to `<saved_models>/<name>/<version>`, and keeps the newest versions;
+    publishes nothing where a blessing is missing.
+    """
+    failed = [check for check in [*model_blessing.checks(), *infra_blessing.checks()] if check.passed is False]
+    worse = [check for check in failed if allow_worse and check.name in _COMPARISONS]
+    refused = [check for check in failed if check not in worse]
+    if refused:
+        known = [REMEDIES[name] for check in refused if (name := check.name.partition(",")[0]) in REMEDIES]
+        pushed.write(None, refused=failures(refused), notes=list(dict.fromkeys(known)))
+        return
     folder = Path(saved_models, name)
-    folder.mkdir(parents=True, exist_ok=True)
-    staged = folder / f".{os.getpid()}.partial"
-    try:
+    notes = [f"published because of --allow_worse: {line}" for line in failures(worse)]
+    present = versions.versions(folder)
+    if present and versions.digest(present[-1]) != model_blessing.facts()["baseline_digest"]:
+        notes.append(f"published without a comparison with {present[-1]}, which appeared while this run was at work")
+
+    def write(staged: Path) -> None:
         shutil.copytree(model.serving, staged)
-        write_card(staged, describe(record, examples, model, evaluation, blessing))
+        card = describe({**record, "notes": notes}, examples, model, evaluation, model_blessing, infra_blessing)
+        write_card(staged, card)
         shutil.copytree(evaluation.report, staged / "assets.extra" / "evaluation")
-        while True:
-            version = folder / str(next_version(folder))
-            try:
-                staged.rename(version)
-                break
-            except OSError:
-                if not version.exists():  # otherwise another run took the number first
-                    raise
-    finally:
-        shutil.rmtree(staged, ignore_errors=True)
-    (pushed.path / "pushed.json").write_text(json.dumps({"version": str(version)}))
+
+    with clock("Publishing"):
+        version = versions.publish(folder, write)
+    pushed.write(version, notes=notes)
+    if keep_versions is not None:
+        try:
+            removed = versions.keep(folder, keep_versions)
+        except OSError as error:  # the model is published all the same
+            print(f"Warning: --keep_versions {keep_versions}: {error}")
+        else:
+            for old in removed:
+                print(f"Removed: {folder / old} (--keep_versions {keep_versions})")

@@ -1,15 +1,18 @@
 """StatisticsGen: what the images of each split are like, in numbers."""
 
+from kcnn.data import drivers
 from kcnn.data import statistics as measures
 from kcnn.data.examples import SPLITS
 from pipelines.artifacts import Examples, ExampleStatistics
 from pipelines.component import Output, component
 
 
-@component
-def statistics_gen(examples: Examples, statistics: Output[ExampleStatistics]) -> None:
-    """Looks at every image once."""
+@component(ignored=("beam",))
+def statistics_gen(examples: Examples, statistics: Output[ExampleStatistics], beam: list[str] | None = None) -> None:
+    """Looks at every image once; `beam` is as `drivers.opened` takes it."""
     summary = examples.summary()
-    found = measures.compute({split: examples.shards(split) for split in SPLITS}, sum(map(summary.total, SPLITS)))
+    shards = {split: examples.shards(split) for split in SPLITS}
+    with drivers.opened(beam, statistics.path) as driver:
+        found = measures.compute(shards, sum(map(summary.total, SPLITS)), driver)
     for split, part in found.items():
         statistics.write(split, measures.to_proto(part, split))

@@ -8,48 +8,61 @@ import time
 import keras
 
 from kcnn.config import Config
-from kcnn.data.transform import Preprocessing
-from kcnn.models.factory import create_model, model_spec
+from kcnn.models.factory import model_spec
+from kcnn.progress import clock
 from kcnn.serving.export import export_classifier
 from kcnn.training.auxiliary import main_output
-from kcnn.training.suit import image_size, suit
+from kcnn.training.hyperparameters import with_values
+from kcnn.training.network import starting_network
+from kcnn.training.suit import suit
 from kcnn.training.trainer import train
+from kcnn.training.trials import in_words
 from kcnn.weights import load_weights
-from pipelines.artifacts import Examples, Model
+from pipelines.artifacts import Examples, HyperParameters, Model, TransformGraph
 from pipelines.component import Output, component
 
 
 @component(resumable=True, ignored=("resume",))
 def trainer(
-    config: str, weights: str | None, weights_digest: str, resume: bool, examples: Examples, model: Output[Model]
+    config: str,
+    weights: str | None,
+    weights_digest: str,
+    resume: bool,
+    examples: Examples,
+    transform_graph: TransformGraph,
+    model: Output[Model],
+    hyperparameters: HyperParameters | None = None,
 ) -> None:
-    """Trains what `config` (JSON) says from `weights`; `weights_digest` tells two files of one name apart."""
+    """Trains what `config` (JSON) says, with the hyperparameters where there are any, from `weights`; `weights_digest`
+    tells two files of one name apart.
+    """
     settings, summary = Config.from_json(config), examples.summary()
     spec = model_spec(settings.model)
-    size = settings.image_size or image_size(spec, 2 * summary.median_side)
-    # Of photos the centre is evaluated, as is usual; of images smaller than the network's input everything is needed.
-    preprocessing = Preprocessing((size, size), crop_fraction=0.875 if size < summary.median_side else 1.0)
+    preprocessing = transform_graph.preprocessing()
+    height, width = preprocessing.image_size
     settings = dataclasses.replace(settings, phases=tuple(suit(phase, summary) for phase in settings.phases))
+    if hyperparameters is not None:
+        settings = with_values(settings, hyperparameters.values())
+        print(f"Tuned: {in_words(hyperparameters.values())}")
     loaded: list[str] = []
 
-    def build(dtype: str, load: bool) -> keras.Model:
-        keras.config.set_dtype_policy(dtype)
-        network = create_model(settings.model, len(summary.labels), size, **settings.design)
-        if load and weights is not None:
-            loaded.append(str(load_weights(network, weights)))
+    def build() -> keras.Model:
+        network, told = starting_network(settings, len(summary.labels), height, weights)
+        loaded.extend(filter(None, [told]))
         return network
 
     data = examples.training_data(preprocessing)
-    print(f"Training {spec.name} at {size}x{size} on {data.train_count} images of {data.classes} classes")
+    print(f"Training {spec.name} at {width}x{height} on {data.train_count} images of {data.classes} classes")
     start = time.monotonic()
-    progress = train(settings, data, lambda: build(settings.dtype, load=True), model.path, resume=resume)
+    progress = train(settings, data, build, model.path, resume=resume)
     seconds = time.monotonic() - start
 
-    print("Exporting")
-    network = main_output(build("float32", load=False))
-    load_weights(network, model.path / "best.safetensors")
-    shutil.rmtree(model.serving, ignore_errors=True)  # of an execution that was interrupted after this
-    export_classifier(network, model.serving, summary.labels, preprocessing)
+    with clock("Exporting"):
+        in_float32 = dataclasses.replace(settings, dtype="float32")
+        network = main_output(starting_network(in_float32, len(summary.labels), height, weights=None)[0])
+        load_weights(network, model.path / "best.safetensors")
+        shutil.rmtree(model.serving, ignore_errors=True)  # of an execution that was interrupted after this
+        export_classifier(network, model.serving, summary.labels, preprocessing)
     (model.path / "config.json").write_text(settings.to_json())
     record = {
         "weights": weights,

@@ -127,6 +127,14 @@ def test_table_with_data_dir(tmp_path):
     assert next(iter(dataset.sources())).read()
 
 
+def test_other_columns_of_a_table(tmp_path):
+    (tmp_path / "list.csv").write_text("Camera,path,label,,place\nA, a.png ,cat,x, hall \nB,b.png,dog,,\n")
+    dataset = open_dataset(str(tmp_path / "list.csv"))
+    assert [source.columns for source in dataset.sources()] == [{"Camera": "A", "place": "hall"}, {"Camera": "B"}]
+    (tmp_path / "list.csv").write_text("Camera,path,label,,place\nA, a.png ,cat,x, hall \nC,b.png,dog,,\n")
+    assert open_dataset(str(tmp_path / "list.csv")).fingerprint != dataset.fingerprint
+
+
 @pytest.mark.parametrize(
     ("files", "dataset", "message"),
     [
@@ -137,6 +145,8 @@ def test_table_with_data_dir(tmp_path):
         ({"train/a/x": "", "val/a/x": "", "more/a/x": ""}, ".", "more beside train and val"),
         ({"l.csv": "path,label\na,x\nb,x\n"}, "l.csv", "1 classes"),
         ({"l.csv": "path,label,split\na,x,trian\n"}, "l.csv", "did you mean 'train'"),
+        ({"l.csv": "path,label,x,x\na,b,c,d\n"}, "l.csv", "line 1: two columns are called 'x'"),
+        ({"l.csv": "path,label\na,x\nb,y\n,,\nc,z,trian\n", "m.csv": "a,x\nb\n"}, "m.csv", "line 2: 1 columns"),
         ({"l.csv": "just one column\n"}, "l.csv", "line 1: 1 columns"),
         ({"l.csv": ""}, "l.csv", "empty"),
         ({"photos/a": ""}, "./photso/", "did you mean"),

@@ -1,16 +1,23 @@
 """Ingest: every kind of file that turns up in a folder of photos, and what becomes of it."""
 
+import hashlib
 import io
-from collections import Counter
+import random
+from collections import Counter, defaultdict
 
 import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
 
-from kcnn.data import examples, ingest
-from kcnn.data.datasets import open_dataset
+from kcnn.data import examples, ingest, records, splits
+from kcnn.data.datasets import Dataset, Source, open_dataset
 from kcnn.errors import UserError
+
+
+def in_this_process(function, tasks, **_):
+    """The plainest driver."""
+    return map(function, tasks)
 
 
 def encoded(seed, format="JPEG", size=(40, 30), mode="RGB"):
@@ -140,7 +147,7 @@ def test_missing_files_of_a_table_are_excluded(tmp_path):
 
 def test_many_shards_hold_every_image_once(tmp_path, monkeypatch):
     monkeypatch.setattr(examples, "SHARD_BYTES", 20_000)
-    summary = ingest.ingest(open_dataset("digits"), tmp_path)
+    summary = ingest.ingest(open_dataset("digits"), tmp_path, in_this_process)
     assert len(examples.shard_paths(tmp_path, "train")) > 3
     names = [
         record["filename"]
@@ -149,3 +156,125 @@ def test_many_shards_hold_every_image_once(tmp_path, monkeypatch):
     ]
     assert len(names) == len(set(names)) == 1797
     assert sum(summary.total(split) for split in examples.SPLITS) == 1797
+
+
+def test_the_merge_counts_what_a_plain_look_at_everything_counts(tmp_path):
+    for seed in range(30):
+        rng = random.Random(seed)
+        digests = [hashlib.sha256(rng.randbytes(4)).hexdigest() for _ in range(rng.randrange(10, 200))]
+        given = rng.choice([[""], ["", "train"], ["train", "test"], ["", "train", "val", "test"]])
+        size_of = {digest: (rng.randrange(1, 9999), rng.randrange(1, 60)) for digest in digests}
+        images = [
+            (digest, str(rng.randrange(4)), rng.choice(given), *size_of[digest])
+            for digest in rng.choices(digests, k=rng.randrange(20, 400))
+        ]
+        work = ingest.Work(tmp_path / str(seed), rng.randrange(1, 9))
+        work.folder.mkdir()
+        for part in range(work.parts):
+            ingest._store(work.facts(part), sorted(images[part :: work.parts]))
+        plan = splits.plan((fact[:3] for fact in ingest.merged(work)), {split or None for split in given})
+        found = ingest.tally(ingest.merged(work), plan)
+
+        places = splits.assign([(digest, label, split or None) for digest, label, split, _, _ in images])
+        splits_of, labels_of = defaultdict(set), defaultdict(set)
+        for (digest, label, *_), place in zip(images, places, strict=True):
+            splits_of[digest].add(place)
+            labels_of[digest].add(label)
+        assert found.images == Counter((place, image[1]) for image, place in zip(images, places, strict=True))
+        assert found.straddling == sum("train" in each and len(each) > 1 for each in splits_of.values())
+        assert found.ambiguous == sum(len(each) > 1 for each in labels_of.values())
+        sides = sorted(image[4] for image, place in zip(images, places, strict=True) if place == "train")
+        assert ingest.median(found.sides) == sides[len(sides) // 2]
+        for split in set(places):
+            total = sum(image[3] for image, place in zip(images, places, strict=True) if place == split)
+            assert found.bytes[split] == total
+
+
+def pictures(folder):
+    for label, seed in (("cat", 0), ("dog", 1000)):
+        (folder / label).mkdir(parents=True)
+        for index in range(30):
+            (folder / label / f"{index}.png").write_bytes(encoded(seed + index, "PNG"))
+    return open_dataset(str(folder))
+
+
+def overwrite(folder):
+    (folder / "cat" / "7.png").write_bytes(encoded(5000, "PNG"))
+
+
+def remove(folder):
+    (folder / "dog" / "3.png").unlink()
+
+
+@pytest.mark.parametrize(("change", "name"), [(overwrite, "cat/7.png"), (remove, "dog/3.png")])
+def test_a_file_that_changes_between_the_readings_is_named(tmp_path, change, name):
+    def changing(function, tasks, *, description, **_):
+        if description == "Writing examples":
+            change(tmp_path / "in")
+        return map(function, tasks)
+
+    with pytest.raises(UserError, match=f"--dataset in: {name} changed while it was read; run again"):
+        ingest.ingest(pictures(tmp_path / "in"), tmp_path / "out", changing)
+    assert not list((tmp_path / "out").rglob("*.gz"))
+
+
+def test_a_file_that_comes_after_the_count_is_told(tmp_path):
+    dataset = pictures(tmp_path / "in")
+    (tmp_path / "in" / "cat" / "new.png").write_bytes(encoded(1, "PNG"))
+    with pytest.raises(UserError, match="changed while it was read, from 60 to 61 images; run again"):
+        ingest.ingest(dataset, tmp_path / "out")
+
+
+def test_a_name_that_is_listed_twice_is_told(tmp_path):
+    pictures(tmp_path)
+    names = [f"{label}/{index}.png,{label}" for label in ("cat", "dog") for index in range(30)]
+    (tmp_path / "list.csv").write_text("\n".join(["path,label", *names, names[40]]))
+    with pytest.raises(UserError, match=r"dog/10\.png is listed 2 times; expected each image once"):
+        ingest.ingest(open_dataset(str(tmp_path / "list.csv")), tmp_path / "out")
+
+
+def test_other_columns_stay_with_their_image(tmp_path):
+    pictures(tmp_path)
+    names = [(label, index) for label in ("cat", "dog") for index in range(30)]
+    lines = [f"{label}/{index}.png,{label},hall {index % 3} é,{'yes' if index % 2 else ''}" for label, index in names]
+    (tmp_path / "list.csv").write_text("\n".join(["path,label,Place,flash", *lines]), encoding="utf-8")
+    ingest.ingest(open_dataset(str(tmp_path / "list.csv")), tmp_path / "out")
+    seen = 0
+    for split in examples.SPLITS:
+        for path in examples.shard_paths(tmp_path / "out", split):
+            for record in records.read_records(path):
+                example = records.Example.FromString(record)
+                index = int(example.features.feature["image/filename"].bytes_list.value[0][4:-4])
+                expected = {"Place": f"hall {index % 3} é", **({"flash": "yes"} if index % 2 else {})}
+                assert records.columns(example) == expected
+                seen += 1
+    assert seen == 60
+
+
+def test_a_reader_that_cannot_be_pickled_will_do(tmp_path):
+    def gone():
+        raise FileNotFoundError(2, "No such file or directory")
+
+    def sources():
+        for index in range(60):
+            data = encoded(index, "PNG")
+            yield Source(f"{index}.png", "ab"[index % 2], None, gone if index == 3 else lambda data=data: data)
+
+    dataset = Dataset(name="pictures", labels=("a", "b"), sources=sources, count=60, fingerprint="1")
+    summary = ingest.ingest(dataset, tmp_path)
+    assert summary.excluded == {"3.png": "cannot be read: No such file or directory"}
+    assert sum(summary.total(split) for split in examples.SPLITS) == 59
+
+
+def test_parts_and_shards_are_even_and_hold_every_part_of_the_data(tmp_path, monkeypatch):
+    monkeypatch.setattr(examples, "SHARD_BYTES", 40_000)
+    monkeypatch.setattr(ingest, "PART", 700)
+    ingest.ingest(open_dataset("digits"), tmp_path, in_this_process)  # sorted by nothing; numbers are places
+    shards = [
+        [int(record["filename"][-8:-4]) for record in examples.read([path]).map(examples.parse).as_numpy_iterator()]
+        for path in examples.shard_paths(tmp_path, "train")
+    ]
+    size = sum(map(len, shards)) / len(shards)
+    for shard in shards:
+        assert len(shard) == pytest.approx(size, abs=4 * size**0.5)
+        assert np.mean(shard) == pytest.approx(898, abs=4 * 519 / len(shard) ** 0.5)  # a uniform sample's

@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import hashlib
 import io
 import random
 import re
@@ -16,6 +17,7 @@ from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
 from kcnn.data import copies, examples, report, scan
 from kcnn.data.ingest import Summary
+from kcnn.data.looks import look
 from kcnn.data.statistics import collect, to_proto
 from kcnn.errors import UserError
 
@@ -37,13 +39,14 @@ def encoded(image, format="JPEG", **options):
 
 
 def example(name, data, label="cat", format="JPEG"):
-    return examples.encode(examples.Example(data, name, 0, label, format, 0, 0, ""))
+    digest = hashlib.sha256(data).hexdigest()
+    return examples.encode(examples.Example(data, name, 0, label, format, 0, 0, digest))
 
 
 def looks(files, split="train"):
     """Of name → (bytes, format)."""
     return [
-        dataclasses.replace(scan.look(example(name, data, format=format)), split=split)
+        dataclasses.replace(look(example(name, data, format=format)), split=split)
         for name, (data, format) in files.items()
     ]
 
@@ -369,13 +372,14 @@ EVIL = ["<script>alert(1)<b>.jpg", "'\"><img src=x onerror=alert(1)>.jpg", "&lt;
 def test_names_do_nothing_on_the_page(tmp_path):
     label = "<b onclick='x'>cat</b>"
     rows = [
-        ("train", examples.Example(encoded(picture(i, (20, 20)), "PNG"), name, 0, label, "PNG", 20, 20, f"{i}"))
+        ("train", examples.Example(encoded(picture(i, (20, 20)), "PNG"), name, 0, label, "PNG", 20, 20, f"{i:064x}"))
         for i, name in enumerate(EVIL)
     ]
     rows += [
-        ("test", examples.Example(encoded(picture(i)), f"{i}.jpg", 0, "dog", "JPEG", 120, 160, "")) for i in range(10)
+        ("test", examples.Example(encoded(picture(i)), f"{i}.jpg", 0, "dog", "JPEG", 120, 160, f"{i + 100:064x}"))
+        for i in range(10)
     ]
-    rows.append(("train", examples.Example(encoded(picture(3)), "copy.jpg", 0, label, "JPEG", 120, 160, "")))
+    rows.append(("train", examples.Example(encoded(picture(3)), "copy.jpg", 0, label, "JPEG", 120, 160, f"{103:064x}")))
     examples.write(tmp_path, rows, {"train": 1, "test": 1})
     shards = {split: examples.shard_paths(tmp_path, split) for split in ("train", "test")}
     result = scan.scan(shards)

@@ -14,7 +14,7 @@ from PIL import Image
 from kcnn.data import examples
 from kcnn.data.transform import Preprocessing
 from kcnn.errors import UserError
-from kcnn.evaluation.evaluate import Evaluation, evaluate_export
+from kcnn.evaluation.evaluate import Evaluation, correct_answers, evaluate_export
 from kcnn.evaluation.report import plot_confusion_matrix, write_report
 from kcnn.serving.export import export_classifier
 
@@ -76,6 +76,32 @@ def test_nothing_to_evaluate(export_dir, tmp_path):
         evaluate_export(export_dir, [])
 
 
+def test_an_answer_that_is_no_number_is_no_score(tmp_path):
+    inputs = keras.Input((8, 8, 3))
+    outputs = keras.layers.GlobalAveragePooling2D()(keras.layers.Rescaling(1e38)(inputs))
+    model = keras.Model(inputs, keras.layers.Rescaling(1e38)(outputs))
+    export_classifier(model, tmp_path / "1", list(COLOURS), Preprocessing(image_size=(8, 8)))
+    paths = write(tmp_path, [example("fine.png", 0, (0, 0, 0)), example("far.png", 0, (200, 200, 200))])
+    with pytest.raises(UserError, match=r"answer for 'far.png' is no number"):
+        evaluate_export(tmp_path / "1", paths)
+
+
+def test_the_answers_of_another_export(export_dir, tmp_path):
+    colours = list(COLOURS.values())
+    paths = write(tmp_path, [example(f"{i}.png", i % 3, colours[i % 2]) for i in range(6)])
+    names = list(COLOURS)
+    ours = correct_answers(export_dir, paths, names, batch_size=4, total=6)
+    assert ours.tolist() == [True, True, False, False, False, False]
+    # Its classes in another order: what it calls the last is our first.
+    assert correct_answers(export_dir, paths, names[::-1], total=6).tolist() == [False, True, True, False, False, False]
+    with pytest.raises(UserError, match="it has other classes: it lacks fox and has blue, light"):
+        correct_answers(export_dir, paths, ["red", "grün", "fox"])
+    (tmp_path / "assets").mkdir()
+    (tmp_path / "assets" / "labels.txt").write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
+    with pytest.raises(UserError, match="it cannot be run: SavedModel file does not exist"):
+        correct_answers(tmp_path, paths, names)
+
+
 def read(path):
     with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
         return list(csv.reader(file))
@@ -97,6 +123,18 @@ def test_report(evaluation, tmp_path):
     red = dict(zip(header, rows[0], strict=True))
     assert (red["class"], red["support"], red["precision"], red["recall"]) == ("red", "4", "0.8", "1.0")
     assert float(red["precision_low"]) < 0.8 < float(red["precision_high"])
+    header, *rows = read(directory / "slices.csv")
+    assert [row[:4] for row in rows] == [
+        ["class", "red", "4", "4"],
+        ["class", "grün", "4", "3"],
+        ["class", "blue, light", "3", "3"],
+        ["size", "1 to 8 px", "1", "1"],
+        ["size", "9 to 16 px", "9", "8"],  # of which one is 9 x 12
+        ["size", "17 to 32 px", "1", "1"],
+    ]
+    assert header == ["slice", "value", "examples", "correct", "accuracy", "accuracy_low", "accuracy_high", "note"]
+    assert float(rows[1][4]) == metrics["slices"][1]["accuracy"]["value"] == 0.75
+    assert rows[1][7] == "too few to tell (fewer than 20)"
     predictions = read(directory / "predictions.csv")
     assert predictions[0] == ["filename", "label", "predicted", "probability"]
     assert predictions[1] == ["photo 0.png", "red", "red", "0.999909"]

@@ -18,6 +18,8 @@ import traceback
 import unittest.mock
 from pathlib import Path
 
+import numpy as np
+
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from kcnn.errors import UserError
@@ -55,9 +57,11 @@ def wait(gate):
 
 
 @component(ignored=("gate",))
-def source(n: int, color: str, gate: str | None, number: Output[Number]) -> None:
+def source(n: int, color: str, numbers: int, gate: str | None, number: Output[Number]) -> None:
     """What it writes does not depend on the color."""
     number.write(n)
+    if numbers:
+        np.save(number.path / "numbers.npy", np.arange(numbers))
     wait(gate)
 
 
@@ -98,8 +102,8 @@ def push(root: str, total: Number, note: Text, pushed: Output[Number]) -> None:
     pushed.write(total.read())
 
 
-def graph(root, n=3, color="red", gate=None, double_gate=None):
-    number = source(n=n, color=color, gate=gate).outputs["number"]
+def graph(root, n=3, color="red", numbers=0, gate=None, double_gate=None):
+    number = source(n=n, color=color, numbers=numbers, gate=gate).outputs["number"]
     doubled = double(root=str(root), gate=double_gate, number=number).outputs["doubled"]
     added = add(number=number, doubled=doubled).outputs
     pushed = push(root=str(root), total=added["total"], note=added["note"]).outputs["pushed"]

@@ -1,6 +1,7 @@
 """The look at a data set, by its command: what it prints, keeps and leaves alone."""
 
 import csv
+import dataclasses
 import json
 import subprocess
 import sys
@@ -9,9 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from tensorflow_metadata.proto.v0 import anomalies_pb2
 
-from pipelines import data, runner
-from pipelines.artifacts import Findings
+from kcnn.data import schema as schemas
+from kcnn.errors import UserError
+from pipelines import content, data, lineage
+from pipelines.artifacts import ExampleAnomalies, Examples, Findings
+from pipelines.preflight import previous_statistics
 
 MAIN = Path(__file__).parents[2] / "main.py"
 
@@ -107,10 +112,10 @@ def test_nothing_is_looked_at_twice_and_the_same_bytes_come_out_anew(ran, tmp_pa
     folder, _ = ran
     monkeypatch.chdir(folder)
     first = data.run(job(".kcnn", "photos"))
-    assert capsys.readouterr().out.count("unchanged") == 6
+    assert capsys.readouterr().out.count(": unchanged") == 6
     second = data.run(job(tmp_path, "photos"))
     assert first.read_bytes() == second.read_bytes()
-    prints = [runner.fingerprint(next(root.glob("ImageScan/findings/*"))) for root in (Path(".kcnn"), tmp_path)]
+    prints = [content.fingerprint(next(root.glob("ImageScan/findings/*"))) for root in (Path(".kcnn"), tmp_path)]
     assert prints[0] == prints[1]
 
 
@@ -128,3 +133,107 @@ def test_the_graph_reads_as_data_flow(tmp_path):
     assert [node.name for node in nodes] == [
         "ExampleGen", "StatisticsGen", "SchemaGen", "ExampleValidator", "ImageScan", "DataReport",
     ]  # fmt: skip
+
+
+def test_drift_is_told_against_the_last_run_on_other_data_of_the_name(tmp_path, capsys):
+    photos, root = tmp_path / "photos", tmp_path / "root"
+
+    def fill(split, cats, dogs, seed):
+        for index in range(cats + dogs):
+            photo(photos / split / ("cat" if index < cats else "dog") / f"{index}.png", seed + index)
+
+    def drift():
+        data.run(job(root, photos))
+        said = capsys.readouterr().out
+        anomalies = ExampleAnomalies(max(root.glob("ExampleValidator/anomalies/*"), key=lambda path: int(path.name)))
+        return [line for line in anomalies.lines() if "the previous run" in line], said, anomalies
+
+    for split, seed in (("train", 0), ("val", 200), ("test", 400)):
+        fill(split, 60, 60, seed)
+    found, _, anomalies = drift()
+    assert not found
+    assert not any(info.drift_measurements for info in anomalies.read("train").drift_skew_info)
+    assert drift()[1].count(": unchanged") == 6  # on the same data: nothing anew, no drift
+
+    photo(photos / "train" / "cat" / "new.png", 1000)  # one more: other data, alike
+    found, _, anomalies = drift()
+    assert not found
+    assert any(info.drift_measurements for info in anomalies.read("train").drift_skew_info)
+
+    fill("train", 0, 500, 2000)  # many more dogs
+    for index in range(60):
+        photo(photos / "train" / "bird" / f"{index}.png", 3000 + index)
+    found, said, anomalies = drift()
+    info = anomalies.read("train").anomaly_info["image/class/text"]
+    kinds = {reason.type for reason in info.reason}
+    assert anomalies_pb2.AnomalyInfo.COMPARATOR_L_INFTY_HIGH in kinds
+    assert anomalies_pb2.AnomalyInfo.ENUM_TYPE_UNEXPECTED_STRING_VALUES in kinds  # birds
+    assert found
+    assert all(f"Warning: {line}" in said for line in found)
+    again, said, _ = drift()
+    assert again == found
+    assert said.count(": unchanged") == 6
+
+    other = data.Job(dataset="digits", data_dir=None, offline=True, pipeline_root=str(root), command="")
+    assert not previous_statistics(root, other.dataset, "")
+    assert previous_statistics(root, str(photos), "")["previous_fingerprint"]
+    assert not previous_statistics(tmp_path / "none", str(photos), "")
+
+
+def test_a_schema_that_is_given_counts_and_is_checked_before_anything_is_read(ran, tmp_path, capsys):
+    folder, _ = ran
+    schema = schemas.read(next(folder.glob(".kcnn/SchemaGen/schema/*/schema.pbtxt")))
+    (names,) = [domain for domain in schema.string_domain if domain.name == "image/class/text"]
+    names.value[:] = ["cat", "wolf"]
+    schemas.write(schema, tmp_path / "mine.pbtxt")
+    edited = dataclasses.replace(job(tmp_path / "root", folder / "photos"), schema=str(tmp_path / "mine.pbtxt"))
+    data.run(edited)
+    said = capsys.readouterr().out
+    assert "Warning: train: image/class/text: 'dog' (20 images) not in the schema\n" in said
+    assert "Warning: train: image/class/text: no image of 'wolf', which the schema has\n" in said
+
+    (tmp_path / "mine.pbtxt").write_text("feature { name: 1 }")
+    (tmp_path / "empty.pbtxt").touch()
+    for name, message in (("mine", "not a schema.pbtxt: 1:17"), ("empty", "no feature"), ("none", "cannot be read")):
+        bad = dataclasses.replace(edited, schema=str(tmp_path / f"{name}.pbtxt"), pipeline_root=str(tmp_path / "new"))
+        with pytest.raises(UserError, match=rf"--schema .*{name}\.pbtxt: {message}"):
+            data.run(bad)
+        assert not (tmp_path / "new").exists()
+
+
+def test_what_is_excluded_is_said_counted_and_kept(ran, tmp_path, capsys):
+    folder, _ = ran
+    rows = list(csv.DictReader(next(folder.glob(".kcnn/ImageScan/findings/*/exclusions.csv")).open(newline="")))
+    path = tmp_path / "mine.csv"
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(
+            {**row, "exclude": "x" * (row["filename"] in ("val/dog/blank.png", "test/cat/<i>leak.jpg"))} for row in rows
+        )
+    excluding = dataclasses.replace(job(tmp_path / "root", folder / "photos"), exclude=str(path))
+    data.run(excluding)
+    said = capsys.readouterr().out
+    assert f"Excluded: 2 of 84 images, by {path}\n" in said
+    assert "Images: 81 in 2 classes (train 41, val 20, test 20), 3 excluded\n" in said
+    assert "  contradiction   1 group\n" in said
+    assert "blank  " not in said
+    (examples,) = (tmp_path / "root").glob("ExampleGen/examples/*")
+    kept = Examples(examples).properties()["excluded"]  # which card and lineage take from
+    assert kept["val/dog/blank.png"] == f"excluded by {path}: blank"
+    assert (folder / "photos/val/dog/blank.png").exists()
+    data.run(excluding)
+    assert capsys.readouterr().out.count(": unchanged") == 6
+
+    path.write_text(path.read_text().replace("val/dog/blank.png,blank,x", "val/dog/blank.png,blank,"))
+    data.run(excluding)
+    assert "Images: 82 in 2 classes" in capsys.readouterr().out
+    path.write_text("filename,exclude\ndog/blank.png,x\n")
+    with pytest.raises(UserError, match="did you mean val/dog/blank"):
+        data.run(excluding)
+    assert "Excluded" not in capsys.readouterr().out
+
+
+def test_runs_tell_the_data_set(ran):
+    folder, _ = ran
+    assert {row["dataset"] for row in lineage.runs(folder / ".kcnn")} == {"photos"}

@@ -10,9 +10,9 @@ from kcnn.config import Phase
 from kcnn.data.ingest import Summary
 from kcnn.errors import UserError
 from kcnn.recipes import build
+from kcnn.serving.versions import next_version
 from kcnn.training.suit import image_size, suit
 from kcnn.weights import save_weights
-from pipelines.components.pusher import next_version
 from pipelines.preflight import check_writable, settle_weights
 
 SUMMARY = Summary(("a", "b"), {}, {}, (), mean_bytes=1000, median_side=400, mirror=True)

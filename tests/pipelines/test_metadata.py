@@ -49,6 +49,23 @@ def test_an_older_version_is_brought_up_to_date(tmp_path, monkeypatch):
     assert steps.check(root) == set()
 
 
+def test_the_first_version_is_brought_up_to_date(tmp_path):
+    root = tmp_path / "root"
+    made = steps.run(root)
+    with sqlite3.connect(root / "metadata.sqlite") as db:
+        db.executescript(
+            "ALTER TABLE artifact DROP COLUMN files; ALTER TABLE artifact DROP COLUMN bytes; PRAGMA user_version = 1"
+        )
+        columns = [name for _, name, *_ in db.execute("PRAGMA table_info(artifact)")]
+    assert columns == ["id", "type", "uri", "fingerprint", "created", "properties"]
+    assert steps.run(root) == made
+    with sqlite3.connect(root / "metadata.sqlite") as db:
+        states = [state for (state,) in db.execute("SELECT state FROM execution ORDER BY id")]
+        assert states == ["COMPLETE"] * 4 + ["CACHED"] * 3 + ["COMPLETE"]
+        assert db.execute("SELECT count(*) FROM artifact WHERE bytes IS NULL").fetchone() == (5,)
+    assert steps.check(root) == set()
+
+
 def test_a_migration_that_fails_changes_nothing(tmp_path, monkeypatch):
     root = tmp_path / "root"
     made = steps.run(root)
@@ -66,7 +83,7 @@ def test_a_newer_version_is_refused_in_one_line_and_left_alone(tmp_path):
     with sqlite3.connect(root / "metadata.sqlite") as db:
         db.execute("PRAGMA user_version = 99")
     before = steps.files(root)
-    with pytest.raises(UserError, match=r"metadata.sqlite is of version 99, .* knows versions up to 1$"):
+    with pytest.raises(UserError, match=r"metadata.sqlite is of version 99, .* knows versions up to 2$"):
         steps.run(root)
     assert steps.files(root).keys() == before.keys()
     assert version(root) == 99
@@ -101,7 +118,7 @@ def test_many_open_a_new_database_at_once(tmp_path):
 
 def test_what_is_no_number_is_null_to_sqlite(tmp_path):
     with metadata.connect(tmp_path, create=True) as db:
-        metadata.add_artifact(db, "Model", "a/b/1", "f", {"loss": math.nan, "best": [math.inf, 1.5]})
+        metadata.add_artifact(db, "Model", "a/b/1", "f", 1, 5, {"loss": math.nan, "best": [math.inf, 1.5]})
         assert db.execute("SELECT json_extract(properties, '$.best[1]') AS x FROM artifact").fetchone() == {"x": 1.5}
         assert db.execute("SELECT * FROM artifact").fetchone()["properties"] == {"loss": None, "best": [None, 1.5]}
 

@@ -87,7 +87,8 @@ def test_a_disk_that_fills_is_one_line_and_loses_nothing(tmp_path):
         assert process.returncode in (0, 2), err
         if process.returncode:
             refused += 1
-            assert err.startswith("error: --pipeline_root"), err
+            assert err.startswith(("error: --pipeline_root", "error: Source: cannot write in", "error: Push: ")), err
+            assert str(root.parent) in err
             assert len(err.splitlines()) == 1
         assert steps.run(root) == expected
         assert steps.check(root) == set()
@@ -244,6 +245,18 @@ def test_parts_that_are_not(root, part, message):
     with pytest.raises(UserError, match=message):
         steps.run(root, **part)
     assert not root.exists()
+
+
+def test_the_end_is_a_table_of_what_was_made_and_where(root, capsys):
+    steps.run(root, last="Add")
+    capsys.readouterr()
+    steps.run(root)
+    rows = capsys.readouterr().out.partition("\n\n")[2].splitlines()
+    assert [row.split()[0] for row in rows] == ["component", "Source", "Double", "Add", "Push"]
+    assert rows[0].split() == ["component", "seconds", "outcome", "folder"]
+    assert rows[1].split() == ["Source", "unchanged", str(root / "Source" / "number" / "1")]
+    assert rows[4].split()[2:] == ["done", str(root / "Push" / "pushed" / "7")]
+    assert 0 <= float(rows[4].split()[1]) < 60
 
 
 def test_a_run_says_what_became_of_it(root, monkeypatch):

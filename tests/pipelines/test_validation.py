@@ -1,6 +1,5 @@
 """Data validation by its components: what they leave on the disk, in TFX's layout, and what they say."""
 
-import dataclasses
 import json
 
 import numpy as np
@@ -9,10 +8,22 @@ from google.protobuf import text_format
 from PIL import Image
 from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2, statistics_pb2
 
+from kcnn.data.datasets import open_dataset
+from kcnn.data.scan import Finding, Scan
 from kcnn.errors import UserError
+from kcnn.evaluation.label_errors import Audit, LabelError
 from kcnn.recipes import build
 from pipelines import image_classification, runner
-from pipelines.artifacts import Model, ModelEvaluation
+from pipelines.artifacts import (
+    DataPage,
+    Findings,
+    InfraBlessing,
+    LabelErrors,
+    Model,
+    ModelBlessing,
+    ModelEvaluation,
+    PushedModel,
+)
 from pipelines.components.example_gen import example_gen
 from pipelines.components.example_validator import example_validator
 from pipelines.components.schema_gen import schema_gen
@@ -40,7 +51,8 @@ def folder(tmp_path_factory):
 
 
 def graph(dataset, **arguments):
-    examples = example_gen(dataset=str(dataset), data_dir=None, offline=True, fingerprint="", labelled=True)
+    fingerprint = open_dataset(str(dataset)).fingerprint
+    examples = example_gen(dataset=str(dataset), data_dir=None, offline=True, fingerprint=fingerprint, labelled=True)
     statistics = statistics_gen(examples=examples.outputs["examples"])
     schema = schema_gen(statistics=statistics.outputs["statistics"], **arguments)
     outputs = {"statistics": statistics.outputs["statistics"], "schema": schema.outputs["schema"]}
@@ -105,21 +117,52 @@ def test_the_digits_are_in_order(tmp_path, capsys):
     assert "Warning" not in capsys.readouterr().out
 
 
-def test_the_main_job_validates_between_reading_and_training():
-    fields = {field.name: None for field in dataclasses.fields(image_classification.Job)}
-    job = image_classification.Job(**{**fields, "config": build("scratch"), "saved_models": "", "resume": False})
+def test_the_main_job_validates_between_reading_and_training(tmp_path):
+    job = image_classification.Job(
+        config=build("scratch"), name="a", saved_models=str(tmp_path), pipeline_root=str(tmp_path), command=""
+    )
     names = [node.name for node in image_classification.graph(job, None, "")]
-    assert names[:5] == ["ExampleGen", "StatisticsGen", "SchemaGen", "ExampleValidator", "Trainer"]
+    assert names[:6] == [
+        "ExampleGen", "StatisticsGen", "SchemaGen", "ExampleValidator", "ImageScan", "DataReport",
+    ]  # fmt: skip
+    assert names.index("Trainer") > 5
+    assert names[-1] == "LabelAudit"
 
 
-def test_the_report_repeats_the_anomalies(ran, tmp_path):
+def test_the_report_repeats_what_was_found_in_the_data(ran, tmp_path):
     _, made = ran
-    evaluation = ModelEvaluation(tmp_path)
+    kinds = {
+        "Evaluator": {"evaluation": ModelEvaluation, "blessing": ModelBlessing},
+        "InfraValidator": {"blessing": InfraBlessing},
+        "Pusher": {"pushed": PushedModel},
+        "Trainer": {"model": Model},
+        "ImageScan": {"findings": Findings},
+        "DataReport": {"report": DataPage},
+        "LabelAudit": {"errors": LabelErrors},
+    }
+    made = made | {node: {name: kind(tmp_path / node / name) for name, kind in kinds[node].items()} for node in kinds}
+    for folder in (artifact.path for node in kinds for artifact in made[node].values()):
+        folder.mkdir(parents=True)
+    evaluation = made["Evaluator"]["evaluation"]
     evaluation.report.mkdir()
-    metrics = {"examples": 61, "top1": {"value": 0.5, "low": 0.4, "high": 0.6}}
+    metrics = {"examples": 61, "top1": {"value": 0.5, "low": 0.4, "high": 0.6}, "slices": []}
     (evaluation.report / "metrics.json").write_text(json.dumps(metrics))
-    made = made | {"Evaluator": {"evaluation": evaluation}, "Trainer": {"model": Model(tmp_path)}}
-    reported = image_classification.report(made, tmp_path).splitlines()
-    assert reported[: len(reported) - 6] == [
-        f"Warning: {line}" for line in made["ExampleValidator"]["anomalies"].lines()
+    made["Evaluator"]["blessing"].write([], {"warnings": []})
+    made["InfraValidator"]["blessing"].write([], {})
+    made["Pusher"]["pushed"].write(tmp_path / "1")
+    leak = Finding("leak", ("a", "b"), ("train", "test"), ("cat", "cat"), 1.0, 0.9, "identical")
+    blanks = [Finding("blank", (name,), ("train",), ("cat",), 0.0, 3.0) for name in "cd"]
+    tiny = Finding("tiny", ("e",), ("train",), ("cat",), 9, 32)
+    made["ImageScan"]["findings"].write(Scan(181, (leak, *blanks, tiny), {}))
+    errors = [LabelError(f"{i}.jpg", "train", "cat", "dog", 0.01, 0.9, wrong=i < 12) for i in range(20)]
+    made["LabelAudit"]["errors"].write(Audit((), 181, 0.9, 0.9, by_heart=False), "", errors, "")
+    reported = image_classification.report(made).splitlines()
+    page = tmp_path / "DataReport" / "report" / "report.html"
+    warned = [
+        *made["ExampleValidator"]["anomalies"].lines(),
+        f"Leaks: one picture in several splits: 1 group, see {page}#leak",
+        f"Blank: 2 images, see {page}#blank",
     ]
+    assert reported[: len(warned)] == [f"Warning: {line}" for line in warned]
+    assert not reported[len(warned)].startswith("Warning")
+    assert f"12 images look mislabelled: {tmp_path / 'LabelAudit' / 'errors' / 'report.html'}" in reported

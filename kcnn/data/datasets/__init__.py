@@ -3,7 +3,7 @@
 import dataclasses
 import difflib
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from kcnn.data.examples import SPLITS
@@ -31,8 +31,10 @@ class Source:
         filename: names it in every report, unique in the data set.
         label: the class name; None for an image that belongs to no class, which is then excluded with `reason`.
         split: "train", "val" or "test" where the data set says so, else None.
-        read: the file's bytes; raises OSError when there are none to be had.
+        read: the file's bytes; raises OSError when there are none to be had. Where it cannot be pickled, the bytes
+            themselves go to the process that wants them.
         reason: why an image without a label has none.
+        columns: what else the data set says of the image, by name.
     """
 
     filename: str
@@ -40,6 +42,7 @@ class Source:
     split: str | None
     read: Callable[[], bytes]
     reason: str = "no label"
+    columns: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +52,7 @@ class Dataset:
     Attributes:
         name: for people.
         labels: the class names; their order is the order of the model's outputs.
-        sources: yields every image, in the same order at every call.
+        sources: yields every image, in the same order at every call. Large data sets hold no list of them in memory.
         count: how many images `sources` yields.
         fingerprint: changes when an image, a label or a split changes; equal fingerprints mean equal data.
         mirror: whether a mirrored image keeps its class; false for digits and letters.

@@ -6,8 +6,10 @@ Every file that is not hidden counts as an image, whatever its extension: what i
 folders may nest; the first level is the class.
 """
 
+import functools
 import os
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from kcnn.data.datasets import UNLABELLED, Dataset, Source, fingerprint, split_name
@@ -21,10 +23,12 @@ def visible(name: str) -> bool:
     return not name.startswith(".") and name.lower() not in _NOT_DATA
 
 
-def _files(folder: Path) -> Iterator[Path]:
+def _files(folder: Path, root: Path) -> Iterator[str]:
+    """The names of the files below `folder`, relative to `root`."""
     for parent, folders, names in os.walk(folder):
         folders[:] = sorted(filter(visible, folders))
-        yield from (Path(parent, name) for name in sorted(filter(visible, names)))
+        relative = "" if parent == str(root) else os.path.relpath(parent, root)
+        yield from (os.path.join(relative, name) for name in sorted(filter(visible, names)))
 
 
 def _folders(root: Path) -> list[Path]:
@@ -59,15 +63,27 @@ def load(root: Path) -> Dataset:
     class_folders = [(split, folder) for parent, split in parents.items() for folder in _folders(parent)]
     expected = f"expected {root}/<class>/<image> or {root}/<train|val|test>/<class>/<image>"
     if not class_folders:
-        found = sum(1 for _ in _files(root))
+        found = sum(1 for _ in _files(root, root))
         raise UserError(
             f"--dataset {root}: "
             + (f"{found} files but no class folders" if found else "the folder is empty")
             + f"; {expected}"
             + ("; pictures without classes are for main.py pretrain --objective rotation" if found else "")
         )
-    entries = [(path, folder.name, split) for split, folder in class_folders for path in _files(folder)]
-    labels = tuple(sorted({label for _, label, _ in entries}))
+
+    def entries() -> Iterator[tuple[str, str, str | None]]:
+        for split, folder in class_folders:
+            yield from ((name, folder.name, split) for name in _files(folder, root))
+
+    counts: Counter[str] = Counter()
+
+    def states() -> Iterator[tuple[object, ...]]:
+        for name, label, split in entries():
+            counts[label] += 1
+            yield (*file_state(os.path.join(root, name)), label, split)
+
+    digest = fingerprint(states())
+    labels = tuple(sorted(counts))
     if not labels:
         raise UserError(f"--dataset {root}: no files in its {len(class_folders)} class folders; {expected}")
     if len(labels) == 1:
@@ -75,23 +91,28 @@ def load(root: Path) -> Dataset:
             f"--dataset {root}: only one class with files in it ({labels[0]!r}); two or more are needed; {expected}"
         )
     strays = [
-        path for parent in [root, *splits] for path in sorted(parent.iterdir()) if path.is_file() and visible(path.name)
+        str(path.relative_to(root))
+        for parent in [root, *splits]
+        for path in sorted(parent.iterdir())
+        if path.is_file() and visible(path.name)
     ]
 
-    def source(path: Path, label: str | None, split: str | None) -> Source:
-        return Source(str(path.relative_to(root)), label, split, path.read_bytes, reason="not inside a class folder")
-
     def sources() -> Iterator[Source]:
-        yield from (source(*entry) for entry in entries)
-        yield from (source(path, None, None) for path in strays)
+        yield from (Source(*entry, _reader(root, entry[0])) for entry in entries())
+        for name in strays:
+            yield Source(name, None, None, _reader(root, name), reason="not inside a class folder")
 
     return Dataset(
         name=root.resolve().name,
         labels=labels,
         sources=sources,
-        count=len(entries) + len(strays),
-        fingerprint=fingerprint((*file_state(path), label, split) for path, label, split in entries),
+        count=counts.total() + len(strays),
+        fingerprint=digest,
     )
+
+
+def _reader(root: Path, name: str) -> Callable[[], bytes]:
+    return functools.partial(read_file, os.path.abspath(os.path.join(root, name)))
 
 
 def load_unlabelled(root: Path) -> Dataset:
@@ -101,31 +122,45 @@ def load_unlabelled(root: Path) -> Dataset:
         UserError: other folders beside those three, or no file at all.
     """
     splits = _split_folders(root)
-    paths = list(_files(root))
-    if not paths:
+    by_name = {folder.name: split for folder, split in splits.items()}
+    count = 0
+
+    def entries() -> Iterator[tuple[str, str | None]]:
+        yield from ((name, by_name.get(name.split(os.sep, 1)[0])) for name in _files(root, root))
+
+    def states() -> Iterator[tuple[object, ...]]:
+        nonlocal count
+        for name, split in entries():
+            count += 1
+            yield (*file_state(os.path.join(root, name)), UNLABELLED, split)
+
+    digest = fingerprint(states())
+    if not count:
         raise UserError(f"--dataset {root}: the folder is empty; expected images, in folders or not")
 
-    def split(path: Path) -> str | None:
-        return splits.get(root / path.relative_to(root).parts[0])
-
     def sources() -> Iterator[Source]:
-        for path in paths:
-            yield Source(str(path.relative_to(root)), UNLABELLED, split(path), path.read_bytes)
+        yield from (Source(name, UNLABELLED, split, _reader(root, name)) for name, split in entries())
 
     return Dataset(
         name=root.resolve().name,
         labels=(UNLABELLED,),
         sources=sources,
-        count=len(paths),
-        fingerprint=fingerprint((*file_state(path), UNLABELLED, split(path)) for path in paths),
+        count=count,
+        fingerprint=digest,
         labelled=False,
     )
 
 
-def file_state(path: Path) -> tuple[object, ...]:
+def read_file(path: str) -> bytes:
+    """The bytes of a file; raises OSError."""
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def file_state(path: str) -> tuple[object, ...]:
     """What changes when a file does: its path, size and time of change; size and time are None for a missing file."""
     try:
-        state = path.stat()
+        state = os.stat(path)
     except OSError:
-        return (str(path), None, None)
-    return (str(path), state.st_size, state.st_mtime_ns)
+        return (path, None, None)
+    return (path, state.st_size, state.st_mtime_ns)

@@ -1,0 +1,241 @@
+"""The two drivers of the data components: a pool of processes on this machine, and Apache Beam.
+
+A data component is a function of a task, a part of the data or a shard, whose results merge the same in any grouping. A
+driver applies the function to the tasks and gives the results in the tasks' order; so which of them runs, and on how
+many machines, cannot show in what is made. Tasks and results are small. What is large goes to files, each written
+under another name and renamed (`replacing`), since Beam may run a task twice.
+
+Beam's workers need this program, and the same files under the same paths as the machine that starts it.
+"""
+
+import concurrent.futures
+import contextlib
+import functools
+import importlib.util
+import multiprocessing
+import os
+import pickle
+import shlex
+import signal
+import tempfile
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from kcnn.errors import UserError, nearest
+from kcnn.progress import bar, import_quietly
+
+# Beam's own DirectRunner is this one too, behind an attempt to download Prism, a program that would take its place.
+_RUNNERS = {
+    "DirectRunner": "apache_beam.runners.portability.fn_api_runner.FnApiRunner",
+    "FlinkRunner": "FlinkRunner",
+    "SparkRunner": "SparkRunner",
+    "DataflowRunner": "DataflowRunner",
+}
+_GIVEN_UP = -(2**62)  # in the place of how many images are done
+_ALONE = 3  # so many tasks are done sooner in this process than another one loads TensorFlow
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class Driver(Protocol):
+    """Applies a function to tasks and gives the results, in order."""
+
+    def __call__(
+        self, function: Callable[[T], R], tasks: Sequence[T], *, total: int | None, description: str
+    ) -> Iterator[R]:
+        """Runs everything before it ends, with a progress bar.
+
+        Args:
+            function: pure but for the files it writes; importable by its name. It calls `advance` as it goes.
+            tasks: picklable.
+            total: how often all calls together will `advance`.
+            description: for the progress bar.
+
+        Raises:
+            UserError: as `function` does.
+        """
+
+
+def beam_options(runner: str | None, options: Sequence[str]) -> list[str] | None:
+    """Apache Beam's options, for `opened`; None without a runner.
+
+    Args:
+        runner: a name of `--beam_runner`.
+        options: each one or more of Beam's options, as a shell splits them.
+
+    Raises:
+        UserError: no such runner, options without one, or Beam is not installed.
+    """
+    if runner is None:
+        if options:
+            raise UserError(f"--beam_options {options[0]}: expected with --beam_runner, one of {', '.join(_RUNNERS)}")
+        return None
+    if runner not in _RUNNERS:
+        raise UserError(f"--beam_runner {runner!r}: {nearest(runner, _RUNNERS)}")
+    if importlib.util.find_spec("apache_beam") is None:
+        raise UserError(f"--beam_runner {runner}: Apache Beam is not installed: pip install 'apache-beam>=2.77'")
+    return [f"--runner={_RUNNERS[runner]}", *(word for option in options for word in shlex.split(option))]
+
+
+def opened(beam: Sequence[str] | None, folder: Path) -> contextlib.AbstractContextManager[Driver]:
+    """The driver that `beam_options` ask for.
+
+    Args:
+        beam: None for this machine's processes.
+        folder: where Beam's workers may leave results.
+    """
+    return local() if beam is None else contextlib.nullcontext(functools.partial(_run_beam, tuple(beam), folder))
+
+
+_advance: Callable[[int], Any] | None = None
+
+
+def advance(images: int = 1) -> None:
+    """Moves the progress bar of the driver that runs the caller, where it has one within reach."""
+    if _advance is not None:
+        _advance(images)
+
+
+@contextlib.contextmanager
+def local() -> Iterator[Driver]:
+    """This machine: the process itself for few tasks, else one process per core, started once and for all calls."""
+    with contextlib.ExitStack() as stack:
+
+        @functools.cache
+        def pool(module: str) -> tuple[concurrent.futures.ProcessPoolExecutor, Any]:
+            context = multiprocessing.get_context("spawn")
+            done = context.Value("q", 0)
+            executor = concurrent.futures.ProcessPoolExecutor(os.cpu_count(), context, _begin_worker, (done, module))
+            stack.callback(executor.shutdown, cancel_futures=True)
+            stack.callback(setattr, done, "value", _GIVEN_UP)  # first: workers still at work need not finish
+            return executor, done
+
+        def run(function: Callable[[T], R], tasks: Sequence[T], *, total: int | None, description: str) -> Iterator[R]:
+            with bar(total=total, description=description, unit="img") as progress:
+                if len(tasks) <= _ALONE:
+                    yield from _run_here(function, tasks, progress.update)
+                else:
+                    yield from _run_pool(*pool(_module(function)), function, tasks, progress)
+
+        yield run
+
+
+def _run_here(function: Callable[[T], R], tasks: Sequence[T], update: Callable[[int], Any]) -> Iterator[R]:
+    global _advance  # noqa: PLW0603 - tasks reach the bar by the same name here and in a pool
+    for task in tasks:
+        _advance = update
+        try:
+            result = function(task)
+        finally:
+            _advance = None
+        yield result
+
+
+def _run_pool(
+    executor: concurrent.futures.ProcessPoolExecutor,
+    done: Any,
+    function: Callable[[T], R],
+    tasks: Sequence[T],
+    progress: Any,
+) -> Iterator[R]:
+    done.value = 0
+    try:
+        for future in [executor.submit(function, task) for task in tasks]:
+            while not future.done():
+                concurrent.futures.wait([future], timeout=0.2)
+                progress.update(done.value - progress.n)
+            yield future.result()
+    except BrokenProcessPool:
+        raise UserError(
+            "a worker process was killed, as a rule for want of memory; run again with more of it"
+        ) from None
+
+
+def _module(function: Callable[..., Any]) -> str:
+    while isinstance(function, functools.partial):
+        function = function.func
+    return function.__module__
+
+
+def _begin_worker(done: Any, module: str) -> None:
+    global _advance  # noqa: PLW0603
+
+    def add(images: int) -> None:
+        with done.get_lock():
+            done.value += images
+        if done.value < 0:
+            os._exit(1)
+
+    def follow_parent() -> None:
+        parent = multiprocessing.parent_process()
+        if parent is not None:
+            parent.join()
+        os._exit(1)
+
+    _advance = add
+    os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # the process that trains wants the accelerator to itself
+    signal.signal(signal.SIGINT, lambda *_: os._exit(130))  # the parent has the interrupt too, and the last word
+    threading.Thread(target=follow_parent, daemon=True).start()
+    import_quietly(module)
+
+
+def _run_beam(
+    options: Sequence[str],
+    folder: Path,
+    function: Callable[[T], R],
+    tasks: Sequence[T],
+    *,
+    total: int | None,
+    description: str,
+) -> Iterator[R]:
+    import apache_beam
+    from apache_beam.options.pipeline_options import PipelineOptions
+    from apache_beam.runners.runner import PipelineState
+
+    with (
+        tempfile.TemporaryDirectory(dir=folder.absolute(), prefix=".beam-") as results,
+        bar(total=len(tasks), description=description, unit="task") as progress,
+    ):
+        pipeline = apache_beam.Pipeline(options=PipelineOptions(list(options)))
+        numbered = pipeline | apache_beam.Create(list(enumerate(tasks))) | apache_beam.Reshuffle()
+        numbered | apache_beam.Map(functools.partial(_keep, function, results))  # type: ignore[operator]
+        running = pipeline.run()
+        while not PipelineState.is_terminal(running.state):
+            time.sleep(1)
+            progress.update(len(os.listdir(results)) - progress.n)
+        running.wait_until_finish()
+        progress.update(len(tasks) - progress.n)
+        for number in range(len(tasks)):
+            result, error = pickle.loads(Path(results, str(number)).read_bytes())
+            if error is not None:
+                raise UserError(error)
+            yield result
+
+
+def _keep(function: Callable[[T], R], folder: str, numbered: tuple[int, T]) -> None:
+    """The result, or the user's mistake, to a file: runners return none to the machine that started them."""
+    number, task = numbered
+    outcome: tuple[R | None, str | None]
+    try:
+        outcome = function(task), None
+    except UserError as error:
+        outcome = None, str(error)
+    with replacing(Path(folder, str(number))) as partial:
+        partial.write_bytes(pickle.dumps(outcome))
+
+
+@contextlib.contextmanager
+def replacing(path: Path, scratch: Path | None = None) -> Iterator[Path]:
+    """Another name for a file that is going to be written, beside it or in `scratch`; renamed when that is done."""
+    partial = (scratch or path.parent) / f".{path.name}-{uuid.uuid4().hex}"
+    try:
+        yield partial
+        partial.rename(path)
+    finally:
+        partial.unlink(missing_ok=True)

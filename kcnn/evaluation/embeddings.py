@@ -1,0 +1,87 @@
+"""What a trained classifier sees in images, before it decides."""
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from kcnn import progress
+from kcnn.data import examples
+from kcnn.data.transform import Preprocessing, preprocess
+
+_BATCH = 64
+
+
+@dataclasses.dataclass(frozen=True)
+class Embeddings:
+    """Of N images, in the order of the splits and their records.
+
+    Attributes:
+        features: float32 [N, D], mapped from a file.
+        filenames: of the images.
+        splits: likewise.
+        labels: int [N].
+    """
+
+    features: np.ndarray
+    filenames: tuple[str, ...]
+    splits: tuple[str, ...]
+    labels: np.ndarray
+
+
+def penultimate(model: keras.Model) -> keras.Model:
+    """Images → what the last layer with weights takes, float [N, D], averaged over positions where it has any."""
+    features = model.get_layer("head_logits").input
+    if len(features.shape) == 4:
+        features = keras.ops.mean(features, axis=(1, 2))
+    return keras.Model(model.input, features)
+
+
+@contextlib.contextmanager
+def embedded(
+    model: keras.Model, shards: Mapping[str, Sequence[str]], total: int, preprocessing: Preprocessing, path: Path
+) -> Iterator[Embeddings]:
+    """The embeddings of all images, as long as the block lasts.
+
+    Memory holds some batches of images, whatever the data; the disk 4 N D bytes, removed in the end.
+
+    Args:
+        model: of `create_model`.
+        shards: split → its files.
+        total: how many examples they hold, N.
+        preprocessing: that of evaluation.
+        path: a file to keep the features in.
+
+    Raises:
+        tf.errors.InvalidArgumentError: for an image that cannot be decoded.
+    """
+    network = penultimate(model)
+    forward = tf.function(lambda images: network(images, training=False), reduce_retracing=True)
+    features = np.lib.format.open_memmap(path, "w+", dtype=np.float32, shape=(total, network.output.shape[-1]))
+
+    def prepared(serialized: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        example = examples.parse(serialized)
+        return preprocess(example["encoded"], preprocessing), example["label"], example["filename"]
+
+    filenames: list[str] = []
+    splits: list[str] = []
+    labels = np.empty(total, np.int64)
+    try:
+        with progress.bar(total=total, description="Auditing labels", unit="img") as bar:
+            for split, paths in shards.items():
+                if not paths:
+                    continue
+                records = examples.read(list(paths)).map(prepared, num_parallel_calls=tf.data.AUTOTUNE)
+                for images, classes, names in records.batch(_BATCH).prefetch(2):
+                    part = slice(len(filenames), len(filenames) + len(images))
+                    features[part], labels[part] = forward(images), classes
+                    filenames += [name.decode("utf-8", "surrogateescape") for name in names.numpy()]
+                    splits += [split] * len(images)
+                    bar.update(len(images))
+        yield Embeddings(features, tuple(filenames), tuple(splits), labels)
+    finally:
+        path.unlink()

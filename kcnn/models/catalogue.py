@@ -1,0 +1,83 @@
+"""The registered architectures as a table."""
+
+import json
+import math
+from collections.abc import Sequence
+
+from kcnn.errors import UserError, nearest
+from kcnn.models.factory import list_models, model_spec
+from kcnn.models.spec import ModelSpec
+from kcnn.tables import aligned
+from kcnn.weights import find_starter
+
+FIELDS = (
+    "name",
+    "family",
+    "year",
+    "paper",
+    "params",
+    "macs",
+    "input_size",
+    "min_size",
+    "top1",
+    "top5",
+    "weights",
+    "note",
+)
+TITLES = ("name", "year", "params", "mult-adds", "input", "top-1", "top-5", "weights", "paper")
+
+
+def choose(
+    names: Sequence[str] = (), family: str | None = None, *, max_params: float = math.inf, max_macs: float = math.inf
+) -> list[ModelSpec]:
+    """The architectures with these names, or all, that are of the family and within the limits.
+
+    Args:
+        names: registered models; none for all.
+        family: None for all.
+        max_params: millions.
+        max_macs: billions of multiply-adds for an image of the usual size.
+
+    Raises:
+        UserError: no such model or family.
+    """
+    everything = [model_spec(name) for name in list_models()]
+    families = sorted({spec.family for spec in everything})
+    if family and family not in families:
+        raise UserError(f"--family {family!r}: {nearest(family, families)}")
+    return [
+        spec
+        for spec in (map(model_spec, names) if names else everything)
+        if family in (None, "", spec.family) and spec.params <= max_params * 1e6 and spec.macs <= max_macs * 1e9
+    ]
+
+
+def _weights(spec: ModelSpec) -> list[str]:
+    return spec.weights + ["starter"] * bool(find_starter(spec.name))
+
+
+def json_lines(specs: Sequence[ModelSpec]) -> str:
+    """A JSON object for each, a line each."""
+    rows = (
+        {name: getattr(spec, name) for name in FIELDS} | {"weights": _weights(spec), "design": dict(spec.design)}
+        for spec in specs
+    )
+    return "\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
+
+
+def table(specs: Sequence[ModelSpec]) -> str:
+    """A line for each, under a line of titles."""
+    rows = (
+        (
+            spec.name,
+            str(spec.year),
+            f"{spec.params / 1e6:.2f} M",
+            f"{spec.macs / 1e9:.3f} G",
+            str(spec.input_size),
+            *("" if value is None else f"{value:.1f}" for value in (spec.top1, spec.top5)),
+            ", ".join(_weights(spec)),
+            spec.paper,
+        )
+        for spec in specs
+    )
+    return aligned((TITLES, *rows), right=range(1, 7))
