@@ -6,7 +6,6 @@ The keys are those of TensorFlow's object-detection and slim data sets. The imag
 nothing is re-encoded. Gzip runs at level 0, since JPEG does not compress and reading must not cost.
 """
 
-import contextlib
 import dataclasses
 import os
 from collections.abc import Iterable, Mapping
@@ -102,27 +101,6 @@ def write_shard(path: Path, examples: Iterable[Example], scratch: Path) -> None:
     with replacing(path, scratch) as partial, tf.io.TFRecordWriter(str(partial), _OPTIONS) as writer:
         for example in examples:
             writer.write(encode(example))
-
-
-def write(directory: Path, examples: Iterable[tuple[str, Example]], total_bytes: dict[str, int]) -> None:
-    """Writes examples to the shards of their splits, round robin, so that each shard holds every part of the data.
-
-    Args:
-        directory: made when missing.
-        examples: (split, example) in any order, consumed once; memory holds one example.
-        total_bytes: the encoded bytes of each split, from which the number of shards follows (128 MiB each).
-    """
-    with contextlib.ExitStack() as stack:
-        writers: dict[str, list[tf.io.TFRecordWriter]] = {}
-        for split, size in total_bytes.items():
-            count = shard_count(size)
-            paths = [shard_path(directory, split, shard, count) for shard in range(count)]
-            paths[0].parent.mkdir(parents=True, exist_ok=True)
-            writers[split] = [stack.enter_context(tf.io.TFRecordWriter(str(path), _OPTIONS)) for path in paths]
-        written = dict.fromkeys(total_bytes, 0)
-        for split, example in examples:
-            writers[split][written[split] % len(writers[split])].write(encode(example))
-            written[split] += 1
 
 
 def shard_paths(directory: str | os.PathLike, split: str) -> list[str]:

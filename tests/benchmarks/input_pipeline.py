@@ -11,7 +11,6 @@ import io
 import os
 import tempfile
 import time
-from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -71,9 +70,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as directory:
         encoded = [photo(seed) for seed in range(arguments.images)]
         mean_bytes = sum(map(len, encoded)) // len(encoded)
-        rows = [("train", examples.Example(data, "", i % CLASSES, "", "", 0, 0, "")) for i, data in enumerate(encoded)]
-        examples.write(Path(directory), rows, {"train": sum(map(len, encoded))})
-        paths = examples.shard_paths(directory, "train")
+        rows = [examples.Example(data, "", i % CLASSES, "", "", 0, 0, "") for i, data in enumerate(encoded)]
+        shard = examples.shard_path(directory, "train", 0, 1)
+        shard.parent.mkdir()
+        examples.write_shard(shard, rows, shard.parent)
+        paths = [str(shard)]
         bare, smooth = Preprocessing(SIZE, antialias=False), Preprocessing(SIZE)
 
         def training(spec: Preprocessing, *augmentations: str) -> tf.data.Dataset:

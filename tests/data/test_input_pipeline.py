@@ -12,6 +12,7 @@ from kcnn.data import examples
 from kcnn.data.input_pipeline import evaluation_batches, random_resized_crop, steps_per_epoch, training_batches
 from kcnn.data.transform import Preprocessing, preprocess
 from kcnn.errors import UserError
+from tests.shards import write
 
 COUNT = 21
 SPEC = Preprocessing((16, 16), antialias=False)
@@ -38,14 +39,8 @@ def encoded() -> list[bytes]:
 def paths(encoded, tmp_path_factory) -> list[str]:
     """Image i is of class i; three shards."""
     directory: Path = tmp_path_factory.mktemp("shards")
-    rows = [
-        ("train", examples.Example(data, f"{i}.jpg", i, str(i), "JPEG", 30, 40, str(i)))
-        for i, data in enumerate(encoded)
-    ]
-    examples.write(directory, rows, {"train": 3 * examples.SHARD_BYTES})
-    found = examples.shard_paths(directory, "train")
-    assert len(found) == 3
-    return found
+    rows = [examples.Example(data, f"{i}.jpg", i, str(i), "JPEG", 30, 40, str(i)) for i, data in enumerate(encoded)]
+    return write(directory, "train", rows, 3)
 
 
 def batches(paths, *, epochs=range(2), seed=0, augmentations=AUGMENTATIONS, batch_size=8, **options) -> tf.data.Dataset:
@@ -151,9 +146,7 @@ def test_unknown_augmentations_are_a_user_error(paths):
 
 def test_a_damaged_image_is_an_error_and_not_left_out(encoded, tmp_path):
     damaged = [*encoded[:-1], encoded[-1][:100]]
-    rows = [("train", examples.Example(data, "", 0, "", "", 0, 0, "")) for data in damaged]
-    examples.write(tmp_path, rows, {"train": 1})
-    shards = examples.shard_paths(tmp_path, "train")
+    shards = write(tmp_path, "train", [examples.Example(data, "", 0, "", "", 0, 0, "") for data in damaged])
     with pytest.raises(tf.errors.InvalidArgumentError):
         arrays(batches(shards))
     with pytest.raises(tf.errors.InvalidArgumentError):

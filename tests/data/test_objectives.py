@@ -7,6 +7,7 @@ from kcnn.data import examples
 from kcnn.data.input_pipeline import evaluation_batches, training_batches
 from kcnn.data.objectives import OBJECTIVES
 from kcnn.data.transform import Preprocessing
+from tests.shards import write
 
 SPEC = Preprocessing((8, 8), crop_fraction=1.0)
 COUNT = 64
@@ -17,11 +18,10 @@ def shards(tmp_path):
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (COUNT, 8, 8, 3), dtype=np.uint8)
     rows = [
-        ("train", examples.Example(tf.io.encode_png(image).numpy(), str(i), 9, "9", "PNG", 8, 8, str(i)))
+        examples.Example(tf.io.encode_png(image).numpy(), str(i), 9, "9", "PNG", 8, 8, str(i))
         for i, image in enumerate(pixels)
     ]
-    examples.write(tmp_path, rows, {"train": 1})
-    return pixels, examples.shard_paths(tmp_path, "train")
+    return pixels, write(tmp_path, "train", rows)
 
 
 def check(pixels, batches):

@@ -20,6 +20,7 @@ from kcnn.data.ingest import Summary
 from kcnn.data.looks import look
 from kcnn.data.statistics import collect, to_proto
 from kcnn.errors import UserError
+from tests.shards import write
 
 SPLITS = ("train", "val", "test")
 
@@ -312,18 +313,12 @@ def test_the_same_findings_for_any_order_and_any_shards(tmp_path):
     rows += [(f"{seed}.jpg", encoded(picture(seed)), "JPEG") for seed in range(20)]
     rows += [(f"{seed}.copy.jpg", encoded(picture(seed), quality=50), "JPEG") for seed in range(6)]
     results, in_one = [], {}
-    for run, size in enumerate((10**9, 20_000)):
+    for run in range(2):
         random.Random(run).shuffle(rows)
-        items = [
-            (SPLITS[len(name) % 3], examples.Example(data, name, 0, "cat", format, 0, 0, ""))
-            for name, data, format in rows
-        ]
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(examples, "SHARD_BYTES", size)
-            total = dict.fromkeys(SPLITS, 40_000)
-            examples.write(tmp_path / str(run), items, total)
-        shards = {split: examples.shard_paths(tmp_path / str(run), split) for split in SPLITS}
-        assert len(shards["train"]) == run + 1
+        items = {split: [] for split in SPLITS}
+        for name, data, format in rows:
+            items[SPLITS[len(name) % 3]].append(examples.Example(data, name, 0, "cat", format, 0, 0, ""))
+        shards = {split: write(tmp_path / str(run), split, items[split], run + 1) for split in SPLITS}
         in_one = in_one or shards
         results.append(scan.scan(shards))
     assert results[0] == results[1]
@@ -372,16 +367,16 @@ EVIL = ["<script>alert(1)<b>.jpg", "'\"><img src=x onerror=alert(1)>.jpg", "&lt;
 def test_names_do_nothing_on_the_page(tmp_path):
     label = "<b onclick='x'>cat</b>"
     rows = [
-        ("train", examples.Example(encoded(picture(i, (20, 20)), "PNG"), name, 0, label, "PNG", 20, 20, f"{i:064x}"))
+        examples.Example(encoded(picture(i, (20, 20)), "PNG"), name, 0, label, "PNG", 20, 20, f"{i:064x}")
         for i, name in enumerate(EVIL)
     ]
-    rows += [
-        ("test", examples.Example(encoded(picture(i)), f"{i}.jpg", 0, "dog", "JPEG", 120, 160, f"{i + 100:064x}"))
+    rows.append(examples.Example(encoded(picture(3)), "copy.jpg", 0, label, "JPEG", 120, 160, f"{103:064x}"))
+    others = [
+        examples.Example(encoded(picture(i)), f"{i}.jpg", 0, "dog", "JPEG", 120, 160, f"{i + 100:064x}")
         for i in range(10)
     ]
-    rows.append(("train", examples.Example(encoded(picture(3)), "copy.jpg", 0, label, "JPEG", 120, 160, f"{103:064x}")))
-    examples.write(tmp_path, rows, {"train": 1, "test": 1})
-    shards = {split: examples.shard_paths(tmp_path, split) for split in ("train", "test")}
+    placed = {"train": rows, "test": others}
+    shards = {split: write(tmp_path, split, some) for split, some in placed.items()}
     result = scan.scan(shards)
     paths = [path for group in shards.values() for path in group]
     pictures = report.thumbnails(paths, report.shown(result))
@@ -391,10 +386,7 @@ def test_names_do_nothing_on_the_page(tmp_path):
             assert (image.format, max(image.size) <= 96) == ("WEBP", True)
     counts = {"train": {label: 5, "dog": 0}, "test": {label: 0, "dog": 10}}
     summary = Summary((label, "dog"), counts, {EVIL[0]: "<i>none</i>"}, (), 1, 1, True)
-    parts = {
-        split: to_proto(collect(examples.encode(row) for place, row in rows if place == split), split).datasets[0]
-        for split in shards
-    }
+    parts = {split: to_proto(collect(map(examples.encode, some)), split).datasets[0] for split, some in placed.items()}
     html = report.page("<title>", summary, parts, [f"train: {EVIL[1]}"], result, pictures)
     assert html == report.page("<title>", summary, parts, [f"train: {EVIL[1]}"], result, pictures)
     html.encode()

@@ -20,6 +20,7 @@ from tensorflow_metadata.proto.v0 import statistics_pb2
 from kcnn.data import examples, statistics
 from kcnn.data.decode import decode_image
 from kcnn.errors import UserError
+from tests.shards import write
 
 KINDS = [("JPEG", "RGB"), ("JPEG", "L"), ("JPEG", "CMYK"), ("PNG", "RGBA"), ("PNG", "P"), ("GIF", "P"), ("BMP", "RGB")]
 COUNT = 70
@@ -49,13 +50,10 @@ def example(index):
 def shards(tmp_path_factory):
     """Four shards of train, one of val."""
     folder = tmp_path_factory.mktemp("examples")
-    rows = [("train", example(index)) for index in range(COUNT)] + [("val", example(1000))]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(examples, "SHARD_BYTES", 1000)
-        examples.write(folder, rows, {"train": 3500, "val": 1})
-    paths = {split: examples.shard_paths(folder, split) for split in ("train", "val")}
-    assert len(paths["train"]) == 4
-    return paths
+    return {
+        "train": write(folder, "train", [example(index) for index in range(COUNT)], 4),
+        "val": write(folder, "val", [example(1000)]),
+    }
 
 
 @pytest.fixture(scope="module")

@@ -17,6 +17,7 @@ from kcnn.errors import UserError
 from kcnn.evaluation.evaluate import Evaluation, correct_answers, evaluate_export
 from kcnn.evaluation.report import plot_confusion_matrix, write_report
 from kcnn.serving.export import export_classifier
+from tests import shards
 
 COLOURS = {"red": (255, 0, 0), "grün": (0, 255, 0), "blue, light": (0, 0, 255)}
 
@@ -40,8 +41,7 @@ def example(filename, label, colour, size=(9, 12)):
 
 
 def write(directory, records):
-    examples.write(directory, (("test", record) for record in records), {"test": 1})
-    return examples.shard_paths(directory, "test")
+    return shards.write(directory, "test", records)
 
 
 @pytest.fixture(scope="module")
