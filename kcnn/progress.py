@@ -20,7 +20,7 @@ _LINE_WITHOUT_TOTAL = "{desc}: {n_fmt} {unit}, {elapsed} gone, {rate_fmt}{postfi
 class _Terminal(tqdm):
     """Its clock goes on between two steps, of which the first may take long."""
 
-    disable: bool
+    disable: bool = True  # until it is made, which Ctrl-C may prevent
     delay: float
     _ticker: threading.Thread | None = None
 
@@ -49,7 +49,7 @@ class _Terminal(tqdm):
 class _Log(tqdm):
     """Whole lines for a file or a pipe, where nothing can be drawn over."""
 
-    disable: bool
+    disable: bool = True  # until it is made, which Ctrl-C may prevent
     after = 0.0
 
     @staticmethod

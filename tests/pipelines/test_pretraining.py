@@ -73,7 +73,7 @@ def test_what_it_made_is_a_start_for_the_main_job(workplace):
     ("arguments", "message"),
     [
         (["pretrain", "--objective", "rotatoin"], "did you mean 'rotation'"),
-        (["--objective", "rotation"], "expected classes"),
+        (["--objective", "rotation"], "train does not read it"),
         (["pretrain", "--dataset", "photos"], "no class folders"),
         (["pretrain", "now"], "unexpected argument 'now'"),
     ],
