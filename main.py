@@ -2,19 +2,24 @@
 
 python main.py --model mobilenetv2 --finetune              train on a data set, publish to saved_models/mobilenetv2/1
 python main.py predict saved_models/mobilenetv2 a.jpg dir/ the top classes of pictures
+python main.py serve mobilenetv2                           a server with TensorFlow Serving's APIs, and a page
 python main.py pretrain --model mobilenetv2                weights to start from, of images that formulas draw
 python main.py data --dataset photos/                      what is in a data set, and what in it hurts a classifier
+python main.py label mobilenetv2 stable=3 canary=4          which version clients get that ask for a label
+python main.py rollback mobilenetv2 3                      serves an earlier version again
 python main.py models [--family resnet] [--max_params 10]  the architectures: paper, cost, accuracy, weights
 python main.py lineage saved_models/mobilenetv2/3          what made it: data, code, parameters, evaluation, weights
 python main.py runs [3 5]                                  the runs of the pipeline, or what differs between two
 """
 
+import contextlib
 import json
 import math
 import os
 import shlex
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +90,6 @@ GROUPS = {
             "Augmentations of the last phase, of flip, randaugment, cutmix, mixup, cutmix_mixup; '' for none. "
             "(default: the recipe's)",
         ),
-        flags.DEFINE_integer("batch_size", None, "Images a step, over all devices. (default: the recipe's)"),
         flags.DEFINE_integer(
             "image_size", None, "Height and width in pixels. (default: by the images and the architecture)"
         ),
@@ -114,7 +118,12 @@ GROUPS = {
             "as far as no flag gives them, and train with the best. (2 or more; 0 for none)",
         ),
         flags.DEFINE_string("name", None, "Name to publish under. (default: the model's)"),
-        flags.DEFINE_string("saved_models", "saved_models", "Folder to publish in."),
+        flags.DEFINE_string(
+            "optimize_for",
+            "latency",
+            "What the published model is made for: latency of single pictures, throughput of many, size on disk, or "
+            "none. The first two may compute in bfloat16.",
+        ),
         flags.DEFINE_integer(
             "keep_versions", None, "Leave only this many versions in the folder, 2 or more. (default: all)"
         ),
@@ -143,6 +152,31 @@ GROUPS = {
             "max_memory_mb", None, "Publish only a model whose serving process has at most this many MiB in memory."
         ),
     ],
+    "train, pretrain, predict": [
+        flags.DEFINE_integer(
+            "batch_size",
+            None,
+            "Images a step, over all devices; of predict, in a request. (default: the recipe's; of predict, 32)",
+        ),
+    ],
+    "train, label, rollback": [
+        flags.DEFINE_string("saved_models", "saved_models", "Folder of the published models."),
+    ],
+    "predict": [
+        flags.DEFINE_bool(
+            "csv", False, "Comma-separated values with a header: file, error, class_1, probability_1, ..."
+        ),
+        flags.DEFINE_integer("top", 5, "How many classes to name."),
+        flags.DEFINE_string(
+            "files_from", None, "A file with a picture, folder, pattern or URL a line; - for standard input."
+        ),
+        flags.DEFINE_bool("allow_urls", False, "Fetch pictures that are http or https URLs."),
+        flags.DEFINE_bool(
+            "allow_private_redirects",
+            False,
+            "With --allow_urls, also where a server redirects to an address that is not public.",
+        ),
+    ],
     "pretrain": [
         flags.DEFINE_string("objective", None, "classes, or rotation, which needs no labels. (default: classes)"),
     ],
@@ -156,6 +190,35 @@ GROUPS = {
     ],
     "lineage": [
         flags.DEFINE_string("drawing", None, "An SVG file to draw it in."),
+    ],
+    "serve": [
+        flags.DEFINE_integer("port", 8500, "Of gRPC; 0 for any that is free."),
+        flags.DEFINE_integer("rest_api_port", 8501, "Of the REST API and the page; 0 for any that is free."),
+        flags.DEFINE_string("host", "127.0.0.1", "Address to listen on; 0.0.0.0 to serve other machines too."),
+        flags.DEFINE_string("model_name", None, "The model's name in requests. (default: the argument)"),
+        flags.DEFINE_string(
+            "model_base_path",
+            None,
+            "The folder of its versions, the newest of which is served. (default: saved_models/NAME)",
+        ),
+        flags.DEFINE_string(
+            "model_config_file", None, "TensorFlow Serving's models.config instead: several models, versions, labels."
+        ),
+        flags.DEFINE_enum("runtime", "tensorflow", ["tensorflow"], "What runs the model."),
+        flags.DEFINE_bool("enable_batching", True, "Join requests into batches while the model is busy."),
+        flags.DEFINE_integer("max_batch_size", 32, "Images in a batch."),
+        flags.DEFINE_integer(
+            "batch_timeout_micros", 0, "How long an idle model waits for a batch to fill, in microseconds."
+        ),
+        flags.DEFINE_integer(
+            "max_enqueued_batches", 8, "Full batches that may wait; beyond it requests are refused (429)."
+        ),
+        flags.DEFINE_integer("num_batch_threads", 2, "Batches that run at once."),
+        flags.DEFINE_integer("max_request_bytes", 16 * 2**20, "Larger requests are refused (413)."),
+        flags.DEFINE_integer("max_pixels", 50_000_000, "Larger images are refused (400), by their header."),
+        flags.DEFINE_integer("rest_api_timeout_in_ms", 30_000, "A request that takes longer is given up (504)."),
+        flags.DEFINE_float("file_system_poll_wait_seconds", 1.0, "Between two looks for new versions."),
+        flags.DEFINE_float("drain_seconds", 30.0, "What is in flight at SIGTERM has this long to be answered."),
     ],
     "predict, models, lineage, runs": [
         flags.DEFINE_bool("json", False, "A JSON line for each row; of lineage and of two runs, JSON."),
@@ -221,6 +284,7 @@ def train(arguments: list[str]) -> int:
         saved_models=FLAGS.saved_models,
         schema=FLAGS.schema,
         tune=FLAGS.tune,
+        optimize_for=FLAGS.optimize_for,
         **{name: FLAGS[name].value for name in GATES},
         **_call(),
     )
@@ -309,25 +373,115 @@ def _design(setting: str) -> tuple[str, Any]:
 
 
 def predict(arguments: list[str]) -> int:
-    """Prints the top classes of each picture; 2 when a file could not be answered."""
-    if len(arguments) < 2:
-        raise UserError(
-            "predict: expected a model's folder and pictures, as in: predict saved_models/mobilenetv2 a.jpg dir/"
-        )
+    """Prints the top classes of each picture: files, folders, 'quoted/*.patterns', - for one from standard input, URLs;
+    2 when one could not be answered.
+    """
+    from kcnn.serving import command, versions
+
+    model, *pictures = arguments or [""]
+    batch_size = 32 if FLAGS.batch_size is None else FLAGS.batch_size
+    if FLAGS.json and FLAGS.csv:
+        raise UserError("--json and --csv: expected one of the two")
+    command.check(pictures, FLAGS.files_from, FLAGS.top, batch_size, FLAGS.allow_urls, FLAGS.allow_private_redirects)
+    versions.find(model)
+    _import_tensorflow_quietly()
     import kcnn
 
-    failed = 0
-    for answer in kcnn.load_classifier(arguments[0]).stream(arguments[1:]):
-        if answer.error:
-            failed += 1
-            print(f"{answer.file}: {answer.error}", file=sys.stderr)
-        elif FLAGS.json:
-            fields = {"file": answer.file, "classes": answer.classes, "probabilities": answer.probabilities}
-            print(json.dumps(fields, ensure_ascii=False), flush=True)
-        else:
-            pairs = zip(answer.classes, answer.probabilities, strict=True)
-            print(f"{answer.file}: " + ", ".join(f"{name} {p:.1%}" for name, p in pairs), flush=True)
+    failed = command.run(
+        kcnn.load_classifier(model),
+        pictures,
+        files_from=FLAGS.files_from,
+        layout="json" if FLAGS.json else "csv" if FLAGS.csv else "text",
+        top=FLAGS.top,
+        batch_size=batch_size,
+        allow_urls=FLAGS.allow_urls,
+        private_redirects=FLAGS.allow_private_redirects,
+    )
     return 2 if failed else 0
+
+
+def label(arguments: list[str]) -> int:
+    """Puts the labels stable and canary on versions, as in stable=3 canary=highest, and prints what there is."""
+    from kcnn.serving import bundle, versions
+
+    folder = _published("label", arguments[:1])
+    changes = dict(map(_label, arguments[1:]))
+    if changes:
+        with _changing(folder):
+            versions.label(folder, changes)
+            bundle.write(folder)
+    print(versions.table(folder))
+    return 0
+
+
+def rollback(arguments: list[str]) -> int:
+    """Publishes an earlier version again, under the next number, by which it is the served one; removes nothing."""
+    from kcnn.serving import bundle, versions
+
+    if len(arguments) != 2 or not arguments[1].isdecimal():
+        raise UserError("rollback: expected a model's name and a version, as in: rollback mobilenetv2 3")
+    folder = _published("rollback", arguments[:1])
+    with _changing(folder):
+        version = versions.rollback(folder, int(arguments[1]), shlex.join(["python", *sys.argv]))
+        print(f"Published: {version}, a copy of {folder / arguments[1]}", flush=True)
+        bundle.write(folder)
+    print(versions.table(folder))
+    return 0
+
+
+def _published(command: str, arguments: list[str]) -> Path:
+    """The folder of a published model, given by its name or itself."""
+    from kcnn.serving import versions
+
+    if not arguments:
+        raise UserError(f"{command}: expected a model's name, as in: {command} mobilenetv2")
+    name = arguments[0]
+    folder = Path(name) if os.sep in name else Path(FLAGS.saved_models, name)
+    if not versions.versions(folder):
+        names = [path.name for path in sorted(folder.parent.glob("*")) if versions.versions(path)]
+        hint = nearest(folder.name, names) if names else "there is none"
+        raise UserError(f"{command} {name}: no published model in {folder}: {hint}")
+    return folder
+
+
+@contextlib.contextmanager
+def _changing(folder: Path) -> Iterator[None]:
+    """Within it, what cannot be written is the user's to mend."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written: {error.strerror or error}") from None
+
+
+def _label(setting: str) -> tuple[str, int | None]:
+    name, _, number = setting.partition("=")
+    if number != "highest" and not number.isdecimal():
+        raise UserError(f"label {setting!r}: expected LABEL=VERSION, as in stable=3, or LABEL=highest")
+    return name, None if number == "highest" else int(number)
+
+
+def serve(arguments: list[str]) -> int:
+    """Answers TensorFlow Serving's REST API and gRPC, and shows a page to try a model on, until SIGTERM or Ctrl-C."""
+    name = FLAGS.model_name or (arguments[0] if arguments else None)
+    if len(arguments) > 1 or (name is None) == (FLAGS.model_config_file is None):
+        raise UserError("serve: expected a model's name or --model_config_file FILE, as in: serve mobilenetv2")
+    from kcnn.serving.server import check_installed
+
+    check_installed()
+    from kcnn.serving.server import settings
+
+    if FLAGS.model_config_file is not None:
+        served = settings.read_models(FLAGS.model_config_file)
+    else:
+        folder = FLAGS.model_base_path or os.path.join("saved_models", arguments[0] if arguments else name)
+        served = (settings.served_model(name, folder),)
+    limits = {flag: FLAGS[flag].value for flag in settings.FLAGS}
+    told = settings.Settings(served, **limits)
+    _import_tensorflow_quietly()
+    from kcnn.serving.server import process
+
+    process.serve(told)
+    return 0
 
 
 def models(arguments: list[str]) -> int:
@@ -377,11 +531,21 @@ COMMANDS = {
     "pretrain": pretrain,
     "data": data,
     "predict": predict,
+    "serve": serve,
+    "label": label,
+    "rollback": rollback,
     "models": models,
     "lineage": lineage,
     "runs": runs,
 }
-WITHOUT_TENSORFLOW = ("lineage", "runs")  # it takes seconds to load
+WITHOUT_TENSORFLOW = (
+    "predict",
+    "label",
+    "rollback",
+    "serve",
+    "lineage",
+    "runs",
+)  # which takes seconds to load; predict and serve check first
 
 
 def run(argv: list[str]) -> int:

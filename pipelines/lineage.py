@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from kcnn.errors import UserError
+from kcnn.serving import versions
 from kcnn.tables import aligned, printable
 from pipelines import metadata
 from pipelines.metadata import Row
@@ -56,13 +57,20 @@ def _find(db: sqlite3.Connection, root: Path, path: Path) -> Row:
     published = []
     for row in rows:
         facts, folder = row["properties"], home / row["uri"]
-        versions = [Path(facts["version"]), folder / facts["from_here"]] if facts.get("version") else []
-        versions = [version.resolve() for version in versions]
-        published += versions[:1]
-        if any(sought in (version, version.parent) for version in versions) or sought.is_relative_to(folder):
+        places = [Path(facts["version"]), folder / facts["from_here"]] if facts.get("version") else []
+        places = [place.resolve() for place in places]
+        published += places[:1]
+        if any(sought in (place, place.parent) for place in places) or sought.is_relative_to(folder):
             return row
     known = f"known are {', '.join(map(str, published))}" if published else "nothing was published from it"
     raise UserError(f"lineage {path}: not made in --pipeline_root {root}: {known}")
+
+
+def _rollback(path: Path) -> Row | None:
+    """What the card of a published version, or of the last in a folder, says of the rollback that made it."""
+    version = (versions.versions(path) or [path])[-1]
+    found = (versions.read_card(version) or {}).get("rollback")
+    return found and {"version": str(version), **found}
 
 
 def lineage(root: Path, path: Path) -> dict[str, Any]:
@@ -76,14 +84,17 @@ def lineage(root: Path, path: Path) -> dict[str, Any]:
         JSON-able: "path"; "artifact", the id; "executions", each with "id", "component", "started" (UTC), "seconds",
         "runs", "code", "parameters", and "inputs" and "outputs" (name → artifact's id); "artifacts", each with "id",
         "type", "uri", "fingerprint", "files", "bytes", "created" (UTC) and "properties"; "runs", each as in `runs`. A
-        file of weights that was made in this root counts as an input "weights".
+        file of weights that was made in this root counts as an input "weights". "rollback": of a version that a
+        rollback made, which then is told of the version that it is a copy of, what its card says; None otherwise.
 
     Raises:
         UserError: there is no such artifact, or no metadata.
     """
     db = metadata.connect(root)
     try:
-        target = _find(db, root, path)
+        rollback = _rollback(path)
+        first = Path(rollback["version"]).with_name(str(rollback["copy_of"])) if rollback else path
+        target = _find(db, root, first)
         artifacts: dict[int, Row] = {}
         executions: dict[int, Row] = {}
         _ancestors(db, target, artifacts, executions)
@@ -91,6 +102,7 @@ def lineage(root: Path, path: Path) -> dict[str, Any]:
             _describers(db, run, target, artifacts, executions)
         return {
             "path": str(path),
+            "rollback": rollback,
             "artifact": target["id"],
             "executions": list(executions.values()),
             "artifacts": [{**row, "created": _time(row["created"])} for row in artifacts.values()],
@@ -196,6 +208,10 @@ def tree(found: dict[str, Any]) -> str:
         for name, taken in maker["inputs"].items():
             show(name, taken, f"{indent}    ")
 
+    if rollback := found["rollback"]:
+        lines.append(f"{rollback['version']}: a copy of version {rollback['copy_of']}")
+        replaced = f"in the place of version {rollback['replaces']}"
+        lines.append(f"  published {replaced} by a rollback, {rollback['created']}: {rollback['command']}")
     show(found["path"], found["artifact"], "")
     for row in found["executions"]:
         for name, artifact in row["outputs"].items():

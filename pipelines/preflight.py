@@ -114,7 +114,8 @@ def check_names(config: Config) -> None:
 
 
 def last_pushed(folder: Path) -> tuple[str | None, str]:
-    """The highest version in `folder` and the digest of what it serves; None and "" where there is none.
+    """The version of `folder` that is served, after a rollback the copy that it made, and the digest of its answers;
+    None and "" where there is none.
 
     Raises:
         UserError: its files cannot be read.

@@ -1,10 +1,16 @@
 """The command line as its user meets it: the main job on photos, prediction, mistakes."""
 
+import contextlib
+import csv
 import json
 import os
+import pty
+import re
+import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -16,9 +22,10 @@ MAIN = Path(__file__).parent.parent / "main.py"
 SMALL = ["--model", "MobileNet_V2_0.35", "--image_size", "32", "--batch_size", "16", "--offline"]
 
 
-def kcnn(*arguments, cwd, status=0):
+def kcnn(*arguments, cwd, status=0, stdin=b""):
     command = [sys.executable, str(MAIN), *map(str, arguments)]
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=cwd, capture_output=True, input=stdin, check=False)
+    done.stdout, done.stderr = done.stdout.decode(), done.stderr.decode()
     assert done.returncode == status, done.stdout + done.stderr
     return done
 
@@ -68,7 +75,9 @@ def test_the_card_tells_how_the_model_was_made(workplace):
 
 def test_nothing_but_finished_versions_is_published(workplace):
     folder, _ = workplace
-    assert [path.name for path in (folder / "saved_models/mobilenetv2_0.35").iterdir()] == ["1"]
+    published = folder / "saved_models/mobilenetv2_0.35"
+    assert [path.name for path in published.iterdir() if path.is_dir()] == ["1"]
+    assert not list(published.glob(".*"))
     assert not list((folder / ".kcnn").glob("*/*/*.partial"))
 
 
@@ -80,12 +89,123 @@ def test_predict(workplace):
         "predict", "saved_models/mobilenetv2_0.35", "new", "photos/blåbær/3.jpg", "--json", cwd=folder, status=2
     )
     rows = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [row["file"] for row in rows] == ["new/a b.bin", "photos/blåbær/3.jpg"]
+    assert [row["file"] for row in rows] == ["new/a b.bin", "new/bad.jpg", "photos/blåbær/3.jpg"]
+    bad = rows.pop(1)
+    assert set(bad) == {"file", "error"}
+    assert done.stderr == "1 of 3 could not be answered\n"
     for row in rows:
         assert set(row) == {"file", "classes", "probabilities"}
         assert sorted(row["classes"]) == ["blåbær", "red fox"]
         assert sum(row["probabilities"]) == pytest.approx(1, abs=1e-5)
-    assert "new/bad.jpg: not an image" in done.stderr
+
+
+def test_the_published_model_is_ready_for_tensorflow_serving(workplace):
+    folder, _ = workplace
+    published = folder / "saved_models/mobilenetv2_0.35"
+    warmup = published / "1/assets.extra/tf_serving_warmup_requests"
+    photos = [path.read_bytes() for path in (folder / "photos").rglob("*.jpg")]
+    assert any(photo in warmup.read_bytes() for photo in photos)
+    assert {path.name for path in published.iterdir() if path.is_file()} >= {"models.config", "compose.yaml"}
+
+
+def test_rollback_and_labels(workplace, tmp_path):
+    folder, _ = workplace
+    source = folder / "saved_models/mobilenetv2_0.35/1"
+    for number in ("1", "2"):
+        shutil.copytree(source, tmp_path / "saved_models" / "m" / number)
+    labels = tmp_path / "saved_models" / "m" / "2" / "assets" / "labels.txt"
+    labels.write_text(labels.read_text().upper())
+    done = kcnn("label", "m", "stable=2", cwd=tmp_path)
+    assert done.stdout.splitlines()[1:] == ["1", "2 (served)  stable, canary"]
+    done = kcnn("rollback", "m", "1", cwd=tmp_path)
+    assert done.stdout.splitlines()[0] == "Published: saved_models/m/3, a copy of saved_models/m/1"
+    config = (tmp_path / "saved_models/m/models.config").read_text()
+    assert config.count("value: 3") == 2
+    card = json.loads((tmp_path / "saved_models/m/3/assets.extra/card.json").read_text())
+    assert card["rollback"]["command"].endswith("main.py rollback m 1")
+    # where the copy comes from is told of what was first published
+    found = json.loads(kcnn("lineage", source, "--json", cwd=folder).stdout)
+    copy = folder / "saved_models/mobilenetv2_0.35/77"
+    shutil.copytree(source, copy)
+    told = json.loads((copy / "assets.extra/card.json").read_text()) | {"rollback": {**card["rollback"], "copy_of": 1}}
+    (copy / "assets.extra/card.json").write_text(json.dumps(told))
+    again = json.loads(kcnn("lineage", copy, "--json", cwd=folder).stdout)
+    assert again["artifact"] == found["artifact"]
+    assert again["rollback"]["replaces"] == 2
+    tree = kcnn("lineage", copy, cwd=folder).stdout.splitlines()
+    assert tree[0].endswith("mobilenetv2_0.35/77: a copy of version 1")
+    shutil.rmtree(copy)
+
+
+def test_predict_reads_lists_patterns_and_standard_input(workplace):
+    folder, _ = workplace
+    photo = (folder / "photos/blåbær/3.jpg").read_bytes()
+    arguments = ["predict", "saved_models/mobilenetv2_0.35", "photos/red fox/1*.jpg", "-", "--csv", "--top", 1]
+    done = kcnn(*arguments, cwd=folder, stdin=photo)
+    rows = list(csv.reader(done.stdout.splitlines()))
+    assert rows[0] == ["file", "error", "class_1", "probability_1"]
+    assert [row[0] for row in rows[1:]] == [*(f"photos/red fox/{n}.jpg" for n in (1, *range(10, 20))), "-"]
+    assert all(row[1] == "" and 0.5 <= float(row[3]) <= 1 for row in rows[1:])
+    assert done.stderr == ""
+    names = "photos/blåbær/3.jpg\r\n\nphotos/blåbær/4.jpg\n"
+    arguments = ["predict", "saved_models/mobilenetv2_0.35", "--files_from", "-", "--json"]
+    done = kcnn(*arguments, cwd=folder, stdin=names.encode())
+    assert [json.loads(line)["file"][-5:] for line in done.stdout.splitlines()] == ["3.jpg", "4.jpg"]
+
+
+def start(*arguments, cwd, **options):
+    return subprocess.Popen([sys.executable, str(MAIN), *map(str, arguments)], cwd=cwd, **options)
+
+
+def test_predict_ends_cleanly_on_ctrl_c_a_closed_pipe_and_a_full_disk(workplace, tmp_path):
+    folder, _ = workplace
+    command = ["predict", folder / "saved_models/mobilenetv2_0.35", "--files_from"]
+    (tmp_path / "list").write_text(f"{folder}/photos/blåbær/3.jpg\n" * 20000)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "cwd": tmp_path}
+    processes = [start(*command, "list", "--batch_size", 4, **pipes) for _ in range(2)]
+    for process in processes:
+        assert process.stdout.readline()
+    processes[0].send_signal(signal.SIGINT)
+    processes[1].stdout.close()
+    assert processes[0].wait(60) == 130
+    assert processes[0].stderr.read() == "\nInterrupted.\n"
+    assert processes[1].wait(60) == -signal.SIGPIPE
+    assert processes[1].stderr.read() == ""
+    if os.path.exists("/dev/full"):
+        with open("/dev/full", "w") as full:
+            done = start(*command, "list", stdout=full, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
+            assert done.wait(60) == 2
+        assert done.stderr.read() == "main.py: error: standard output: No space left on device\n"
+
+
+def test_predict_shows_a_bar_on_a_terminal_alone(workplace, tmp_path):
+    folder, _ = workplace
+    (tmp_path / "many").mkdir()
+    for index in range(6000):
+        (tmp_path / "many" / f"{index}.jpg").symlink_to(folder / "photos/blåbær/3.jpg")
+    terminal, inner = pty.openpty()
+    process = start(
+        *["predict", folder / "saved_models/mobilenetv2_0.35", "many", "--json"],
+        **{"cwd": tmp_path, "stdout": subprocess.PIPE, "stderr": inner, "text": True},
+    )
+    os.close(inner)
+    shown = []
+
+    def look():
+        with contextlib.suppress(OSError):  # of the terminal's end
+            while part := os.read(terminal, 4096):
+                shown.append(part)
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    rows = process.stdout.read().splitlines()
+    assert process.wait(60) == 0
+    thread.join()
+    os.close(terminal)
+    assert len(rows) == 6000
+    assert all(set(json.loads(row)) == {"file", "classes", "probabilities"} for row in rows)
+    bar = b"".join(shown).decode()
+    assert re.search(r"Predicting: +\d+%\|.*\d+/6000 \[\d\d:\d\d<\d\d:\d\d", bar), bar[-500:]
 
 
 def test_the_same_command_again_reuses_the_work_and_publishes_the_next_version(workplace):
@@ -203,7 +323,51 @@ MISTAKES = [
     (["--json"], "--json: train does not read it; it goes with predict, models, lineage, runs"),
     (["predict", "empty", "a.jpg"], "no saved model"),
     (["predict", "empty"], "expected a model's folder and pictures"),
+    (["predict"], "expected a model's folder and pictures"),
+    (["predict", "models/lenet", "a.jpg"], "did you mean 'models/lenet5'"),
+    (["predict", "models/lenet5", "a.jpg"], "the saved model in 'models/lenet5/1' cannot be loaded"),
+    (["predict", "empty", "a.jpg", "--top", "0"], "--top 0: expected 1 or more"),
+    (["predict", "empty", "a.jpg", "--batch_size", "-1"], "--batch_size -1: expected 1 or more"),
+    (["predict", "empty", "a.jpg", "--json", "--csv"], "--json and --csv: expected one of the two"),
+    (
+        ["predict", "empty", "https://example.com/a.jpg"],
+        "predict https://example.com/a.jpg: a URL; expected a file, or",
+    ),
+    (["predict", "empty", "a.jpg", "--allow_private_redirects"], "expected with --allow_urls"),
+    (["predict", "empty", "--files_from", "missing.txt"], "--files_from missing.txt: no such file"),
+    (["predict", "empty", "--files_from", "empty"], "--files_from empty: a folder; expected a list"),
+    (["predict", "empty", "-", "--files_from", "-"], "standard input can be read once"),
+    (["predict", "empty", "a.jpg", "--finetune"], "--finetune: predict does not read it; it goes with train"),
+    (["rollback", "lenet5"], "rollback: expected a model's name and a version"),
+    (["rollback", "lenet5", "one"], "rollback: expected a model's name and a version"),
+    (
+        ["rollback", "lenet", "1", "--saved_models", "models"],
+        "no published model in models/lenet: did you mean 'lenet5'",
+    ),
+    (["rollback", "lenet5", "2", "--saved_models", "models"], "models/lenet5: no version 2; there are 1"),
+    (["rollback", "lenet5", "1", "--saved_models", "models"], "models/lenet5/1: is served already"),
+    (["label"], "label: expected a model's name"),
+    (["label", "lenet5"], "label lenet5: no published model in saved_models/lenet5: there is none"),
+    (["label", "models/lenet5", "stabel=1"], "label 'stabel': did you mean 'stable'"),
+    (["label", "models/lenet5", "stable"], "label 'stable': expected LABEL=VERSION, as in stable=3"),
+    (["label", "models/lenet5", "stable=4"], "no version 4; there are 1"),
 ]
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(tmp_path, monkeypatch, capfd):
+    import main
+    from kcnn.serving import versions
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    for number in ("1", "2"):
+        (tmp_path / "m" / number).mkdir(parents=True)
+        (tmp_path / "m" / number / "saved_model.pb").write_text(number)
+    monkeypatch.setattr(versions, "replace", full)
+    for arguments in (["label", f"{tmp_path}/m", "stable=1"], ["rollback", f"{tmp_path}/m", "1"]):
+        assert main.run(["main.py", *arguments]) == 2
+        assert capfd.readouterr().err == f"main.py: error: {tmp_path}/m: cannot be written: No space left on device\n"
 
 
 @pytest.mark.parametrize(
@@ -213,6 +377,8 @@ def test_mistakes_get_one_line_and_leave_nothing(arguments, message, tmp_path, m
     import main
 
     (tmp_path / "empty").mkdir()
+    (tmp_path / "models" / "lenet5" / "1").mkdir(parents=True)
+    (tmp_path / "models" / "lenet5" / "1" / "saved_model.pb").write_bytes(b"torn")
     photo(tmp_path / "one" / "cat" / "a.png", 50, 1)
     for name in ("a/1.txt", "a/2.txt", "b/1.txt", "b/2.txt"):
         (tmp_path / "texts" / name).parent.mkdir(parents=True, exist_ok=True)

@@ -1,13 +1,16 @@
 """Pusher: the blessed model is published under the next version number, by a rename."""
 
+import itertools
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from kcnn.checks import failures
+from kcnn.data import examples as records
+from kcnn.errors import UserError
 from kcnn.progress import clock
-from kcnn.serving import versions
-from kcnn.serving.export import write_card
+from kcnn.serving import bundle, versions
 from pipelines.artifacts import Examples, InfraBlessing, Model, ModelBlessing, ModelEvaluation, PushedModel
 from pipelines.card import describe
 from pipelines.component import Output, component
@@ -21,6 +24,7 @@ REMEDIES = {
     "latency": "choose a smaller model, or allow more with --max_latency_ms",
     "memory": "choose a smaller model, or allow more with --max_memory_mb",
 }
+WARMUP_IMAGES = max(bundle.BATCH_SIZES)
 _COMPARISONS = ("not_worse", "slice_not_worse")
 
 
@@ -38,7 +42,8 @@ def pusher(
     infra_blessing: InfraBlessing,
     pushed: Output[PushedModel],
 ) -> None:
-    """Copies the export with its card and reports to `<saved_models>/<name>/<version>`, and keeps the newest versions;
+    """Copies the export with its card, reports and warm-up requests of training images to
+    `<saved_models>/<name>/<version>`, writes what TensorFlow Serving needs beside the versions, and keeps the newest;
     publishes nothing where a blessing is missing.
     """
     failed = [check for check in [*model_blessing.checks(), *infra_blessing.checks()] if check.passed is False]
@@ -57,12 +62,18 @@ def pusher(
     def write(staged: Path) -> None:
         shutil.copytree(model.serving, staged)
         card = describe({**record, "notes": notes}, examples, model, evaluation, model_blessing, infra_blessing)
-        write_card(staged, card)
+        versions.write_card(staged, card)
         shutil.copytree(evaluation.report, staged / "assets.extra" / "evaluation")
+        serialized = itertools.islice(_training_records(examples), WARMUP_IMAGES)
+        bundle.write_warmup(staged, name, [records.parse(record)["encoded"].numpy() for record in serialized])
 
     with clock("Publishing"):
         version = versions.publish(folder, write)
     pushed.write(version, notes=notes)
+    try:
+        bundle.write(folder)
+    except (OSError, UserError) as error:  # the model is published all the same
+        print(f"Warning: what TensorFlow Serving needs in {folder} is not written: {error}")
     if keep_versions is not None:
         try:
             removed = versions.keep(folder, keep_versions)
@@ -71,3 +82,8 @@ def pusher(
         else:
             for old in removed:
                 print(f"Removed: {folder / old} (--keep_versions {keep_versions})")
+
+
+def _training_records(examples: Examples) -> Iterator[bytes]:
+    shards = examples.shards("train")
+    return records.read(shards).as_numpy_iterator() if shards else iter(())

@@ -21,6 +21,7 @@ from kcnn.data import examples as records
 from kcnn.data.ingest import Summary
 from kcnn.errors import RefusedError, UserError
 from kcnn.recipes import build
+from kcnn.serving import versions
 from pipelines import content, image_classification, lineage, runner
 from pipelines.artifacts import Examples, InfraBlessing, Model, ModelBlessing
 from pipelines.component import Output, component
@@ -28,6 +29,7 @@ from pipelines.components.evaluator import evaluator
 from pipelines.components.infra_validator import infra_validator
 from pipelines.components.pusher import pusher
 from pipelines.preflight import check_gates, last_pushed
+from tests import shards
 
 LABELS = ("cat", "dog")
 COUNT = 120  # test images: of either class 60, of either size 60; the i-th is as hard as i
@@ -79,7 +81,8 @@ def example_gen(examples: Output[Examples]) -> None:
             {"site": f"s{index // 110}"},
         )
 
-    records.write(examples.path, (("test", example(index)) for index in range(COUNT)), {"test": 1})
+    shards.write(examples.path, "test", list(map(example, range(COUNT))))
+    shards.write(examples.path, "train", list(map(example, range(2))))
     counts = {"train": dict.fromkeys(LABELS, 1), "val": {}, "test": dict.fromkeys(LABELS, COUNT // 2)}
     examples.write_summary(Summary(LABELS, counts, {}, (), mean_bytes=100, median_side=10, mirror=True))
 
@@ -93,6 +96,7 @@ def trainer(right: int, blind: int, labels: list[str], examples: Examples, model
     (model.serving / "assets" / "labels.txt").write_text("".join(f"{label}\n" for label in labels))
     (model.path / "config.json").write_text(build("scratch").to_json())
     training = {"weights": None, "weights_loaded": [], "preprocessing": {}, "seconds": 1.0, "best": None, "history": []}
+    training |= {"calibration": {"temperature": 1.0}, "export": {"precision": "float32"}}
     (model.path / "training.json").write_text(json.dumps(training))
     (model.path / "weights.safetensors").write_bytes(b"")
 
@@ -159,7 +163,7 @@ def steady(monkeypatch):
 
 def published(folder):
     root = folder / "saved_models"
-    return sorted(str(path.relative_to(root)) for path in root.glob("m/*"))
+    return sorted(str(path.relative_to(root)) for path in root.glob("m/[0-9]*"))
 
 
 def state(folder):
@@ -319,6 +323,34 @@ def test_a_slow_model_is_refused_by_the_real_infra_validator(copy):
     verdicts = {check.name: check.passed for check in blessing.checks()}
     assert verdicts["answers, serving_default"] is verdicts["answers, images"] is True
     assert state(copy) == before
+
+
+def test_after_a_rollback_the_next_model_is_compared_with_what_is_served(copy):
+    run(copy, right=110)
+    folder = copy / "saved_models" / "m"
+    versions.rollback(folder, 1, "main.py rollback m 1")
+    assert last_pushed(folder) == (str(folder / "3"), versions.digest(folder / "1"))
+    made = run(copy, right=105)  # worse than version 2, better than 1, which is served again
+    said = card(folder / "4")["blessing"]["model"]["checks"]["not_worse"]
+    assert said.startswith(f"no worse than {folder}/3") or f"{folder}/3" in said
+    assert "0 that it gets right are wrong, 5 that it gets wrong are right" in said
+    assert made["Pusher"]["pushed"].notes() == []
+
+
+def test_what_tensorflow_serving_needs_is_published_along(folder):
+    published = folder / "saved_models" / "m"
+    assert {"models.config", "batching.config", "README.txt"} <= {path.name for path in published.iterdir()}
+    warmup = (published / "1" / "assets.extra" / "tf_serving_warmup_requests").read_bytes()
+    assert all(picture(index)[0] in warmup for index in range(2))
+
+
+def test_a_bundle_that_cannot_be_written_is_a_warning(copy, monkeypatch, capsys):
+    def full(*_):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(versions, "replace", full)
+    assert run(copy, right=100)["Pusher"]["pushed"].version() == copy / "saved_models" / "m" / "2"
+    assert "Warning: what TensorFlow Serving needs in" in capsys.readouterr().out
 
 
 def test_keeps_as_many_as_asked(copy):

@@ -1,6 +1,7 @@
 """The folder of versions: what appears in it, what goes, and what dead publishers leave."""
 
 import fcntl
+import json
 import os
 import platform
 import signal
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from kcnn.errors import UserError
 from kcnn.serving import versions
 
 ROOT = Path(__file__).parents[2]
@@ -171,3 +173,127 @@ def test_digest_is_of_what_is_served(tmp_path):
     (two / "variables").mkdir()
     (two / "variables" / "variables.index").write_text("w")
     assert versions.digest(one) != versions.digest(two)
+
+
+def with_card(folder, text, card):
+    def write(staged):
+        staged.mkdir()
+        (staged / "saved_model.pb").write_text(text)
+        (staged / "variables").mkdir()
+        (staged / "variables" / "index").write_text("w")
+        versions.write_card(staged, card)
+
+    return versions.publish(folder, write)
+
+
+def content(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def three(tmp_path):
+    for number in (1, 2, 3):
+        with_card(tmp_path, f"model {number}", {"model": f"m{number}"})
+    return tmp_path
+
+
+def test_a_rollback_serves_the_earlier_version_and_changes_nothing(three):
+    before = content(three)
+    version = versions.rollback(three, 1, "main.py rollback m 1")
+    assert version == three / "4" == versions.find(three)
+    assert (version / "saved_model.pb").read_text() == "model 1"
+    assert versions.digest(version) == versions.digest(three / "1")
+    card = versions.read_card(version)
+    assert card["model"] == "m1"
+    told = card["rollback"]
+    assert (told["copy_of"], told["replaces"], told["command"]) == (1, 3, "main.py rollback m 1")
+    assert {name: data for name, data in content(three).items() if not name.startswith("4/")} == before
+
+
+def test_a_rollback_is_taken_back_by_a_rollback(three):
+    versions.rollback(three, 1, "")
+    version = versions.rollback(three, 3, "")
+    assert (version.name, (version / "saved_model.pb").read_text()) == ("5", "model 3")
+    again = versions.rollback(three, 4, "")  # a copy of a copy
+    assert (again.name, versions.original(again)) == ("6", 1)
+    versions.keep(three, 2)
+    assert names(three) == ["5", "6"]
+    assert (again / "saved_model.pb").read_text() == "model 1"  # though what it shares its files with is gone
+
+
+def test_a_rollback_needs_no_room(three):
+    """The files are shared, so that it works on a full disk, but for the card."""
+    version = versions.rollback(three, 1, "")
+    assert (version / "variables" / "index").samefile(three / "1" / "variables" / "index")
+    assert not (version / versions.CARD).samefile(three / "1" / versions.CARD)
+
+
+def test_a_rollback_copies_where_there_are_no_links(three, monkeypatch):
+    def no_links(*_):
+        raise OSError("Operation not permitted")
+
+    monkeypatch.setattr(os, "link", no_links)
+    version = versions.rollback(three, 1, "")
+    assert (version / "saved_model.pb").read_text() == "model 1"
+    assert not (version / "saved_model.pb").samefile(three / "1" / "saved_model.pb")
+
+
+def test_a_rollback_that_fails_publishes_nothing(three, monkeypatch):
+    def full(*_):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(versions, "write_card", full)
+    with pytest.raises(OSError, match="No space"):
+        versions.rollback(three, 1, "")
+    assert names(three) == ["1", "2", "3"]
+
+
+def test_rollbacks_that_cannot_be(three):
+    with pytest.raises(UserError, match="no version 7; there are 1, 2, 3"):
+        versions.rollback(three, 7, "")
+    with pytest.raises(UserError, match=r"3: is served already$"):
+        versions.rollback(three, 3, "")
+    versions.rollback(three, 1, "")
+    with pytest.raises(UserError, match=r"1: is served already, as .*/4$"):
+        versions.rollback(three, 1, "")
+    assert names(three) == ["1", "2", "3", "4"]
+
+
+def test_a_rollback_takes_along_the_labels_of_what_it_replaces(three):
+    versions.label(three, {"stable": 3, "canary": 2})
+    versions.rollback(three, 1, "")
+    assert versions.labels(three) == {"stable": 4, "canary": 2}
+
+
+def test_labelled_versions_are_kept(three):
+    with_card(three, "model 4", {})
+    versions.label(three, {"stable": 1})
+    assert versions.keep(three, 2) == ["2"]
+    assert [path.name for path in versions.versions(three)] == ["1", "3", "4"]
+
+
+def test_a_file_beside_the_versions_is_whole_at_any_time(three):
+    program = (
+        "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[1])\n"
+        "from kcnn.serving import versions\n"
+        "for _ in range(200): versions.label(Path(sys.argv[2]), {'stable': int(sys.argv[3])})"
+    )
+    writers = [subprocess.Popen([sys.executable, "-c", program, str(ROOT), str(three), n]) for n in "12"]
+    seen = set()
+    while any(writer.poll() is None for writer in writers):
+        if (three / "labels.json").exists():
+            seen.add((three / "labels.json").read_text())
+    assert [writer.returncode for writer in writers] == [0, 0]
+    assert {json.loads(text)["stable"] for text in seen} <= {1, 2}
+    assert names(three) == ["1", "2", "3", "labels.json"]
+
+
+def test_the_table(three):
+    versions.label(three, {"stable": 2})
+    versions.rollback(three, 1, "")
+    assert versions.table(three).splitlines()[1:] == [
+        "1",
+        "2           stable",
+        "3",
+        "4 (served)  canary  copy of 1",
+    ]

@@ -1,0 +1,239 @@
+"""What people name to be classified, as encoded images: files, folders, patterns and URLs, read ahead in threads."""
+
+import functools
+import glob
+import http.client
+import ipaddress
+import os
+import queue
+import socket
+import stat
+import threading
+import time
+import urllib.parse
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
+from typing import Any, NamedTuple
+
+LIMIT = 256 * 2**20  # bytes of a file
+FETCH_LIMIT = 32 * 2**20  # of what a URL answers
+_FETCH_SIZE = 8 * 2**20  # what it is taken for before it is known: so that few are in memory at once
+SECONDS = 30.0  # for a URL, from the connection to the last byte
+REDIRECTS = 5
+THREADS = 8
+_SCHEMES = {"http": http.client.HTTPConnection, "https": http.client.HTTPSConnection}
+NOT_FETCHED = "a URL, which is fetched only where that is asked for (--allow_urls)"
+
+
+class UnreadableError(Exception):
+    """Why a file cannot be had, in a few words."""
+
+
+class Source(NamedTuple):
+    """An image to read.
+
+    Attributes:
+        name: its path or URL.
+        read: gives its bytes, or raises UnreadableError.
+        size: its bytes as far as known; 0 where not.
+    """
+
+    name: str
+    read: Callable[[], bytes]
+    size: int = 0
+
+
+Fetch = Callable[[str], bytes]
+
+
+def expand(item: str | os.PathLike, fetch: Fetch | None = None) -> Iterator[Source]:
+    """The images that a path, a pattern or a URL stands for, sorted by name.
+
+    Folders are walked without hidden files and without what is no file (pipes, sockets); links are followed, but not in
+    circles. A pattern is what holds *, ? or [ and is no file's name; ** goes through folders. Nothing is judged by its
+    extension. What is not there becomes a Source that says so when it is read, and so does a URL without `fetch`.
+    """
+    name = os.fspath(item)
+    if not isinstance(name, str):
+        name = os.fsdecode(name)
+    if is_url(name) and not os.path.lexists(name):
+        yield Source(name, lambda: fetch(name) if fetch else _refuse(NOT_FETCHED), _FETCH_SIZE)
+    elif glob.has_magic(name) and not _exists(name):
+        found = False
+        for path in sorted(glob.iglob(name, recursive=True)):
+            found = True
+            yield from _below(path)
+        if not found:
+            yield Source(name, lambda: _refuse("no file matches this pattern"))
+    else:
+        yield from _below(name)
+
+
+def is_url(name: str) -> bool:
+    """Whether it looks like one, of whatever kind."""
+    scheme, separator, _ = name.partition("://")
+    return bool(separator) and scheme.isalnum()
+
+
+def _refuse(reason: str) -> bytes:
+    raise UnreadableError(reason)
+
+
+def _exists(name: str) -> bool:
+    try:
+        return os.path.lexists(name)
+    except ValueError:  # a null byte
+        return True  # which reading it tells
+
+
+def _below(name: str) -> Iterator[Source]:
+    """The file itself, or those in the folder."""
+    try:
+        is_folder, size = os.path.isdir(name), os.stat(name).st_size
+    except (OSError, ValueError):
+        is_folder, size = False, 0  # reading it tells why
+    if not is_folder:
+        yield Source(name, lambda: read(name), size)
+        return
+    empty = True
+    for source in _walk(name, frozenset()):
+        empty = False
+        yield source
+    if empty:
+        yield Source(name, lambda: _refuse("no files in this folder"))
+
+
+def _walk(folder: str, above: frozenset[str]) -> Iterator[Source]:
+    above |= {os.path.realpath(folder)}
+    try:
+        with os.scandir(folder) as listing:
+            entries = sorted(listing, key=lambda entry: entry.name)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        yield Source(folder, lambda: _refuse(reason))
+        return
+    for entry in entries:
+        if entry.name.startswith("."):
+            continue
+        try:
+            facts = entry.stat()
+        except OSError:  # a link to nowhere, which reading tells
+            yield Source(entry.path, functools.partial(read, entry.path))
+            continue
+        if stat.S_ISDIR(facts.st_mode):
+            if os.path.realpath(entry.path) not in above:
+                yield from _walk(entry.path, above)
+        elif stat.S_ISREG(facts.st_mode):
+            yield Source(entry.path, functools.partial(read, entry.path), facts.st_size)
+
+
+def read(path: str) -> bytes:
+    """A file's bytes.
+
+    Raises:
+        UnreadableError: it cannot be read, or holds more than LIMIT bytes.
+    """
+    try:
+        with open(path, "rb") as file:
+            content = file.read(LIMIT + 1)
+    except (OSError, ValueError) as error:
+        raise UnreadableError(getattr(error, "strerror", None) or str(error)) from None
+    if len(content) > LIMIT:
+        raise UnreadableError(f"more than {LIMIT >> 20} MiB")
+    return content
+
+
+def fetch(url: str, private_redirects: bool = False) -> bytes:
+    """What a URL answers, over at most five redirects. No proxy is used, and no cookie or password sent.
+
+    Args:
+        url: http or https.
+        private_redirects: whether a redirect may lead to this machine, to a private network or another address that is
+            not public. The address is that of the connection itself, whatever the name's server said before.
+
+    Raises:
+        UnreadableError: it is of another kind, answers anything but 200, more than FETCH_LIMIT bytes, or too late.
+    """
+    deadline = time.monotonic() + SECONDS
+    try:
+        for hop in range(REDIRECTS + 1):
+            parts = urllib.parse.urlsplit(url)
+            if parts.scheme not in _SCHEMES:
+                raise UnreadableError(f"{'redirected to ' * bool(hop)}{parts.scheme}: expected http or https")
+            content = _get(parts, deadline, public=bool(hop) and not private_redirects)
+            if isinstance(content, bytes):
+                return content
+            url = urllib.parse.urljoin(url, content)
+        raise UnreadableError(f"more than {REDIRECTS} redirects")
+    except (OSError, http.client.HTTPException, ValueError, UnreadableError) as error:
+        late = f"no whole answer within {SECONDS:g} s" if time.monotonic() >= deadline else None
+        reason = late or getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise UnreadableError(reason) from None
+
+
+def _get(parts: urllib.parse.SplitResult, deadline: float, public: bool) -> bytes | str:
+    """The answer, or where it redirects to."""
+    left = max(deadline - time.monotonic(), 0.001)
+    connection = _SCHEMES[parts.scheme](parts.hostname or "", parts.port, timeout=left)
+    connection.connect()
+    # The timeout is that of each step, and a server may take any number of them.
+    watch = threading.Timer(deadline - time.monotonic(), connection.sock.shutdown, [socket.SHUT_RDWR])
+    watch.daemon = True
+    watch.start()
+    try:
+        address = ipaddress.ip_address(connection.sock.getpeername()[0].partition("%")[0])
+        if public and not (getattr(address, "ipv4_mapped", None) or address).is_global:
+            raise UnreadableError(f"redirected to {address}, which is no public address (--allow_private_redirects)")
+        path = urllib.parse.quote(parts.path or "/", safe="/%:@!$&'()*+,;=~")
+        query = urllib.parse.quote(parts.query, safe="/%:@!$&'()*+,;=~?")
+        connection.request("GET", f"{path}?{query}" if query else path, headers={"User-Agent": "kcnn", "Accept": "*/*"})
+        response = connection.getresponse()
+        if response.status in (301, 302, 303, 307, 308) and (location := response.headers.get("Location")):
+            return location
+        if response.status != 200:
+            raise UnreadableError(f"the server answers {response.status} {response.reason}".rstrip())
+        content = response.read(FETCH_LIMIT + 1)
+        if len(content) > FETCH_LIMIT:
+            raise UnreadableError(f"more than {FETCH_LIMIT >> 20} MiB")
+        if response.length:
+            raise UnreadableError(f"the answer ends {response.length} bytes early")
+        return content
+    finally:
+        watch.cancel()
+        connection.close()
+
+
+class Readers:
+    """Threads that read. They end with the process, whatever they wait for, so that nobody waits for them."""
+
+    def __init__(self) -> None:
+        self._tasks: queue.SimpleQueue[tuple[Callable[[], bytes], Future[bytes]] | None] = queue.SimpleQueue()
+        for _ in range(THREADS):
+            threading.Thread(target=self._work, daemon=True).start()
+
+    def submit(self, task: Callable[[], bytes]) -> "Future[bytes]":
+        """Has it done by the next thread that is free."""
+        future: Future[bytes] = Future()
+        self._tasks.put((task, future))
+        return future
+
+    def _work(self) -> None:
+        while (item := self._tasks.get()) is not None:
+            task, future = item
+            if not future.set_running_or_notify_cancel():
+                continue
+            try:
+                future.set_result(task())
+            except BaseException as error:
+                future.set_exception(error)
+            del task, future, item
+
+    def close(self) -> None:
+        """No more tasks will come."""
+        for _ in range(THREADS):
+            self._tasks.put(None)
+
+
+def count(items: Iterable[Any]) -> int:
+    """How many images the paths, patterns and URLs stand for; anything else counts for one."""
+    return sum(sum(1 for _ in expand(item)) if isinstance(item, str | os.PathLike) else 1 for item in items)
