@@ -1,0 +1,53 @@
+"""What Prometheus reads of the server."""
+
+import contextlib
+import time
+from collections.abc import Iterator
+
+from grpc import StatusCode
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from kcnn.serving.server.status import StatusError
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+_ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+
+
+class Metrics:
+    """The figures of one server; names of models come from its settings, never from a request."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        by = ("model", "method", "protocol")
+        self._requests = Counter(
+            "kcnn_requests", "Requests answered, by gRPC's name of the outcome.", (*by, "code"), registry=self.registry
+        )
+        self._seconds = Histogram(
+            "kcnn_request_seconds", "From a request's arrival to its answer.", by, buckets=_SECONDS,
+            registry=self.registry,
+        )  # fmt: skip
+        self.queue_rows = Gauge("kcnn_queue_rows", "Rows that wait for a batch.", registry=self.registry)
+        self.held_bytes = Gauge("kcnn_held_bytes", "Bytes of the requests in memory.", registry=self.registry)
+        self.batch_rows = Histogram(
+            "kcnn_batch_rows", "Rows in a batch.", ("model",), buckets=_ROWS, registry=self.registry
+        )
+        self.batch_seconds = Histogram(
+            "kcnn_batch_seconds", "The model's time for a batch.", ("model",), buckets=_SECONDS, registry=self.registry
+        )
+        self.version = Gauge(
+            "kcnn_model_version", "1 for each version that is served.", ("model", "version"), registry=self.registry
+        )
+
+    @contextlib.contextmanager
+    def request(self, model: str, method: str, protocol: str) -> Iterator[None]:
+        """Counts what happens within."""
+        start, code = time.perf_counter(), StatusCode.UNKNOWN
+        try:
+            yield
+            code = StatusCode.OK
+        except StatusError as error:
+            code = error.code
+            raise
+        finally:
+            self._requests.labels(model, method, protocol, code.name).inc()
+            self._seconds.labels(model, method, protocol).observe(time.perf_counter() - start)

@@ -1,0 +1,270 @@
+"""The versions of the models: which there are, which are loaded, which answers a request.
+
+A new version is loaded and warmed beside the one that serves, and takes over in one step; the old one ends what it has
+begun and is freed. The states are those of TensorFlow Serving's ModelVersionStatus.
+"""
+
+import asyncio
+import contextlib
+import ctypes
+import enum
+import gc
+import io
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+from grpc import StatusCode
+from PIL import Image
+from tensorflow_serving.apis import prediction_log_pb2
+
+from kcnn.errors import UserError
+from kcnn.serving.server.metrics import Metrics
+from kcnn.serving.server.runtime import RUNTIMES, Model
+from kcnn.serving.server.settings import ServedModel, Settings
+from kcnn.serving.server.status import StatusError
+from kcnn.serving.versions import labels as labels_of
+from kcnn.serving.versions import versions
+
+WARMUP = Path("assets.extra", "tf_serving_warmup_requests")
+
+
+class State(enum.IntEnum):
+    """As in tensorflow_serving/apis/get_model_status.proto."""
+
+    START = 10
+    LOADING = 20
+    AVAILABLE = 30
+    UNLOADING = 40
+    END = 50
+
+
+class Servable:
+    """A version of a model.
+
+    Attributes:
+        model: what runs; only while it is AVAILABLE, or in use.
+        error: why it could not be loaded, in state END.
+    """
+
+    model: Model
+
+    def __init__(self, name: str, path: Path):
+        self.name = name
+        self.path = path
+        self.version = int(path.name)
+        self.state = State.START
+        self.error: str | None = None
+        self.stamp: tuple[int, int] | None = _stamp(path)
+        self._users = 0
+        self._unused = asyncio.Event()
+        self._unused.set()
+
+    @contextlib.contextmanager
+    def in_use(self) -> Iterator[None]:
+        """It is not freed within."""
+        self._users += 1
+        self._unused.clear()
+        try:
+            yield
+        finally:
+            self._users -= 1
+            if not self._users:
+                self._unused.set()
+
+    async def unused(self) -> None:
+        """Until nobody uses it."""
+        await self._unused.wait()
+
+
+class Models:
+    """All that are served. Its methods belong to one event loop."""
+
+    def __init__(self, settings: Settings, metrics: Metrics):
+        self._settings = settings
+        self._metrics = metrics
+        self._load = RUNTIMES[settings.runtime]
+        self.served = {model.name: model for model in settings.models}
+        self._versions: dict[str, dict[int, Servable]] = {name: {} for name in self.served}
+        self._labels: dict[str, Mapping[str, int]] = {name: {} for name in self.served}
+        self._unloading: set[asyncio.Task] = set()
+
+    def ready(self) -> bool:
+        """Whether each model has a version to answer with."""
+        return all(self._available(name) for name in self.served)
+
+    def _available(self, name: str) -> list[Servable]:
+        """The oldest first."""
+        found = self._versions[name].values()
+        return sorted((one for one in found if one.state is State.AVAILABLE), key=lambda one: one.version)
+
+    def find(self, name: str, version: int | None = None, label: str | None = None) -> Servable:
+        """The version that answers: the one asked for, or the newest.
+
+        Raises:
+            StatusError: NOT_FOUND, or INVALID_ARGUMENT for an unknown label.
+        """
+        if label is not None and name in self.served:
+            labels = self._labels[name]
+            if label not in labels:
+                known = ", ".join(sorted(labels)) or "it has none"
+                raise StatusError(
+                    StatusCode.INVALID_ARGUMENT,
+                    f"Unrecognized servable version label: {label}; labels of {name}: {known}",
+                )
+            version = labels[label]
+        available = self._available(name) if name in self.served else []
+        if version is None and available:
+            return available[-1]
+        for servable in available:
+            if servable.version == version:
+                return servable
+        asked = f"Latest({name})" if version is None else f"Specific({name}, {version})"
+        there = ", ".join(str(one.version) for one in available) if available else ""
+        known = f"available: version {there}" if there else f"models: {', '.join(self.served)}"
+        raise StatusError(StatusCode.NOT_FOUND, f"Servable not found for request: {asked}; {known}")
+
+    def status(self, name: str, version: int | None = None, label: str | None = None) -> list[Servable]:
+        """The versions that there are or were, the newest first; or the one asked for, whatever its state.
+
+        Raises:
+            StatusError: as `find`.
+        """
+        if label is not None:
+            return [self.find(name, label=label)]
+        known = self._versions.get(name, {})
+        if not known:
+            raise StatusError(StatusCode.NOT_FOUND, f"Could not find any versions of model {name}")
+        if version is not None and version not in known:
+            raise StatusError(StatusCode.NOT_FOUND, f"Could not find version {version} of model {name}")
+        return [known[version]] if version is not None else [known[number] for number in sorted(known, reverse=True)]
+
+    async def watch(self) -> None:
+        """Follows the folders, for ever."""
+        while True:
+            await asyncio.sleep(self._settings.file_system_poll_wait_seconds)
+            await self.poll()
+
+    async def poll(self) -> None:
+        """Loads what is to be served and is not; then unloads what is not to be served."""
+        for name, model in self.served.items():
+            try:
+                wanted, labels = await asyncio.to_thread(_wanted, model)
+            except (OSError, UserError) as error:  # what is served, is served on
+                print(f"{model.base_path}: {error}", file=sys.stderr, flush=True)
+                continue
+            for path in wanted:
+                known = self._versions[name].get(int(path.name))
+                if known is None or (known.state is State.END and known.stamp != _stamp(path)):
+                    await self._load_version(name, path)
+            available = self._available(name)
+            numbers = {int(path.name) for path in wanted}
+            stay = [one for one in available if one.version in numbers]
+            for servable in available:
+                # Where what is to come fails to load, the old one goes on.
+                if servable not in stay and (stay or not wanted):
+                    self._unload(servable)
+            self._labels[name] = labels
+
+    async def _load_version(self, name: str, path: Path) -> None:
+        servable = Servable(name, path)
+        self._versions[name][servable.version] = servable
+        servable.state = State.LOADING
+        try:
+            servable.model = await asyncio.to_thread(self._load_and_warm, path)
+        except Exception as error:  # whatever is wrong with the files, the server goes on
+            servable.state = State.END
+            servable.error = (str(error).splitlines() or [type(error).__name__])[0]
+            print(f"{path}: cannot be loaded: {servable.error}", file=sys.stderr, flush=True)
+            return
+        servable.state = State.AVAILABLE
+        self._metrics.version.labels(name, servable.version).set(1)
+        print(f"Loaded {path}", flush=True)
+
+    def _load_and_warm(self, path: Path) -> Model:
+        model = self._load(path)
+        try:
+            _warm(model, path, self._settings.max_batch_size)
+        except BaseException:
+            model.close()
+            raise
+        return model
+
+    def _unload(self, servable: Servable) -> None:
+        servable.state = State.UNLOADING
+        self._metrics.version.remove(servable.name, servable.version)
+
+        async def finish() -> None:
+            await servable.unused()
+            model = servable.model
+            del servable.model
+            await asyncio.to_thread(_free, model)
+            servable.state = State.END
+            servable.stamp = None  # when it comes back it is loaded again
+            print(f"Unloaded {servable.path}", flush=True)
+
+        task = asyncio.get_running_loop().create_task(finish())
+        self._unloading.add(task)
+        task.add_done_callback(self._unloading.discard)
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    """What tells whether the files are others than before."""
+    try:
+        found = (path / "saved_model.pb").stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns
+
+
+def _wanted(model: ServedModel) -> tuple[list[Path], Mapping[str, int]]:
+    """The versions on disk that are to be served, the oldest first, and the labels."""
+    found = [path for path in versions(model.base_path) if (path / "saved_model.pb").is_file()]
+    labels = labels_of(model.base_path) if model.labels is None else model.labels
+    numbers = set(model.specific)
+    if not numbers:
+        numbers = {int(path.name) for path in found[-model.latest :]}
+        numbers |= set(labels.values()) if model.labels is None else set()
+    return [path for path in found if int(path.name) in numbers], labels
+
+
+def _free(model: Model) -> None:
+    model.close()
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):  # not every C library can
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def _warm(model: Model, path: Path, max_batch_size: int) -> None:
+    """First requests take longer; here they are asked, those that the export brings or else blank ones. A signature
+    that takes none of these stays cold.
+    """
+    if (path / WARMUP).is_file():
+        for record in tf.compat.v1.io.tf_record_iterator(str(path / WARMUP)):
+            log = prediction_log_pb2.PredictionLog.FromString(record)
+            if log.HasField("predict_log"):
+                request = log.predict_log.request
+                inputs = {name: np.asarray(tf.make_ndarray(tensor)) for name, tensor in request.inputs.items()}
+                model.run(request.model_spec.signature_name or "serving_default", inputs)
+        return
+    file = io.BytesIO()
+    Image.new("RGB", (64, 64)).save(file, "JPEG")
+    example = tf.train.Example()
+    example.features.feature["image/encoded"].bytes_list.value.append(file.getvalue())
+    for signature in model.signatures.values():
+        if not signature.batched or len(signature.inputs) != 1:
+            continue
+        ((name, spec),) = signature.inputs.items()
+        if spec.dtype == object:
+            rows = [file.getvalue(), example.SerializeToString()]
+        else:
+            rows = [np.zeros([64 if size is None else size for size in (spec.shape or ())[1:]], spec.dtype)]
+        for row in rows:
+            for count in (1, max_batch_size):
+                batch = np.empty(count, object) if spec.dtype == object else np.stack([row] * count)
+                if spec.dtype == object:
+                    batch[:] = row
+                with contextlib.suppress(StatusError):
+                    model.run(signature.name, {name: batch})

@@ -1,0 +1,293 @@
+"""HTTP: TensorFlow Serving's REST API, health, metrics, and the page.
+
+Source: https://www.tensorflow.org/tfx/serving/api_rest and tensorflow_serving/model_servers/http_rest_api_handler.cc
+"""
+
+import asyncio
+import base64
+import hashlib
+import re
+import sys
+import traceback
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import orjson
+import prometheus_client
+import tensorflow as tf
+from google.protobuf import json_format
+from grpc import StatusCode
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+from tensorflow_serving.apis import get_model_metadata_pb2
+
+from kcnn.serving.server.batching import Arrays
+from kcnn.serving.server.models import Servable
+from kcnn.serving.server.requests import REGRESS, Requests
+from kcnn.serving.server.runtime import Signature
+from kcnn.serving.server.status import HTTP, StatusError, invalid
+from kcnn.serving.server.tensors import from_base64, from_json, to_json
+
+_MODEL = r"(?i:/v1/models/)(?P<model>[^/:]+)(?:(?i:/versions/)(?P<version>\d+)|(?i:/labels/)(?P<label>[^/:]+))?"
+_ASK = re.compile(_MODEL + r":(?P<method>classify|regress|predict)")
+_LOOK = re.compile(_MODEL + r"(?P<metadata>/metadata)?")
+_JSON = "application/json"
+
+
+def application(requests: Requests) -> Starlette:
+    """What uvicorn runs."""
+    page = Path(__file__).with_name("page.html").read_bytes()
+    headers = {"Content-Security-Policy": _policy(page), "Referrer-Policy": "no-referrer"}
+
+    async def show_page(_: Request) -> Response:
+        return Response(page, media_type="text/html", headers=headers)
+
+    async def health(_: Request) -> Response:
+        return _json({"status": "alive"})
+
+    async def readiness(_: Request) -> Response:
+        return _json({"ready": requests.ready, "models": list(requests.models.served)}, 200 if requests.ready else 503)
+
+    async def metrics(_: Request) -> Response:
+        text = prometheus_client.generate_latest(requests.metrics.registry)
+        return Response(text, media_type=prometheus_client.CONTENT_TYPE_LATEST)
+
+    async def models(request: Request) -> Response:
+        return await _guarded(request, lambda: _serve(request, requests))
+
+    async def other(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        said = f"{request.method} {request.url.path}: {error.detail}; the API is at /v1/models/NAME, a page at /"
+        return _json({"error": said}, error.status_code)
+
+    app = Starlette(
+        routes=[
+            Route("/", show_page),
+            Route("/healthz", health),
+            Route("/readyz", readiness),
+            Route("/metrics", metrics),
+            Route("/monitoring/prometheus/metrics", metrics),  # TensorFlow Serving's usual path
+            Route("/v1/{path:path}", models, methods=["GET", "POST"]),
+        ],
+        exception_handlers={HTTPException: other},
+    )
+    app.router.redirect_slashes = False
+    return app
+
+
+def _policy(page: bytes) -> str:
+    """What the page may do: run what stands in it, and ask this server."""
+
+    def hashes(tag: str) -> str:
+        found = re.findall(rf"<{tag}>(.*?)</{tag}>".encode(), page, re.DOTALL)
+        return " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(one).digest()).decode()}'" for one in found)
+
+    return (
+        f"default-src 'none'; script-src {hashes('script')}; style-src {hashes('style')}; img-src blob: data:; "
+        "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
+
+
+def _json(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    body = orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)
+    return Response(body, status, {"X-Content-Type-Options": "nosniff", **(headers or {})}, _JSON)
+
+
+async def _guarded(request: Request, answer: Callable[[], Awaitable[Response]]) -> Response:
+    """What goes wrong as TensorFlow Serving says it."""
+    try:
+        return await answer()
+    except StatusError as error:
+        headers = {"Retry-After": "1"} if error.code is StatusCode.RESOURCE_EXHAUSTED else {}
+        return _json({"error": error.message}, HTTP[error.code], headers)
+    except HTTPException as error:
+        return _json({"error": error.detail}, error.status_code)
+    except ClientDisconnect:
+        return _json({"error": "the client has gone"}, HTTP[StatusCode.CANCELLED])
+    except Exception:  # a mistake here must not look like the client's
+        traceback.print_exc(file=sys.stderr)
+        return _json({"error": "internal error; see the server's output"}, HTTP[StatusCode.INTERNAL])
+
+
+async def _serve(request: Request, requests: Requests) -> Response:
+    """Everything below /v1/."""
+    path = request.url.path
+    if request.method == "POST" and (found := _ASK.fullmatch(path)):
+        name, method = found["model"], found["method"]
+        with requests.metrics.request(requests.model_label(name), method, "rest"):
+            try:
+                async with asyncio.timeout(requests.settings.rest_api_timeout_in_ms / 1000):
+                    return await _ask(request, requests, found, method)
+            except TimeoutError:
+                said = f"no answer within {requests.settings.rest_api_timeout_in_ms} ms"
+                raise StatusError(StatusCode.DEADLINE_EXCEEDED, said) from None
+    if request.method in ("GET", "HEAD") and (found := _LOOK.fullmatch(path)):
+        return _metadata(requests, found) if found["metadata"] else _status(requests, found)
+    raise invalid(f"Malformed request: {request.method} {path}")
+
+
+def _which(found: re.Match[str]) -> tuple[str, int | None, str | None]:
+    version = found["version"]
+    if version is not None and int(version[:20]) >= 2**63:
+        raise invalid(f"Failed to convert version: {version[:20]} to numeric.")
+    return found["model"], None if version is None else int(version), found["label"]
+
+
+async def _ask(request: Request, requests: Requests, found: re.Match[str], method: str) -> Response:
+    name, version, label = _which(found)
+    with requests.hold() as held:
+        body = await _body(request, requests, held.add)
+        if method == "regress":
+            requests.models.find(name, version, label)
+            raise invalid(REGRESS)
+        parsed = _parse(body)
+        del body
+        wanted = parsed.get("signature_name", "")
+        if not isinstance(wanted, str):
+            raise invalid("'signature_name' key must be a string value.")
+        with requests.lease(name, version, label, wanted) as (servable, signature):
+            if method == "classify":
+                return await _classify(requests, servable, signature, parsed)
+            inputs, rows = _inputs(parsed, signature)
+            del parsed
+            return _answer(await requests.answer(servable, signature, inputs), rows)
+
+
+async def _body(request: Request, requests: Requests, hold: Callable[[int], None]) -> bytes:
+    """All of it. Of one that is too large the rest is read and dropped, so that the client gets to read the answer."""
+    most, body, size = requests.settings.max_request_bytes, bytearray(), 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size <= most:
+            hold(len(chunk))
+            body += chunk
+        elif body:
+            body.clear()
+    if size > most:
+        raise HTTPException(413, f"{size} bytes in a request: expected at most {most}")
+    return bytes(body)
+
+
+def _parse(body: bytes) -> dict[str, Any]:
+    try:
+        parsed = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise invalid(f"JSON Parse error: {error}") from None
+    if not isinstance(parsed, dict):
+        raise invalid("JSON Value: is not object; expected {'instances': [...]} or {'inputs': ...}")
+    return parsed
+
+
+def _inputs(parsed: dict[str, Any], signature: Signature) -> tuple[Arrays, bool]:
+    """The inputs, and whether they come in rows, "instances", and not in columns, "inputs"."""
+    rows = parsed.get("instances")
+    columns: Any = parsed.get("inputs")
+    if ("instances" in parsed) == ("inputs" in parsed):
+        raise invalid("expecting one of 'inputs' or 'instances' keys to exist: one of the two")
+    if "instances" in parsed:
+        if not isinstance(rows, list) or not rows:
+            raise invalid("Expecting 'instances' to be a list with one value or more")
+        named = _is_named(rows[0])
+        for index, row in enumerate(rows):
+            if _is_named(row) != named or (named and row.keys() != signature.inputs.keys()):
+                keys = ", ".join(signature.inputs)
+                raise invalid(f"Failed to process element: {index} of 'instances' list: expected keys {keys}")
+        columns = {name: [row[name] for row in rows] for name in signature.inputs} if named else rows
+    elif columns is None:
+        raise invalid("Expecting 'inputs' to be a value, a list or an object")
+    if not _is_named(columns):
+        if len(signature.inputs) != 1:
+            raise invalid(f"expecting an object of the inputs {', '.join(signature.inputs) or '(none)'}")
+        columns = dict.fromkeys(signature.inputs, columns)
+    specs = signature.inputs
+    unknown = [name for name in columns if name not in specs]
+    if unknown:
+        raise invalid(f"JSON object: does not have named input: {unknown[0]}; expected {', '.join(specs)}")
+    return {name: from_json(value, specs[name], name) for name, value in columns.items()}, "instances" in parsed
+
+
+def _is_named(value: Any) -> bool:
+    """Whether it is an object of named inputs, not one that stands for bytes."""
+    return isinstance(value, dict) and value.keys() != {"b64"}
+
+
+def _answer(outputs: Arrays, rows: bool) -> Response:
+    if not rows:
+        found = {name: to_json(name, array) for name, array in outputs.items()}
+        return _json({"outputs": found if len(found) > 1 else next(iter(found.values()))})
+    counts = {array.shape[:1] for array in outputs.values()}
+    if len(counts) != 1 or counts == {()}:
+        raise invalid("the outputs have no rows in common: ask with 'inputs' instead of 'instances'")
+    ((count,),) = counts
+    columns = {name: to_json(name, array) for name, array in outputs.items()}
+    if len(columns) == 1:
+        return _json({"predictions": next(iter(columns.values()))})
+    return _json({"predictions": [{name: column[row] for name, column in columns.items()} for row in range(count)]})
+
+
+async def _classify(requests: Requests, servable: Servable, signature: Signature, parsed: dict[str, Any]) -> Response:
+    context, examples = parsed.get("context", {}), parsed.get("examples")
+    if not isinstance(examples, list) or not examples:
+        raise invalid("When method is classify, key 'examples' is expected, a list of one object or more")
+    if not isinstance(context, dict):
+        raise invalid("'context' must be an object of features")
+    serialized = [_example(one, context, index).SerializeToString() for index, one in enumerate(examples)]
+    found = await requests.classify(servable, signature, serialized)
+    return _json({"results": found})
+
+
+def _example(given: Any, context: dict[str, Any], index: int) -> tf.train.Example:
+    if not isinstance(given, dict):
+        raise invalid(f"Example must be JSON object; example {index} is none")
+    example = tf.train.Example()
+    for name, values in {**context, **given}.items():
+        feature = example.features.feature[name]
+        where = f"Feature: {name} of example {index}"
+        for value in values if isinstance(values, list) else [values]:
+            kind, content = _feature_value(value, where)
+            if feature.WhichOneof("kind") not in (None, kind):
+                raise invalid(f"{where}: values of different types")
+            try:
+                getattr(feature, kind).value.append(content)
+            except (ValueError, TypeError):
+                raise invalid(f"{where}: {str(value)[:40]} does not fit int64") from None
+    return example
+
+
+def _feature_value(value: Any, where: str) -> tuple[str, Any]:
+    """The field of tf.train.Feature for a value of JSON, and what goes there."""
+    if isinstance(value, str):
+        return "bytes_list", value.encode()
+    if isinstance(value, dict) and value.keys() == {"b64"} and isinstance(value["b64"], str):
+        return "bytes_list", from_base64(value["b64"], where)
+    if isinstance(value, int):
+        return "int64_list", value
+    if isinstance(value, float):
+        return "float_list", value
+    raise invalid(f"{where} has element with unexpected JSON type")
+
+
+def _status(requests: Requests, found: re.Match[str]) -> Response:
+    states = [
+        {
+            "version": str(one.version),
+            "state": one.state.name,
+            "status": {"error_code": "UNKNOWN" if one.error else "OK", "error_message": one.error or ""},
+        }
+        for one in requests.models.status(*_which(found))
+    ]
+    return _json({"model_version_status": states})
+
+
+def _metadata(requests: Requests, found: re.Match[str]) -> Response:
+    servable = requests.models.find(*_which(found))
+    defs = get_model_metadata_pb2.SignatureDefMap(signature_def=servable.model.signature_defs)
+    written = json_format.MessageToDict(
+        defs, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+    )
+    spec = {"name": servable.name, "signature_name": "", "version": str(servable.version)}
+    return _json({"model_spec": spec, "metadata": {"signature_def": written}})

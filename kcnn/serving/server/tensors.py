@@ -1,0 +1,157 @@
+"""Tensors as clients write them, JSON and TensorProto, to arrays and back.
+
+Every mistake raises StatusError INVALID_ARGUMENT with what was found and what was expected.
+Source: https://www.tensorflow.org/tfx/serving/api_rest and tensorflow_serving/util/json_tensor.cc
+"""
+
+import base64
+import binascii
+import math
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from tensorflow.core.framework import tensor_pb2
+
+from kcnn.serving.server.runtime import Spec
+from kcnn.serving.server.status import invalid
+
+BYTES_SUFFIX = "_bytes"  # outputs so named are bytes in JSON, others text
+# Kinds of numpy's that a number may have which is to become one of the kind.
+_TAKEN = {"b": "b", "i": "iu", "u": "iu", "f": "iuf"}
+_KINDS = {"b": "true or false", "i": "whole numbers", "u": "whole numbers", "f": "fractions", "U": "text"}
+
+
+def from_json(value: Any, spec: Spec, name: str) -> np.ndarray:
+    """Nested lists of numbers, or of texts and `{"b64": ...}`, as an array of the dtype."""
+    if spec.dtype == object:
+        rank = _depth(value) if spec.shape is None else len(spec.shape)
+        array = np.array(_texts(value, rank, name), dtype=object)
+        if array.ndim != rank:
+            raise invalid(f"input {name!r}: its lists differ in length")
+        return array
+    try:
+        array = np.array(value)
+    except (ValueError, OverflowError):
+        raise invalid(f"input {name!r}: its lists differ in length, or are nested too deep") from None
+    if array.size == 0:
+        return np.zeros(array.shape, spec.dtype)
+    taken = _TAKEN.get(spec.dtype.kind, "iuf")
+    if array.dtype.kind not in taken:
+        raise invalid(
+            f"input {name!r}: expected numbers of type {spec.dtype}, found {_KINDS.get(array.dtype.kind, 'a mixture')}"
+        )
+    if spec.dtype.kind in "iu":
+        bounds = np.iinfo(spec.dtype)
+        for extreme in (array.min(), array.max()):
+            if not bounds.min <= extreme <= bounds.max:
+                raise invalid(f"input {name!r}: {extreme} is no {spec.dtype}: {bounds.min} to {bounds.max}")
+    with np.errstate(over="ignore"):  # becomes infinite, which is refused with the others
+        return array.astype(spec.dtype)
+
+
+def _depth(value: Any) -> int:
+    return 1 + _depth(value[0]) if isinstance(value, list) and value else int(isinstance(value, list))
+
+
+def _texts(value: Any, rank: int, name: str) -> Any:
+    """The same lists, of bytes."""
+    if rank:
+        if not isinstance(value, list):
+            raise invalid(f"input {name!r}: expected a list, found {_named(value)}")
+        return [_texts(part, rank - 1, name) for part in value]
+    if isinstance(value, str):
+        return value.encode()
+    if isinstance(value, dict) and value.keys() == {"b64"} and isinstance(value["b64"], str):
+        return from_base64(value["b64"], f"input {name!r}")
+    raise invalid(f'input {name!r}: expected a text or {{"b64": "..."}}, found {_named(value)}')
+
+
+def from_base64(text: str, where: str) -> bytes:
+    """Its bytes; white space and missing padding are forgiven, as TensorFlow Serving does."""
+    try:
+        return binascii.a2b_base64(text, strict_mode=True)
+    except ValueError:
+        text = "".join(text.split()).rstrip("=")
+        try:
+            return binascii.a2b_base64(text + "=" * (-len(text) % 4), strict_mode=True)
+        except ValueError as error:
+            raise invalid(f"{where}: no base64: {error}") from None
+
+
+def _named(value: Any) -> str:
+    """What a value of JSON is, in words."""
+    if isinstance(value, dict):
+        return "an object of " + (", ".join(sorted(value)[:5]) or "nothing")
+    names = {bool: "true or false", int: "a number", float: "a number", str: "text", list: "a list"}
+    return names.get(type(value), "null")
+
+
+def to_json(name: str, array: np.ndarray) -> Any:
+    """What orjson writes as TensorFlow Serving does: texts, bytes of an output `..._bytes` as `{"b64": ...}`."""
+    if array.dtype != object:
+        return np.ascontiguousarray(array) if array.ndim else array.item()
+    if name.endswith(BYTES_SUFFIX):
+        return _each(array.tolist(), lambda value: {"b64": base64.b64encode(value).decode()})
+    return _each(array.tolist(), lambda value: value.decode("utf-8", "replace"))
+
+
+def _each(value: Any, change: Any) -> Any:
+    return [_each(part, change) for part in value] if isinstance(value, list) else change(value)
+
+
+def from_proto(proto: tensor_pb2.TensorProto, name: str, most_bytes: int) -> np.ndarray:
+    """The array, of at most so many bytes: a few of a proto can stand for any number."""
+    try:
+        dtype = tf.dtypes.as_dtype(proto.dtype)
+    except TypeError:
+        raise invalid(f"input {name!r}: {proto.dtype} is no data type") from None
+    shape = [dim.size for dim in proto.tensor_shape.dim]
+    if proto.tensor_shape.unknown_rank or any(size < 0 for size in shape) or len(shape) > 32:
+        raise invalid(f"input {name!r}: expected a shape of known sizes")
+    size = math.prod(shape)
+    if dtype == tf.string:
+        if len(proto.string_val) != size:
+            raise invalid(f"input {name!r}: {len(proto.string_val)} values for shape {shape}")
+        array = np.empty(size, dtype=object)
+        array[:] = proto.string_val
+        return array.reshape(shape)
+    try:
+        item = dtype.size
+        if size * item > most_bytes:
+            raise invalid(f"input {name!r}: {size * item} bytes for shape {shape}: expected at most {most_bytes}")
+        if proto.tensor_content and len(proto.tensor_content) != size * item:
+            raise invalid(f"input {name!r}: {len(proto.tensor_content)} bytes for shape {shape}")
+        return np.asarray(tf.make_ndarray(proto))
+    except (TypeError, ValueError, OverflowError):
+        raise invalid(f"input {name!r}: its values do not fit {dtype.name} of shape {shape}") from None
+
+
+def to_proto(array: np.ndarray) -> tensor_pb2.TensorProto:
+    """With the values in the field of their type, where clients of TensorFlow Serving look for them."""
+    dtype = tf.dtypes.as_dtype(tf.string if array.dtype == object else array.dtype)
+    proto = tensor_pb2.TensorProto(dtype=dtype.as_datatype_enum)
+    for size in array.shape:
+        proto.tensor_shape.dim.add(size=size)
+    field = _FIELDS.get(dtype)
+    if field is None:
+        proto.tensor_content = array.tobytes()
+    else:
+        getattr(proto, field).extend(array.ravel().tolist())
+    return proto
+
+
+_FIELDS = {
+    tf.float32: "float_val",
+    tf.float64: "double_val",
+    tf.string: "string_val",
+    tf.int64: "int64_val",
+    tf.int32: "int_val",
+    tf.int16: "int_val",
+    tf.int8: "int_val",
+    tf.uint8: "int_val",
+    tf.uint16: "int_val",
+    tf.uint32: "uint32_val",
+    tf.uint64: "uint64_val",
+    tf.bool: "bool_val",
+}

@@ -1,0 +1,457 @@
+"""The server, asked over HTTP and with TensorFlow Serving's own gRPC stubs, against the documented API and against the
+SavedModel itself.
+
+https://www.tensorflow.org/tfx/serving/api_rest
+"""
+
+import base64
+import json
+import struct
+import subprocess
+import sys
+import zlib
+
+import grpc
+import numpy as np
+import pytest
+import tensorflow as tf
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from serving_process import ROOT, Client, other_model, publish, serve
+from tensorflow.core.framework import tensor_pb2
+from tensorflow_serving.apis import (
+    classification_pb2,
+    get_model_metadata_pb2,
+    get_model_status_pb2,
+    inference_pb2,
+    model_management_pb2,
+    model_service_pb2_grpc,
+    predict_pb2,
+    prediction_service_pb2_grpc,
+    regression_pb2,
+)
+from tiny_classifier import LABELS
+
+TINY, OTHER = "/v1/models/tiny:predict", "/v1/models/other:predict"
+CONFIG = """
+model_config_list {{
+  config {{
+    name: "tiny" base_path: "{folder}/tiny" model_platform: "tensorflow"
+    model_version_policy {{ all {{}} }}
+    version_labels {{ key: "stable" value: 1 }}
+  }}
+  config {{ name: "other" base_path: "{folder}/other" model_platform: "tensorflow" }}
+}}
+"""
+
+
+@pytest.fixture(scope="module")
+def server(export_dir, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("served")
+    for number in (1, 2):
+        (folder / "tiny").mkdir(exist_ok=True)
+        publish(export_dir, folder / "tiny", number)
+    other_model(folder / "other" / "7")
+    config = folder / "models.config"
+    config.write_text(CONFIG.format(folder=folder))
+    with serve(folder, f"--model_config_file={config}", "--max_request_bytes=2000000") as running:
+        yield running
+        assert "Traceback" not in running.output()
+
+
+@pytest.fixture
+def client(server):
+    return Client(server)
+
+
+@pytest.fixture(scope="module")
+def channel(server):
+    with grpc.insecure_channel(f"127.0.0.1:{server.grpc}") as channel:
+        yield channel
+
+
+@pytest.fixture(scope="module")
+def stub(channel):
+    return prediction_service_pb2_grpc.PredictionServiceStub(channel)
+
+
+@pytest.fixture(scope="module")
+def expected(export_dir, pictures):
+    answers = tf.saved_model.load(str(export_dir)).signatures["serving_default"](image_bytes=tf.constant(pictures))
+    return {name: value.numpy() for name, value in answers.items()}
+
+
+def b64(content):
+    return {"b64": base64.b64encode(content).decode()}
+
+
+def texts(rows):
+    return [[name.decode() for name in row] for row in rows.tolist()]
+
+
+def test_status(client):
+    available = {"state": "AVAILABLE", "status": {"error_code": "OK", "error_message": ""}}
+    both = {"model_version_status": [{"version": "2", **available}, {"version": "1", **available}]}
+    first = {"model_version_status": [{"version": "1", **available}]}
+    assert client.ask("/v1/models/tiny") == (200, both)
+    assert client.ask("/v1/models/tiny/versions/1") == (200, first)
+    assert client.ask("/v1/models/tiny/labels/stable") == (200, first)
+
+
+def test_metadata(client, export_dir):
+    status, answer = client.ask("/v1/models/tiny/metadata")
+    assert status == 200
+    assert answer["model_spec"] == {"name": "tiny", "signature_name": "", "version": "2"}
+    found = answer["metadata"]["signature_def"]["signature_def"]
+    served = tf.saved_model.load(str(export_dir)).signatures
+    assert set(served) <= set(found)
+    (entry,) = found["serving_default"]["inputs"].items()
+    assert entry[0] == "image_bytes"
+    assert entry[1]["dtype"] == "DT_STRING"
+    assert entry[1]["tensor_shape"] == {"dim": [{"size": "-1", "name": ""}], "unknown_rank": False}
+
+
+@pytest.mark.parametrize("path", [TINY, "/v1/models/tiny/versions/1:predict", "/v1/models/tiny/labels/stable:predict"])
+def test_rows(client, pictures, expected, path):
+    for instances in ([b64(image) for image in pictures], [{"image_bytes": b64(image)} for image in pictures]):
+        status, answer = client.ask(path, {"signature_name": "serving_default", "instances": instances})
+        assert status == 200
+        rows = answer["predictions"]
+        np.testing.assert_allclose([row["probabilities"] for row in rows], expected["probabilities"], atol=1e-5)
+        assert [row["top_classes"] for row in rows] == texts(expected["top_classes"])
+
+
+def test_columns(client, pictures, expected):
+    for inputs in ([b64(image) for image in pictures], {"image_bytes": [b64(image) for image in pictures]}):
+        status, answer = client.ask(TINY, {"inputs": inputs})
+        assert status == 200
+        np.testing.assert_allclose(answer["outputs"]["probabilities"], expected["probabilities"], atol=1e-5)
+        assert answer["outputs"]["top_classes"] == texts(expected["top_classes"])
+    status, answer = client.ask(TINY, {"inputs": {"image_bytes": []}})
+    assert (status, answer["outputs"]["probabilities"]) == (200, [])
+
+
+def test_pixels(client, export_dir):
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 30, 40, 3), dtype=np.uint8)
+    wanted = tf.saved_model.load(str(export_dir)).signatures["images"](images=tf.constant(pixels))
+    status, answer = client.ask(TINY, {"signature_name": "images", "instances": pixels.tolist()})
+    assert status == 200
+    probabilities = [row["probabilities"] for row in answer["predictions"]]
+    np.testing.assert_allclose(probabilities, wanted["probabilities"], atol=1e-5)
+
+
+def test_two_inputs_no_rows_and_bytes(client):
+    rows = [{"x": 1, "y": 2.5}, {"x": 0.1, "y": -0.3}]
+    sums = [{"sum": 3.5, "difference": -1.5}, {"sum": pytest.approx(-0.2), "difference": pytest.approx(0.4)}]
+    assert client.ask(OTHER, {"instances": rows}) == (200, {"predictions": sums})
+    assert client.ask(OTHER, {"inputs": {"x": [1], "y": [2]}}) == (200, {"outputs": {"sum": [3], "difference": [-1]}})
+    status, answer = client.ask(OTHER, {"signature_name": "total", "inputs": [1, 2, 3]})
+    assert (status, answer) == (200, {"outputs": 6.0})
+    assert client.ask(OTHER, {"signature_name": "total", "instances": [1, 2, 3]})[0] == 400
+    status, answer = client.ask(OTHER, {"signature_name": "texts", "instances": ["naïve", b64(b"\xff\0")]})
+    assert answer == {
+        "predictions": [{"length": 6, "text_bytes": b64("naïve".encode())}, {"length": 2, "text_bytes": b64(b"\xff\0")}]
+    }
+    assert b64(b"\xff\0") == {"b64": "/wA="}
+    for written in ("/wA", " /w\nA="):  # TensorFlow Serving forgives both
+        assert client.ask(OTHER, {"signature_name": "texts", "instances": [{"b64": written}]})[0] == 200
+
+
+def test_classify(client):
+    path = "/v1/models/other:classify"
+    examples = [{"a": 0.25, "b": [0.75]}, {"a": 1.0, "b": 0.0}]
+    results = [[["a", 0.25], ["b", 0.75]], [["a", 1.0], ["b", 0.0]]]
+    body = {"signature_name": "classify", "examples": examples}
+    assert client.ask(path, body) == (200, {"results": results})
+    body = {"signature_name": "classify", "context": {"b": 0.5}, "examples": [{"a": 0.25}]}
+    assert client.ask(path, body) == (200, {"results": [[["a", 0.25], ["b", 0.5]]]})
+    status, answer = client.ask(path, {"examples": examples})
+    assert status == 400
+    assert "method_name to be tensorflow/serving/classify. Was: tensorflow/serving/predict" in answer["error"]
+    assert "classify" in answer["error"].split(";")[1]
+    status, answer = client.ask("/v1/models/other:regress", {"examples": examples})
+    assert status == 400
+    assert "classifiers" in answer["error"]
+
+
+def test_a_row_that_is_no_image_is_told_apart(client, stub, pictures, expected):
+    rows = [b64(pictures[0]), b64(b"junk"), b64(b""), b64(pictures[1][:50]), b64(pictures[1])]
+    status, answer = client.ask(TINY, {"instances": rows})
+    assert status == 200
+    found = answer["predictions"]
+    assert [bool(row["status"]) for row in found] == [False, True, True, True, False]
+    for row, wanted in ((0, 0), (4, 1)):
+        np.testing.assert_allclose(found[row]["probabilities"], expected["probabilities"][wanted], atol=1e-5)
+    assert set(found[1]["probabilities"]) == {0}
+    status, answer = client.ask("/v1/models/tiny:classify", {
+        "signature_name": "classify",
+        "examples": [{"image/encoded": b64(pictures[0]), "image/format": "jpeg", "more": [1, 2]}],
+    })  # fmt: skip
+    assert status == 200
+    ((*classes,),) = answer["results"]
+    assert sorted(name for name, _ in classes) == sorted(LABELS)
+    best = max(classes, key=lambda pair: pair[1])
+    assert best == [
+        expected["top_classes"][0, 0].decode(),
+        pytest.approx(expected["top_probabilities"][0, 0], abs=1e-5),
+    ]
+
+
+def test_what_the_model_says_of_itself(client):
+    status, answer = client.ask(TINY, {"signature_name": "metadata", "inputs": {}})
+    assert status == 200
+    assert json.loads(answer["outputs"])["labels"] == LABELS
+
+
+def png_header(width, height, data=b""):
+    """A PNG that says it is of this size."""
+
+    def chunk(name, content):
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+
+
+PIXELS = {"signature_name": "images"}
+WRONG = {
+    "empty": (b"", "JSON Parse error"),
+    "cut": (b'{"instances": [', "JSON Parse error"),
+    "no object": ([1], "is not object"),
+    "deep": (b'{"instances": ' + b"[" * 100_000, "JSON Parse error"),
+    "no keys": ({}, "'inputs' or 'instances'"),
+    "both keys": ({"instances": [1], "inputs": [1]}, "'inputs' or 'instances'"),
+    "no instances": ({"instances": []}, "one value or more"),
+    "no list": ({"instances": 3}, "one value or more"),
+    "null": ({"inputs": None}, "'inputs'"),
+    "number for text": ({"instances": [7]}, "found a number"),
+    "no base64": ({"instances": [{"b64": "%%%"}]}, "no base64"),
+    "cut base64": ({"instances": [{"b64": "A"}]}, "no base64"),
+    "b64 of a number": ({"instances": [{"b64": 7}]}, "expected a text"),
+    "other key": ({"instances": [{"image": "x"}]}, "image_bytes"),
+    "mixed rows": ({"instances": [{"image_bytes": "x"}, "x"]}, "element: 1"),
+    "nested text": ({"instances": [["x"]]}, "found a list"),
+    "unknown input": ({"inputs": {"image_bytes": ["x"], "more": [1]}}, "more"),
+    "missing input": ({"inputs": {}}, "Missing named input: image_bytes"),
+    "signature": ({"signature_name": "serving", "instances": ["x"]}, "did you mean 'serving_default'"),
+    "signature of a number": ({"signature_name": 7, "instances": ["x"]}, "signature_name"),
+    "rank": ({**PIXELS, "instances": [[[1, 2, 3]]]}, r"uint8 [?, ?, ?, 3], found uint8 [1, 1, 3]"),
+    "channels": ({**PIXELS, "instances": [[[[1, 2]]]]}, "found uint8 [1, 1, 1, 2]"),
+    "ragged": ({**PIXELS, "instances": [[[[1, 2, 3]], [[1, 2]]]]}, "differ in length"),
+    "range": ({**PIXELS, "instances": [[[[1, 2, 256]]]]}, "256 is no uint8"),
+    "fraction": ({**PIXELS, "instances": [[[[1, 2, 0.5]]]]}, "found fractions"),
+    "truth": ({**PIXELS, "instances": [[[[True, False, True]]]]}, "found true or false"),
+    "huge number": ({**PIXELS, "instances": [[[[1, 2, 10**30]]]]}, "uint8"),
+    "words": ({**PIXELS, "instances": [[[["a", "b", "c"]]]]}, "found text"),
+    "no pixels": ({**PIXELS, "inputs": [[], []]}, "found uint8 [2, 0]"),
+    "empty rows": ({**PIXELS, "inputs": [[[]]]}, "found uint8"),
+    "NaN": (b'{"signature_name": "images", "instances": [[[[NaN, 1, 2]]]]}', "JSON Parse error"),
+    "100 megapixels": ({"instances": [b64(png_header(10_000, 10_000))]}, "100000000 pixels"),
+    "bomb": ({"instances": [b64(png_header(60_000, 60_000, zlib.compress(bytes(10**7))))]}, "3600000000 pixels"),
+    "rows": ({"instances": [""] * 300}, "300 rows in a request: expected at most 256"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_what_is_wrong_is_said(client, case):
+    body, said = WRONG[case]
+    status, answer = client.ask(TINY, body)
+    assert status == 400
+    assert answer.keys() == {"error"}
+    assert said in answer["error"]
+    assert "\n" not in answer["error"]
+
+
+def test_not_finite(client):
+    for body in (b'{"inputs": {"x": [1e39], "y": [0]}}', b'{"inputs": {"x": [1e400], "y": [0]}}'):
+        assert client.ask(OTHER, body)[0] == 400
+    status, answer = client.ask(OTHER, {"inputs": {"x": [3e38], "y": [3e38]}})
+    assert (status, "not finite" in answer["error"]) == (400, True)
+
+
+def test_what_is_not_there_is_said(client):
+    body = {"instances": ["x"]}
+    for path, code, said in [
+        ("/v1/models/nope:predict", 404, "Servable not found for request: Latest(nope); models: tiny, other"),
+        ("/v1/models/tiny/versions/9:predict", 404, "Specific(tiny, 9); available: version 1, 2"),
+        ("/v1/models/tiny/versions/99999999999999999999:predict", 400, "Failed to convert version"),
+        ("/v1/models/tiny/labels/canary:predict", 400, "Unrecognized servable version label: canary"),
+        ("/v1/models/tiny:explain", 400, "Malformed request: POST /v1/models/tiny:explain"),
+        ("/v1/models/..%2f..%2fetc%2fpasswd:predict", 400, "Malformed request"),
+        ("/v1/models/../../etc/passwd:predict", 400, "Malformed request"),
+        ("/v1/models/%2e%2e:predict", 404, "Latest(..)"),
+        ("/elsewhere", 404, "/v1/models/NAME"),
+    ]:
+        status, answer = client.ask(path, body)
+        assert (status, answer.keys()) == (code, {"error"}), path
+        assert said in answer["error"]
+    for path, code in [
+        ("/v1/models/nope", 404),
+        ("/v1/models/tiny/versions/9", 404),
+        ("/v1/models/tiny/versions/9/metadata", 404),
+        ("/v1/models/tiny:predict", 400),
+        ("/v1/models/", 400),
+    ]:
+        status, answer = client.ask(path)
+        assert (status, answer.keys()) == (code, {"error"}), path
+    assert client.ask("/v1/models/tiny", method="DELETE")[0] == 405
+
+
+def test_too_large(client):
+    status, answer = client.ask(TINY, b" " * 9_000_000)
+    assert (status, answer) == (413, {"error": "9000000 bytes in a request: expected at most 2000000"})
+    assert client.ask("/healthz")[0] == 200  # on the same connection
+
+
+def test_health_and_metrics(client, channel, pictures):
+    assert client.ask("/healthz") == (200, {"status": "alive"})
+    assert client.ask("/readyz") == (200, {"ready": True, "models": ["tiny", "other"]})
+    client.ask(TINY, {"instances": [b64(pictures[0])]})
+    client.ask(TINY, {})
+    client.ask("/v1/models/made/up:predict", {})
+    client.ask("/v1/models/madeup:predict", {})
+    for path in ("/metrics", "/monitoring/prometheus/metrics"):
+        status, text = client.ask(path)
+        assert status == 200
+        assert 'kcnn_requests_total{code="OK",method="predict",model="tiny",protocol="rest"}' in text
+        assert 'kcnn_requests_total{code="INVALID_ARGUMENT",method="predict",model="tiny",protocol="rest"}' in text
+        assert 'kcnn_model_version{model="tiny",version="2"} 1.0' in text
+        assert 'kcnn_batch_rows_bucket{le="1.0",model="tiny"}' in text
+        assert "kcnn_queue_rows 0.0" in text
+        assert "madeup" not in text
+    check = health_pb2_grpc.HealthStub(channel).Check
+    for service in ("", "tensorflow.serving.PredictionService"):
+        answer = check(health_pb2.HealthCheckRequest(service=service))
+        assert answer.status == health_pb2.HealthCheckResponse.SERVING
+
+
+def request(name="tiny", signature="", **inputs):
+    made = predict_pb2.PredictRequest()
+    made.model_spec.name, made.model_spec.signature_name = name, signature
+    for key, value in inputs.items():
+        made.inputs[key].CopyFrom(value if isinstance(value, tensor_pb2.TensorProto) else tf.make_tensor_proto(value))
+    return made
+
+
+def test_grpc_predict(stub, pictures, expected):
+    made = request(image_bytes=pictures)
+    answer = stub.Predict(made, timeout=30)
+    assert answer.model_spec.version.value == 2
+    assert answer.model_spec.signature_name == "serving_default"
+    assert set(answer.outputs) == set(expected)
+    for name, array in expected.items():
+        found = tf.make_ndarray(answer.outputs[name])
+        if found.dtype == object:
+            np.testing.assert_array_equal(found, array)
+        else:
+            np.testing.assert_allclose(found, array, atol=1e-4)
+    # Clients of TensorFlow Serving look here.
+    assert len(answer.outputs["probabilities"].float_val) == len(pictures) * len(LABELS)
+    made.output_filter.append("top_classes")
+    made.model_spec.version.value = 1
+    answer = stub.Predict(made, timeout=30)
+    assert (set(answer.outputs), answer.model_spec.version.value) == ({"top_classes"}, 1)
+    made.model_spec.version_label = "stable"
+    assert stub.Predict(made, timeout=30).model_spec.version.value == 1
+    pixels = request(signature="images", images=np.zeros((2, 5, 6, 3), np.uint8))
+    assert tf.make_ndarray(stub.Predict(pixels, timeout=30).outputs["probabilities"]).shape == (2, len(LABELS))
+
+
+def test_grpc_classify(stub):
+    asked = classification_pb2.ClassificationRequest()
+    asked.model_spec.name, asked.model_spec.signature_name = "other", "classify"
+    example = tf.train.Example()
+    example.features.feature["a"].float_list.value.append(0.25)
+    context = tf.train.Example()
+    context.features.feature["b"].float_list.value.append(0.75)
+    asked.input.example_list_with_context.examples.append(example)
+    asked.input.example_list_with_context.context.CopyFrom(context)
+    (found,) = stub.Classify(asked, timeout=30).result.classifications
+    assert [(one.label, one.score) for one in found.classes] == [("a", 0.25), ("b", 0.75)]
+    example.MergeFrom(context)
+    asked.input.example_list.examples.extend([example, example])
+    assert len(stub.Classify(asked, timeout=30).result.classifications) == 2
+
+
+def test_grpc_metadata_and_status(stub, channel):
+    asked = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["signature_def"])
+    asked.model_spec.name = "tiny"
+    answer = stub.GetModelMetadata(asked, timeout=30)
+    defs = get_model_metadata_pb2.SignatureDefMap()
+    assert answer.metadata["signature_def"].Unpack(defs)
+    assert defs.signature_def["images"].inputs["images"].dtype == tf.uint8.as_datatype_enum
+    status = get_model_status_pb2.GetModelStatusRequest()
+    status.model_spec.name = "tiny"
+    models = model_service_pb2_grpc.ModelServiceStub(channel)
+    states = models.GetModelStatus(status, timeout=30).model_version_status
+    available = get_model_status_pb2.ModelVersionStatus.AVAILABLE
+    assert [(one.version, one.state) for one in states] == [(2, available), (1, available)]
+
+
+def test_what_is_wrong_is_said_by_grpc(stub, channel):
+    def refused(call, asked, code, said):
+        with pytest.raises(grpc.RpcError) as error:
+            call(asked, timeout=30)
+        assert error.value.code() is code
+        assert said in error.value.details()
+
+    bad, missing, no = grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND, grpc.StatusCode.UNIMPLEMENTED
+    refused(stub.Predict, request("nope", image_bytes=[b""]), missing, "Latest(nope)")
+    refused(stub.Predict, request(""), bad, "model_spec.name")
+    refused(stub.Predict, request(), bad, "Missing named input: image_bytes")
+    refused(stub.Predict, request(image_bytes=[1]), bad, "expected string [?], found int32 [1]")
+    refused(stub.Predict, request(image_bytes=[[b""]]), bad, "found string [1, 1]")
+    refused(stub.Predict, request(signature="images", images=np.zeros((1, 0, 2, 3), np.uint8)), bad, "each row")
+    refused(stub.Predict, request("other", x=[np.nan], y=[0.0]), bad, "NaN")
+    refused(stub.Predict, request("other", x=[1.0, 2.0], y=[0.0]), bad, "different numbers of rows")
+    refused(stub.Predict, request(image_bytes=[png_header(10_000, 10_000)]), bad, "100000000 pixels")
+    full = grpc.StatusCode.RESOURCE_EXHAUSTED
+    refused(stub.Predict, request(image_bytes=[bytes(2_000_001)]), full, "larger than max")
+    huge = tf.make_tensor_proto(np.zeros((1, 1, 1, 3), np.uint8))
+    huge.tensor_shape.dim[0].size = 2**40  # a few bytes for terabytes
+    refused(stub.Predict, request(signature="images", images=huge), bad, "bytes for shape")
+    huge.tensor_shape.dim[0].size = -1
+    refused(stub.Predict, request(signature="images", images=huge), bad, "known sizes")
+    filtered = request(image_bytes=[b""])
+    filtered.output_filter.append("nope")
+    refused(stub.Predict, filtered, bad, "choose from")
+    refused(stub.Regress, regression_pb2.RegressionRequest(), bad, "classifiers")
+    refused(stub.MultiInference, inference_pb2.MultiInferenceRequest(), no, "MultiInference")
+    models = model_service_pb2_grpc.ModelServiceStub(channel)
+    reload = model_management_pb2.ReloadConfigRequest()
+    refused(models.HandleReloadConfigRequest, reload, no, "watched")
+    refused(models.GetModelStatus, get_model_status_pb2.GetModelStatusRequest(), bad, "model_spec.name")
+
+
+def test_deadlines(server, stub, client):
+    with pytest.raises(grpc.RpcError) as error:
+        stub.Predict(request("other", "slow", data=[b""], rounds=np.int32([200_000])), timeout=0.2)
+    assert error.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert client.ask("/healthz")[0] == 200
+
+
+def main(*arguments):
+    command = [sys.executable, str(ROOT / "main.py"), "serve", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, timeout=120)
+
+
+def test_what_is_wrong_with_the_flags_is_said(tmp_path, export_dir, server):
+    broken = tmp_path / "broken" / "1"
+    broken.mkdir(parents=True)
+    (broken / "saved_model.pb").write_bytes(b"\x00")
+    config = tmp_path / "models.config"
+    config.write_text("model_config_list { config { nam: 'x' } }")
+    for arguments, said in [
+        ([], "expected a model's name"),
+        (["../tiny"], "model name '../tiny'"),
+        (["nope"], "no numbered versions there"),
+        (["tiny", f"--model_base_path={export_dir}"], "is one version"),
+        (["tiny", f"--model_base_path={export_dir.parent}", "--max_batch_size=0"], "--max_batch_size 0"),
+        ([f"--model_config_file={config}"], "no ModelServerConfig"),
+        (["tiny", f"--model_base_path={export_dir.parent}", f"--rest_api_port={server.rest}"], "in use"),
+        (["broken", f"--model_base_path={broken.parent}", "--port=0", "--rest_api_port=0"], "cannot be loaded"),
+    ]:
+        done = main(*arguments)
+        assert done.returncode == 2, done.stderr
+        (line,) = [line for line in done.stderr.splitlines() if line.startswith("main.py: error: ")]
+        assert said in line
+        assert "Traceback" not in done.stderr

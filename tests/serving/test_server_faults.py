@@ -1,0 +1,334 @@
+"""The server under what goes wrong: broken requests and images, more of them than it can answer, versions that come and
+go, and its own end.
+"""
+
+import base64
+import concurrent.futures
+import contextlib
+import json
+import random
+import shutil
+import signal
+import socket
+import sys
+import threading
+import time
+from collections import Counter
+
+import grpc
+import numpy as np
+import pytest
+import tensorflow as tf
+from serving_process import Client, other_model, publish, serve
+from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
+
+TINY, OTHER = "/v1/models/tiny:predict", "/v1/models/other:predict"
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+
+
+def b64(content):
+    return {"b64": base64.b64encode(content).decode()}
+
+
+def mutated(content, chance):
+    """The bytes with a few of them changed, lost, doubled or moved."""
+    content = bytearray(content)
+    for _ in range(chance.choice([1, 1, 2, 4, 16])):
+        start = chance.randrange(len(content) + 1)
+        end = min(len(content), start + chance.choice([1, 1, 2, 8, 64]))
+        kind = chance.randrange(6)
+        if kind == 0:
+            content[start:end] = chance.randbytes(end - start)
+        elif kind == 1:
+            del content[start:end]
+        elif kind == 2:
+            content[start:start] = content[start:end]
+        elif kind == 3:
+            content[start:end] = chance.choice(
+                [b"\0", b"\xff", b"9" * 30, b"-1", b"[", b'"', b"}", b"\xff\xff\xff\xff"]
+            )
+        elif kind == 4:
+            del content[start:]
+        elif start < len(content):
+            content[start] ^= 1 << chance.randrange(8)
+    return bytes(content)
+
+
+@pytest.fixture(scope="module")
+def tiny(export_dir, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("served") / "tiny"
+    folder.mkdir()
+    publish(export_dir, folder, 1)
+    with serve(folder.parent, "tiny", f"--model_base_path={folder}", "--file_system_poll_wait_seconds=0.1") as running:
+        running.folder = folder
+        yield running
+        assert "Traceback" not in running.output()
+
+
+@pytest.fixture(
+    scope="module",
+    params=[1_000, pytest.param(10_000, marks=pytest.mark.slow)],
+)
+def times(request):
+    return request.param
+
+
+def test_mutated_images(tiny, times, pictures):
+    chance, client, outcomes = random.Random(1), Client(tiny), Counter()
+    for _ in range(times // 10):
+        # A sound one is among them, and must not suffer.
+        images = [mutated(chance.choice(pictures), chance) for _ in range(9)] + [pictures[0]]
+        status, answer = client.ask(TINY, {"instances": list(map(b64, images))})
+        if status == 200:
+            said = [row["status"] for row in answer["predictions"]]
+            assert said[-1] == ""
+            for row in answer["predictions"]:
+                assert sum(row["probabilities"]) == pytest.approx(0 if row["status"] else 1, abs=1e-3)
+            outcomes.update(bool(one) for one in said)
+        else:  # a size beyond the limit
+            assert status == 400
+            assert "pixels" in answer["error"]
+            outcomes["refused"] += 1
+    assert outcomes[True] > times / 10
+    assert outcomes[False] > times / 10
+    assert client.ask("/healthz")[0] == 200
+
+
+def test_mutated_requests(tiny, times, pictures):
+    chance, client, outcomes = random.Random(2), Client(tiny), Counter()
+    pixels = np.zeros((1, 3, 4, 3), int).tolist()
+    bodies = [
+        (TINY, {"signature_name": "serving_default", "instances": [b64(pictures[2])]}),
+        (TINY, {"inputs": {"image_bytes": [b64(pictures[2]), "text"]}}),
+        (TINY, {"signature_name": "images", "inputs": pixels}),
+        ("/v1/models/tiny:classify", {"signature_name": "classify", "examples": [{"image/encoded": b64(pictures[2])}]}),
+    ]
+    for _ in range(times):
+        path, body = chance.choice(bodies)
+        content = mutated(json.dumps(body).encode(), chance)
+        status, answer = client.ask(path, content)
+        assert status == 200 or 400 <= status < 500, (content, answer)
+        if status != 200:
+            assert answer.keys() == {"error"}
+            assert answer["error"]
+        outcomes[status] += 1
+    assert outcomes[400] > times / 4
+    assert client.ask("/healthz")[0] == 200
+
+
+def test_mutated_calls(tiny, times, pictures):
+    chance, outcomes = random.Random(3), Counter()
+    example = tf.train.Example()
+    example.features.feature["image/encoded"].bytes_list.value.append(pictures[2])
+    calls = []
+    for signature, key, value in [
+        ("serving_default", "image_bytes", [pictures[2], pictures[0]]),
+        ("images", "images", np.zeros((1, 3, 4, 3), np.uint8)),
+        ("images_float", "images", np.zeros((1, 3, 4, 3), np.float32)),
+        ("predict_tf_example", "examples", [example.SerializeToString()]),
+        ("embed", "image_bytes", [pictures[2]]),
+    ]:
+        request = predict_pb2.PredictRequest()
+        request.model_spec.name, request.model_spec.signature_name = "tiny", signature
+        request.inputs[key].CopyFrom(tf.make_tensor_proto(value))
+        calls.append(request.SerializeToString())
+    with grpc.insecure_channel(f"127.0.0.1:{tiny.grpc}") as channel:
+        call = channel.unary_unary("/tensorflow.serving.PredictionService/Predict")  # bytes as they are
+        for _ in range(times):
+            content = mutated(chance.choice(calls), chance)
+            try:
+                predict_pb2.PredictResponse.FromString(call(content, timeout=30))
+                outcomes["OK"] += 1
+            except grpc.RpcError as error:
+                outcomes[error.code().name] += 1
+    assert set(outcomes) <= {"OK", "INVALID_ARGUMENT", "NOT_FOUND"}
+    assert outcomes["OK"] > times / 20
+    assert outcomes["INVALID_ARGUMENT"] > times / 20
+    assert Client(tiny).ask("/healthz")[0] == 200
+
+
+def test_mutated_http(tiny, times):
+    chance = random.Random(4)
+    body = b'{"instances": ["x"]}'
+    sound = b"POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s"
+    sound = sound % (TINY.encode(), len(body), body)
+    for _ in range(times // 5):
+        with socket.create_connection(("127.0.0.1", tiny.rest), timeout=30) as connection:
+            first = b""
+            with contextlib.suppress(ConnectionResetError, BrokenPipeError):  # it does not read on what is no HTTP
+                connection.sendall(mutated(sound, chance))
+                connection.shutdown(socket.SHUT_WR)
+                first = connection.makefile("rb").readline()
+        if first:  # else the connection was closed on half a request
+            status = int(first.split()[1])
+            assert status == 200 or 400 <= status < 500, first
+    assert Client(tiny).ask("/healthz")[0] == 200
+
+
+def test_versions_come_and_go_under_load(tiny, pictures):
+    stop, outcomes = threading.Event(), Counter()
+    request = predict_pb2.PredictRequest()
+    request.model_spec.name = "tiny"
+    request.inputs["image_bytes"].CopyFrom(tf.make_tensor_proto([pictures[0]]))
+
+    def over_grpc():
+        with grpc.insecure_channel(f"127.0.0.1:{tiny.grpc}") as channel:
+            stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+            while not stop.is_set():
+                outcomes[stub.Predict(request, timeout=30).model_spec.version.value] += 1
+
+    def over_http():
+        client = Client(tiny)
+        while not stop.is_set():
+            status, answer = client.ask(TINY, {"instances": [b64(pictures[0])]})
+            outcomes[status] += 1
+            assert status == 200, answer
+
+    def wait(states):
+        client, deadline = Client(tiny), time.monotonic() + 60
+        while time.monotonic() < deadline:
+            found = client.ask("/v1/models/tiny")[1]["model_version_status"]
+            if {one["version"]: one["state"] for one in found} == states:
+                return
+            time.sleep(0.05)
+        raise AssertionError(found)
+
+    with concurrent.futures.ThreadPoolExecutor(4) as threads:
+        running = [threads.submit(run) for run in (over_grpc, over_grpc, over_http, over_http)]
+        try:
+            publish(tiny.folder / "1", tiny.folder, 2)
+            wait({"1": "END", "2": "AVAILABLE"})
+            time.sleep(0.3)
+            (tiny.folder / "3").mkdir()
+            (tiny.folder / "3" / "saved_model.pb").write_bytes(b"broken")
+            wait({"1": "END", "2": "AVAILABLE", "3": "END"})
+            time.sleep(0.3)
+            shutil.rmtree(tiny.folder / "3")
+            (tiny.folder / "2").rename(tiny.folder / ".2")
+            wait({"1": "AVAILABLE", "2": "END", "3": "END"})
+            time.sleep(0.3)
+        finally:
+            stop.set()
+        for one in running:
+            one.result()  # raises what a client met
+    assert set(outcomes) == {200, 1, 2}
+    assert outcomes[1] > 10
+    assert outcomes[2] > 10
+    assert min(outcomes.values()) > 0
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """A server of small capacity: a batch of 4 at a time, and 2 batches that wait."""
+    folder = tmp_path_factory.mktemp("small")
+    other_model(folder / "other" / "1")
+    flags = ["--max_batch_size=4", "--max_enqueued_batches=2", "--num_batch_threads=1", "--rest_api_timeout_in_ms=3000"]
+    with serve(folder, "other", f"--model_base_path={folder / 'other'}", *flags) as running:
+        client = Client(running)
+        rounds, seconds = 1000, 0.0
+        while seconds < 0.1:  # what takes this machine a tenth of a second
+            rounds *= 2
+            seconds = min(timed(client, rounds) for _ in range(3))
+        running.rounds, running.seconds = rounds, seconds
+        yield running
+        assert "Traceback" not in running.output()
+
+
+def timed(client, rounds):
+    start = time.monotonic()
+    assert client.ask(OTHER, slow(rounds))[0] == 200
+    return time.monotonic() - start
+
+
+def slow(rounds, data=""):
+    return {"signature_name": "slow", "inputs": {"rounds": [rounds], "data": [data]}}
+
+
+def test_one_request_among_many_waits_and_is_batched(small):
+    with concurrent.futures.ThreadPoolExecutor(4) as threads:
+        start = time.monotonic()
+        statuses = list(threads.map(lambda _: Client(small).ask(OTHER, slow(small.rounds))[0], range(4)))
+        assert statuses == [200] * 4
+        # One at once, the three others together.
+        assert time.monotonic() - start < 3.5 * small.seconds
+
+
+@pytest.mark.parametrize("seconds", [5, pytest.param(60, marks=pytest.mark.slow)])
+def test_ten_times_the_load_is_shed_and_leaves_nothing_behind(small, seconds):
+    capacity = 4 / small.seconds  # requests a second
+    workers, outcomes, latencies, memory = 40, Counter(), [], []
+    body = json.dumps(slow(small.rounds, "x" * 200_000)).encode()
+    end = time.monotonic() + seconds
+
+    def work(index):
+        client = Client(small)
+        pause = workers / (10 * capacity)
+        time.sleep(pause * index / workers)
+        while (start := time.monotonic()) < end:
+            status, answer = client.ask(OTHER, body)
+            outcomes[status] += 1
+            if status == 200:
+                latencies.append(time.monotonic() - start)
+            else:
+                assert "queue is full" in answer["error"]
+                assert client.headers["retry-after"] == "1"
+            time.sleep(max(0.0, start + pause - time.monotonic()))
+
+    def over_grpc():
+        request = predict_pb2.PredictRequest()
+        request.model_spec.name, request.model_spec.signature_name = "other", "slow"
+        request.inputs["rounds"].CopyFrom(tf.make_tensor_proto(np.int32([small.rounds])))
+        request.inputs["data"].CopyFrom(tf.make_tensor_proto([b"x"]))
+        with grpc.insecure_channel(f"127.0.0.1:{small.grpc}") as channel:
+            stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+            while time.monotonic() < end:
+                try:
+                    stub.Predict(request, timeout=30)
+                    outcomes["OK"] += 1
+                except grpc.RpcError as error:
+                    outcomes[error.code().name] += 1
+                time.sleep(0.01)
+
+    with concurrent.futures.ThreadPoolExecutor(workers + 1) as threads:
+        running = [*(threads.submit(work, index) for index in range(workers)), threads.submit(over_grpc)]
+        while time.monotonic() < end:
+            memory.append(small.memory())
+            time.sleep(0.2)
+        for one in running:
+            one.result()
+    assert set(outcomes) <= {200, 429, "OK", "RESOURCE_EXHAUSTED"}
+    assert outcomes[429] > outcomes[200]
+    assert outcomes["RESOURCE_EXHAUSTED"] > 0
+    assert outcomes[200] + outcomes["OK"] > 0.4 * capacity * seconds  # the processors are the clients' too
+    assert np.percentile(latencies, 99) < 8 * small.seconds + 1  # those that are taken do not wait long
+    third = len(memory) // 3
+    assert max(memory[-third:]) < max(memory[:third]) + 32 * 2**20
+    time.sleep(4 * small.seconds)
+    start = time.monotonic()
+    assert Client(small).ask(OTHER, slow(small.rounds))[0] == 200
+    assert time.monotonic() - start < 3 * small.seconds + 0.5
+    grown = f"memory {memory[0] >> 20} to {memory[-1] >> 20} MiB"
+    print(f"{seconds} s: {dict(outcomes)}, capacity {capacity:.0f}/s, {grown}")
+
+
+def test_a_request_that_takes_too_long_is_given_up(small):
+    status, answer = Client(small).ask(OTHER, slow(round(small.rounds * 12 / small.seconds)))
+    assert (status, answer) == (504, {"error": "no answer within 3000 ms"})
+
+
+def test_ends_when_what_has_begun_is_answered(small):
+    """The last test of this server."""
+    while Client(small).ask(OTHER, slow(1))[0] != 200:  # what was given up still runs
+        time.sleep(0.1)
+    with concurrent.futures.ThreadPoolExecutor(6) as threads:
+        rounds = round(small.rounds / small.seconds / 2)  # half a second
+        clients = [Client(small) for _ in range(6)]
+        asked = [threads.submit(client.ask, OTHER, slow(rounds)) for client in clients]
+        time.sleep(0.3)
+        small.process.send_signal(signal.SIGTERM)
+        start = time.monotonic()
+        assert [one.result()[0] for one in asked] == [200] * 6
+    assert small.process.wait(timeout=30) == 0
+    assert time.monotonic() - start < 15
+    with pytest.raises(ConnectionRefusedError):
+        Client(small).ask("/healthz")

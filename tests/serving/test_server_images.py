@@ -1,0 +1,89 @@
+"""The pixels that a header promises, against Pillow, and against files made to take a decoder's memory."""
+
+import base64
+import io
+import random
+import struct
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from kcnn.serving.server.images import pixels
+
+SIZES = [(1, 1), (37, 100), (640, 3), (5000, 3001)]
+# Of libjxl: 64x64 and 100x37, as a codestream and in a box, and the first bytes of 5000x3001.
+JPEG_XL = {
+    "/wpPBgATiAIAOAG1nyAAABUqo4wbvJzr+fJDh8W0jesMbbVtYQljs70wSAiACyKjToyM1wDWJgCsjkKoMTaBwXalFYYgjgSWAwwrQQAAgRoZDXAXgqm"
+    "tJAE=": 64 * 64,
+    "AAAADEpYTCANCocKAAAAFGZ0eXBqeGwgAAAAAGp4bCAAAABmanhsY/8KIAHGDAATiAIARAG1nyAAABUqo4wbvJzr+fJDh8W0jesMbbVtYQljs70wSAiA"
+    "C6KiSEbGawSrMwDUkyHcGJjAoPDiSk0QBxFGUoyiMmMC6gloLIVytYAuJHZbSQI=": 100 * 37,
+    "/wrCXehwDgATiAIAkMCO7AhhiIVYVEQU": 5000 * 3001,
+}  # fmt: skip
+
+
+def written(format, size, **options):
+    file = io.BytesIO()
+    Image.new("RGB", size, (200, 100, 50)).save(file, format, **options)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+@pytest.mark.parametrize(
+    ("format", "options"),
+    [("JPEG", {}), ("JPEG", {"progressive": True}), ("PNG", {}), ("BMP", {}), ("WEBP", {}), ("WEBP", {"lossless": 1})],
+    ids=str,
+)
+def test_as_pillow_wrote_it(format, options, size):
+    assert pixels(written(format, size, **options)) == size[0] * size[1]
+
+
+def test_metadata_before_the_size():
+    exif = Image.Exif()
+    exif[0x010E] = "x" * 60_000
+    for format in ("JPEG", "PNG", "WEBP"):
+        assert pixels(written(format, (30, 20), exif=exif)) == 600
+    image = Image.fromarray(np.zeros((20, 30, 4), np.uint8))
+    file = io.BytesIO()
+    image.save(file, "WEBP")  # with alpha, in the extended format
+    assert pixels(file.getvalue()) == 600
+
+
+def test_all_frames_count():
+    frames = [Image.fromarray(np.full((20, 30), shade, np.uint8)) for shade in range(9)]
+    for format, counted in (("GIF", 600 + 9 * 600 // 3), ("WEBP", 600)):
+        file = io.BytesIO()
+        frames[0].save(file, format, save_all=True, append_images=frames[1:])
+        assert pixels(file.getvalue()) == counted
+
+
+def test_jpeg_xl():
+    for content, size in JPEG_XL.items():
+        assert pixels(base64.b64decode(content)) == size
+
+
+def test_bombs():
+    # A GIF whose second frame is far larger than its canvas.
+    frame = b"\x2c" + struct.pack("<HHHHB", 0, 0, 60_000, 60_000, 0) + b"\x02\x02\x4c\x01\x00"
+    small = b"GIF89a" + struct.pack("<HHBBB", 1, 1, 0, 0, 0)
+    assert pixels(small + frame + b";") > 10**9
+    # One of a million tiny blocks.
+    assert pixels(small + b"\x21\xfe" + b"\x01x" * 10**6 + b"\x00;") > 10**9
+    # A WebP with a canvas of 2^48 pixels around a picture of one.
+    canvas = b"VP8X" + struct.pack("<I", 10) + bytes(4) + b"\xff" * 6
+    assert pixels(b"RIFF\0\0\0\0WEBP" + canvas + written("WEBP", (1, 1))[12:]) == 2**48
+    # JPEG segments without end.
+    assert pixels(b"\xff\xd8" + b"\xff\xe1\x00\x02" * 10_000) > 10**9
+    assert pixels(b"BM" + bytes(16) + struct.pack("<ii", 100_000, -100_000)) == 10**10
+
+
+def test_anything_else_has_none():
+    for content in (b"", b"x", b"\xff\xd8\xff", b"\x89PNG", b"GIF89a", b"RIFF", b"BM"):
+        assert pixels(content) == 0
+    chance = random.Random(0)
+    sources = [written(format, (64, 48)) for format in ("JPEG", "PNG", "GIF", "BMP", "WEBP")]
+    sources += map(base64.b64decode, JPEG_XL)
+    for _ in range(20_000):
+        content = bytearray(chance.choice(sources)[: chance.randrange(1, 200)])
+        content[chance.randrange(len(content))] = chance.randrange(256)
+        assert pixels(bytes(content)) >= 0
