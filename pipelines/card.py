@@ -36,6 +36,8 @@ def describe(
         "warnings": list(summary.warnings),
         "test_metrics": evaluation.metrics(),
         "blessing": {"model": model_blessing.properties(), "infra": infra_blessing.properties()},
+        "calibration": training["calibration"],
+        "export": training["export"],
         "weights": training["weights"],
         "training_seconds": training["seconds"],
         "seed": config.seed,

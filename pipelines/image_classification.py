@@ -7,8 +7,9 @@ from pathlib import Path
 from kcnn.config import Config
 from kcnn.data import exclusions
 from kcnn.data.datasets import open_dataset
-from kcnn.errors import RefusedError, UserError
+from kcnn.errors import RefusedError, UserError, nearest
 from kcnn.models.factory import model_spec
+from kcnn.serving.export import OPTIMIZE_FOR
 from kcnn.serving.tensorflow_serving import find_image
 from pipelines import job as jobs
 from pipelines.component import Node
@@ -55,6 +56,7 @@ class Job(jobs.Job):
         allow_worse: publish a model too that is worse than the last that was pushed.
         max_latency_ms: what a request of one image may take, in milliseconds; None for no limit.
         max_memory_mb: what serving may take, in MiB; None for no limit.
+        optimize_for: what the export is made for, one of `kcnn.serving.export.OPTIMIZE_FOR`.
         keep_versions: how many versions to leave in the folder, 2 or more; None for all.
     """
 
@@ -69,6 +71,7 @@ class Job(jobs.Job):
     max_latency_ms: float | None = None
     max_memory_mb: float | None = None
     keep_versions: int | None = None
+    optimize_for: str = "latency"
 
 
 def graph(job: Job, weights: str | None, fingerprint: str) -> list[Node]:
@@ -119,6 +122,7 @@ def graph(job: Job, weights: str | None, fingerprint: str) -> list[Node]:
         config=config.to_json(),
         weights=weights,
         weights_digest=digest,
+        optimize_for=job.optimize_for,
         resume=job.resume,
         examples=examples,
         transform_graph=transform_graph,
@@ -199,6 +203,8 @@ def run(job: Job) -> Path | None:
     name = job.name or spec.name
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
         raise UserError(f"--name {name!r}: expected letters, digits, '.', '_' and '-'")
+    if job.optimize_for not in OPTIMIZE_FOR:
+        raise UserError(f"--optimize_for {job.optimize_for!r}: {nearest(job.optimize_for, OPTIMIZE_FOR)}")
     check_writable("--saved_models", Path(job.saved_models, name))
     check_writable("--pipeline_root", Path(job.pipeline_root))
     dataset = open_dataset(config.dataset, data_dir=config.data_dir, offline=config.offline)

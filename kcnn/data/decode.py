@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-_JPEG, _PNG, _WEBP, _BMP = b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"BM"
+_JPEG, _PNG, _WEBP, _BMP, _GIF = b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"BM", b"GIF8"
 _MAX_SEGMENTS = 4096  # a file with more was made to keep a server busy
 # Orientation → how the stored image becomes upright: transposed first, then reversed along (rows, columns).
 # Exif 2.32, section 4.6.5, tag 0x0112.
@@ -110,6 +110,42 @@ def decode_window(
         return tf.slice(image, tf.concat([begin, [0]], 0), tf.concat([size, [3]], 0))
 
     return tf.ensure_shape(tf.cond(_starts(encoded, _JPEG), jpeg, others), [None, None, 3])
+
+
+def stored_pixels(encoded: tf.Tensor) -> tf.Tensor:
+    """How many pixels a file says it holds (of an animation: a frame), int64 scalar; -1 for an unknown format.
+
+    Raises:
+        tf.errors.InvalidArgumentError: when it runs, for a JPEG without a whole header.
+    """
+
+    def jpeg() -> tf.Tensor:
+        return tf.reduce_prod(tf.cast(tf.io.extract_jpeg_shape(encoded)[:2], tf.int64))
+
+    return tf.cond(_starts(encoded, _JPEG), jpeg, lambda: _stored_pixels(encoded))
+
+
+@_apart
+def _stored_pixels(encoded: tf.Tensor) -> tf.Tensor:
+    def product(sides: tf.Tensor) -> tf.Tensor:
+        return tf.reduce_prod(tf.abs(tf.cast(sides, tf.int64)))
+
+    def webp() -> tf.Tensor:
+        kind = _read(encoded, 12, 1, tf.int32)[0]
+        lossy = _read(encoded, 26, 2, tf.uint16) & 0x3FFF
+        bits = _read(encoded, 21, 1, tf.int32)[0]
+        lossless = 1 + tf.stack([bits & 0x3FFF, tf.bitwise.right_shift(bits, 14) & 0x3FFF])
+        canvas = 1 + tf.reduce_sum(tf.reshape(_read(encoded, 24, 6, tf.uint8), [2, 3]) * [1, 2**8, 2**16], axis=1)
+        is_lossy, is_lossless = kind == _code(b"VP8 "), kind == _code(b"VP8L")
+        return product(tf.where(is_lossy, lossy, tf.where(is_lossless, lossless, canvas)))
+
+    sizes = [
+        (_starts(encoded, _PNG), lambda: product(_read(encoded, 16, 2, tf.int32, little=False))),
+        (_starts(encoded, _GIF), lambda: product(_read(encoded, 6, 2, tf.uint16))),
+        (_starts(encoded, _BMP), lambda: product(_read(encoded, 18, 2, tf.int32))),
+        (_starts(encoded, _WEBP), webp),
+    ]
+    return tf.case(sizes, default=lambda: tf.constant(-1, tf.int64))
 
 
 def halvings(size: tf.Tensor, image_size: tuple[int, int]) -> tf.Tensor:

@@ -124,15 +124,20 @@ def fit(image: tf.Tensor, spec: Preprocessing) -> tf.Tensor:
     else:
         size = tf.constant(spec.image_size)
 
+    given = tf.shape(image)[-3:-1]
+
     def resample(antialias: bool) -> tf.Tensor:
         return tf.image.resize(image, size, spec.interpolation, antialias=antialias)
 
+    def enlarge() -> tf.Tensor:
+        fits = tf.reduce_all(size == given)  # as it is: what the kernel gives too, and takes time for
+        return tf.cond(fits, lambda: tf.cast(image, tf.float32), lambda: resample(antialias=False))
+
     if spec.antialias:
         # Enlarging, the antialiasing kernel gives the same and takes four times as long.
-        shrinks = tf.reduce_any(size < tf.shape(image)[-3:-1])
-        resized = tf.cond(shrinks, lambda: resample(antialias=True), lambda: resample(antialias=False))
+        resized = tf.cond(tf.reduce_any(size < given), lambda: resample(antialias=True), enlarge)
     else:
-        resized = resample(antialias=False)
+        resized = enlarge()
     if spec.interpolation == "bicubic":
         resized = tf.clip_by_value(resized, 0.0, 255.0)
     if spec.resize_mode == "letterbox":

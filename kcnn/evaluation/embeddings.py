@@ -12,6 +12,7 @@ import tensorflow as tf
 from kcnn import progress
 from kcnn.data import examples
 from kcnn.data.transform import Preprocessing, preprocess
+from kcnn.models.taps import penultimate
 
 _BATCH = 64
 
@@ -31,14 +32,6 @@ class Embeddings:
     filenames: tuple[str, ...]
     splits: tuple[str, ...]
     labels: np.ndarray
-
-
-def penultimate(model: keras.Model) -> keras.Model:
-    """Images → what the last layer with weights takes, float [N, D], averaged over positions where it has any."""
-    features = model.get_layer("head_logits").input
-    if len(features.shape) == 4:
-        features = keras.ops.mean(features, axis=(1, 2))
-    return keras.Model(model.input, features)
 
 
 @contextlib.contextmanager

@@ -3,12 +3,13 @@
 import contextlib
 import dataclasses
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from scipy.special import softmax
 
 from kcnn import progress
 from kcnn.data import examples, records
@@ -25,6 +26,8 @@ class Evaluation:
         filenames: the N files, in the order of the records.
         labels: int64 [N], the true classes.
         probabilities: float32 [N, C], the answers.
+        uncalibrated: float32 [N], the top classes' probabilities if the logits' temperature were 1; None where the
+            export does not tell logits.
         attributes: what divides the N examples into slices.
     """
 
@@ -32,6 +35,7 @@ class Evaluation:
     filenames: list[str]
     labels: np.ndarray
     probabilities: np.ndarray
+    uncalibrated: np.ndarray | None = None
     attributes: Sequence[Attribute] = ()
 
     @property
@@ -40,36 +44,26 @@ class Evaluation:
         return self.probabilities.argmax(axis=1) == self.labels
 
 
-def _undecodable(answer: Callable, encoded: tf.Tensor, names: list[str]) -> str:
-    """The file for which a request failed: each is asked alone."""
-    for index, name in enumerate(names):
-        try:
-            answer(image_bytes=encoded[index : index + 1])
-        except tf.errors.InvalidArgumentError:
-            return name
-    raise AssertionError("the images fail together and not alone")
-
-
 def _class_names(export_dir: str | os.PathLike) -> list[str]:
     return Path(export_dir, "assets", "labels.txt").read_text(encoding="utf-8").removesuffix("\n").split("\n")
 
 
 def _answers(
     export_dir: str | os.PathLike, paths: Sequence[str], batch_size: int, total: int | None, description: str
-) -> Iterator[tuple[list[Any], np.ndarray]]:
-    """Batches of records, as features by name, with float32 [n, C] probabilities."""
+) -> Iterator[tuple[list[Any], dict[str, np.ndarray]]]:
+    """Batches of records, as features by name, with the outputs of `serving_default`."""
     served = tf.saved_model.load(str(export_dir))
     answer = served.signatures["serving_default"]
     with _full_precision(), progress.bar(total=total, description=description, unit="img") as bar:
         for batch in examples.read(list(paths)).batch(batch_size).prefetch(1):
             features = [records.Example.FromString(record).features.feature for record in batch.numpy()]
             encoded = tf.constant([feature["image/encoded"].bytes_list.value[0] for feature in features])
-            try:
-                probabilities = answer(image_bytes=encoded)["probabilities"].numpy()
-            except tf.errors.InvalidArgumentError as error:
-                name = _undecodable(answer, encoded, list(map(_filename, features)))
-                raise UserError(f"{name!r} of the test split cannot be decoded") from error
-            yield features, probabilities
+            outputs = {name: tensor.numpy() for name, tensor in answer(image_bytes=encoded).items()}
+            # Exports of earlier versions have no status, and fail.
+            for feature, status in zip(features, outputs.get("status", ()), strict=False):
+                if status:
+                    raise UserError(f"{_filename(feature)!r} of the test split cannot be decoded: {status.decode()}")
+            yield features, outputs
             bar.update(len(features))
 
 
@@ -114,7 +108,9 @@ def evaluate_export(
     filenames: list[str] = []
     labels: list[int] = []
     probabilities: list[np.ndarray] = []
-    for features, answered in _answers(export_dir, paths, batch_size, total, "Evaluating"):
+    uncalibrated: list[np.ndarray] = []
+    for features, outputs in _answers(export_dir, paths, batch_size, total, "Evaluating"):
+        answered = outputs["probabilities"]
         for feature in features:
             collector.add(feature)
         if not np.isfinite(answered).all():
@@ -125,11 +121,18 @@ def evaluate_export(
         filenames += map(_filename, features)
         labels += map(_label, features)
         probabilities.append(answered)
+        if "logits" in outputs:
+            uncalibrated.append(softmax(outputs["logits"], axis=1).max(axis=1))
     if not filenames:
         raise UserError(f"no examples to evaluate in {', '.join(paths)}")
     true = np.array(labels, np.int64)
     return Evaluation(
-        class_names, filenames, true, np.concatenate(probabilities), collector.attributes(true, class_names)
+        class_names,
+        filenames,
+        true,
+        np.concatenate(probabilities),
+        np.concatenate(uncalibrated) if uncalibrated else None,
+        collector.attributes(true, class_names),
     )
 
 
@@ -160,8 +163,8 @@ def correct_answers(
         index = {name: place for place, name in enumerate(class_names)}
         place = np.array([index[name] for name in names])
         right = [
-            place[answered.argmax(axis=1)] == np.array([_label(feature) for feature in features])
-            for features, answered in _answers(export_dir, paths, batch_size, total, "Evaluating the last pushed")
+            place[outputs["probabilities"].argmax(axis=1)] == np.array([_label(feature) for feature in features])
+            for features, outputs in _answers(export_dir, paths, batch_size, total, "Evaluating the last pushed")
         ]
     except (OSError, ValueError, KeyError, IndexError, tf.errors.OpError) as error:
         if isinstance(error, UserError):

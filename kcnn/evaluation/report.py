@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from kcnn.evaluation import slices
 from kcnn.evaluation.evaluate import Evaluation
-from kcnn.evaluation.metrics import classification_metrics
+from kcnn.evaluation.metrics import classification_metrics, expected_calibration_error
 
 COUNTS_UP_TO = 20  # classes with which the counts still fit into the cells
 NAMES_UP_TO = 100  # classes with which every name still fits beside its row
@@ -25,8 +25,8 @@ FONTS = ("DejaVu Sans", "Noto Sans CJK SC", "Noto Sans CJK JP", "Arial Unicode M
 
 
 def write_report(directory: str | os.PathLike, evaluation: Evaluation, seed: int = 0) -> dict[str, Any]:
-    """Writes a report and returns its figures: those of `classification_metrics`, and `slices`, the rows of
-    `kcnn.evaluation.slices.table`.
+    """Writes a report and returns its figures: those of `classification_metrics`; `expected_calibration_error_before`,
+    what it would be without the export's temperature; and `slices`, the rows of `kcnn.evaluation.slices.table`.
 
     metrics.json: the figures.
     slices.csv: examples, right answers, and accuracy with its interval; for each class, size, format, ...
@@ -42,6 +42,9 @@ def write_report(directory: str | os.PathLike, evaluation: Evaluation, seed: int
     """
     directory, names = Path(directory), evaluation.class_names
     metrics, matrix = classification_metrics(evaluation.labels, evaluation.probabilities, names, seed)
+    if evaluation.uncalibrated is not None:
+        error = expected_calibration_error(evaluation.correct, evaluation.uncalibrated)
+        metrics["expected_calibration_error_before"] = error
     metrics["slices"] = slices.table(evaluation.attributes, evaluation.correct)
     directory.mkdir(parents=True, exist_ok=True)
     text = json.dumps(metrics, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)

@@ -1,4 +1,4 @@
-"""The feature maps of a network, stride by stride."""
+"""What a network sees on the way to its answer: feature maps, stride by stride, and what it decides by."""
 
 import math
 from typing import Any
@@ -29,6 +29,15 @@ def feature_maps(model: keras.Model) -> dict[str, Any]:
         if strides[id(output)] in STRIDES:
             found[f"stride{strides[id(output)]}"] = output
     return found
+
+
+def penultimate(model: keras.Model) -> keras.Model:
+    """Images → what the last layer with weights takes, float [N, D], averaged over positions where it has any."""
+    last = next((layer for layer in reversed(model.layers) if layer.weights), model.layers[-1])
+    features = last.input
+    if len(features.shape) == 4:
+        features = keras.ops.mean(features, axis=(1, 2))
+    return keras.Model(model.input, features)
 
 
 def _inputs(layer: keras.Layer) -> list[Any]:

@@ -8,11 +8,11 @@ of each). Every signature is asked. ANSWERS_FILE is a .npz of
         array below; "latency_seconds", of requests of one image; "memory_bytes", of the process: "before" the export
         was loaded, and the "peak".
     answer_<i>: what was answered, in the order of "answers". The requests are
-        of "bytes" signatures (one string tensor [N]), "batched": images of all sizes in one request; "single": one
-        image a request.
-        of "pixels" signatures (one uint8 tensor [N, H, W, 3]), "pixels": a few JPEG and PNG files decoded by
+        of "bytes" signatures (one string tensor [N]) and "examples" signatures (one of tf.Examples), "batched": images
+        of all sizes in one request; "single": one image a request.
+        of "pixels" signatures (one uint8 or float32 tensor [N, H, W, 3]), "pixels": a few JPEG and PNG files decoded by
         TensorFlow, each with its mirror image.
-        of "other" signatures, "zeros": a request of zeros.
+        of "other" signatures, "zeros": a request of zeros, or of nothing where they take nothing.
         of "serving_default", or else the first "bytes" signature, "pixels_as_png": what "pixels" asks.
     pixels_<i>: uint8 [2, H, W, 3], what "pixels" asks, request by request.
 """
@@ -29,14 +29,17 @@ BATCH = 32
 PIXELS = 4  # files that are asked as pixels
 SIDE = 256  # pixels, of what is asked of them
 REQUESTS, SECONDS = 200, 10.0  # the latency is measured until either is used up
+EXAMPLES = ("examples", "inputs")  # what inputs of tf.Examples are called
 
 
 def kind(inputs: dict[str, tf.TensorSpec]) -> str:
     """What a signature takes."""
-    specs = list(inputs.values())
-    if len(specs) == 1 and specs[0].dtype == tf.string and specs[0].shape.rank == 1:
-        return "bytes"
-    if len(specs) == 1 and specs[0].dtype == tf.uint8 and specs[0].shape.rank == 4 and specs[0].shape[3] == 3:
+    if len(inputs) != 1:
+        return "other"
+    ((key, spec),) = inputs.items()
+    if spec.dtype == tf.string and spec.shape.rank == 1:
+        return "examples" if key in EXAMPLES else "bytes"
+    if spec.dtype in (tf.uint8, tf.float32) and spec.shape.rank == 4 and spec.shape[3] == 3:
         return "pixels"
     return "other"
 
@@ -58,6 +61,12 @@ def zeros(spec: tf.TensorSpec) -> tf.Tensor:
     return tf.fill(shape, "") if spec.dtype == tf.string else tf.zeros(shape, spec.dtype)
 
 
+def example(encoded: bytes) -> bytes:
+    """A serialized tf.Example with an image file in it."""
+    feature = {"image/encoded": tf.train.Feature(bytes_list=tf.train.BytesList(value=[encoded]))}
+    return tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString()
+
+
 def main(export_dir: str, requests_file: str, answers_file: str) -> None:
     """Answers every request in the file; raises whatever the model raises."""
     with np.load(requests_file, allow_pickle=False) as requests:
@@ -77,7 +86,7 @@ def main(export_dir: str, requests_file: str, answers_file: str) -> None:
 
     def record(name: str, request: str, got: list[dict[str, tf.Tensor]]) -> None:
         for output in got[0]:
-            parts = [part[output].numpy() for part in got]
+            parts = [np.atleast_1d(part[output].numpy()) for part in got]
             joined = np.concatenate([part if part.dtype != object else part.astype("S") for part in parts])
             arrays[f"answer_{len(answers)}"] = joined
             answers.append((name, request, output))
@@ -85,16 +94,18 @@ def main(export_dir: str, requests_file: str, answers_file: str) -> None:
     plain = [image for image in encoded if image.startswith((b"\xff\xd8\xff", b"\x89PNG"))][:PIXELS]
     decoded = [tf.io.decode_image(image, channels=3, expand_animations=False)[:SIDE, :SIDE] for image in plain]
     pixels = [tf.stack([image, image[:, ::-1]]) for image in decoded]
-    batches = [tf.constant(encoded[start : start + BATCH]) for start in range(0, len(encoded), BATCH)]
+    starts = range(0, len(encoded), BATCH)
+    rows = {"bytes": encoded, "examples": [example(image) for image in encoded]}
     singles = [tf.constant([image]) for image in encoded]
     pngs = [tf.constant([tf.io.encode_png(image).numpy() for image in pair]) for pair in pixels]
     by_bytes = sorted((name for name in kinds if kinds[name] == "bytes"), key=lambda name: name != "serving_default")
     for name in served:
-        if kinds[name] == "bytes":
-            ask(name, "batched", batches)
-            ask(name, "single", singles)
+        if kinds[name] in rows:
+            ask(name, "batched", [tf.constant(rows[kinds[name]][start : start + BATCH]) for start in starts])
+            ask(name, "single", [tf.constant([row]) for row in rows[kinds[name]]])
         elif kinds[name] == "pixels" and pixels:
-            ask(name, "pixels", pixels)
+            (spec,) = inputs[name].values()
+            ask(name, "pixels", [tf.cast(pair, spec.dtype) for pair in pixels])
         elif kinds[name] == "other":
             record(name, "zeros", [served[name](**{key: zeros(spec) for key, spec in inputs[name].items()})])
     if by_bytes and pngs:

@@ -1,6 +1,7 @@
 """Trainer: examples become a network and its export."""
 
 import dataclasses
+import itertools
 import json
 import shutil
 import time
@@ -8,9 +9,11 @@ import time
 import keras
 
 from kcnn.config import Config
+from kcnn.data import examples as records
+from kcnn.evaluation.calibration import fit_temperature, validation_logits
 from kcnn.models.factory import model_spec
 from kcnn.progress import clock
-from kcnn.serving.export import export_classifier
+from kcnn.serving.export import SAMPLES, export_classifier
 from kcnn.training.auxiliary import main_output
 from kcnn.training.hyperparameters import with_values
 from kcnn.training.network import starting_network
@@ -27,6 +30,7 @@ def trainer(
     config: str,
     weights: str | None,
     weights_digest: str,
+    optimize_for: str,
     resume: bool,
     examples: Examples,
     transform_graph: TransformGraph,
@@ -34,7 +38,7 @@ def trainer(
     hyperparameters: HyperParameters | None = None,
 ) -> None:
     """Trains what `config` (JSON) says, with the hyperparameters where there are any, from `weights`; `weights_digest`
-    tells two files of one name apart.
+    tells two files of one name apart. Calibrates it on the validation images, and exports it `optimize_for` a purpose.
     """
     settings, summary = Config.from_json(config), examples.summary()
     spec = model_spec(settings.model)
@@ -62,7 +66,18 @@ def trainer(
         network = main_output(starting_network(in_float32, len(summary.labels), height, weights=None)[0])
         load_weights(network, model.path / "best.safetensors")
         shutil.rmtree(model.serving, ignore_errors=True)  # of an execution that was interrupted after this
-        export_classifier(network, model.serving, summary.labels, preprocessing)
+        temperature = fit_temperature(*validation_logits(network, data.val, preprocessing))
+        serialized = itertools.islice(records.read(data.val or data.train).as_numpy_iterator(), SAMPLES)
+        exported = export_classifier(
+            network,
+            model.serving,
+            summary.labels,
+            preprocessing,
+            optimize_for=optimize_for,
+            temperature=temperature,
+            samples=[records.parse(record)["encoded"].numpy() for record in serialized],
+            run={"model": spec.name, "config": settings.to_dict(), "weights": weights},
+        )
     (model.path / "config.json").write_text(settings.to_json())
     record = {
         "weights": weights,
@@ -71,6 +86,8 @@ def trainer(
         "seconds": round(seconds, 1),
         "best": progress.best,
         "history": progress.history,
+        "calibration": exported["calibration"],
+        "export": exported["export"],
     }
     (model.path / "training.json").write_text(json.dumps(record, indent=2))
     for leftover in [model.path / "state.safetensors", *model.path.glob("features-*.npy")]:

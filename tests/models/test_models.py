@@ -2,6 +2,7 @@
 
 import csv
 import inspect
+import math
 from pathlib import Path
 
 import keras
@@ -17,6 +18,7 @@ from kcnn.models.spec import MODELS, stages
 from kcnn.nn.convolutions import GroupedConv, PointwiseConv
 from kcnn.nn.layers import LowestPadding
 from kcnn.nn.normalization import BatchNorm
+from kcnn.serving import precision
 
 EVERY = by_default(MODELS, SMALLEST.values())
 
@@ -125,7 +127,8 @@ def test_keras_files_keep_the_model(network, tmp_path):
     np.testing.assert_allclose(again(pixels), network(pixels), rtol=1e-5, atol=1e-5)
 
 
-def test_exports_answer_as_the_model(network, tmp_path):
+def test_exports_answer_as_the_model(network, tmp_path, monkeypatch):
+    monkeypatch.setattr(precision, "WORTH_SECONDS", math.inf)  # in float32
     size = network.input_shape[1:3]
     kcnn.export_classifier(network, tmp_path / "1", list("abcde"), Preprocessing(size, crop_fraction=1.0))
     signature = tf.saved_model.load(str(tmp_path / "1")).signatures["images"]

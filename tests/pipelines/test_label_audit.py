@@ -14,7 +14,8 @@ from kcnn.data.exclusions import exclude
 from kcnn.data.ingest import ingest
 from kcnn.data.scan import scan
 from kcnn.data.transform import Preprocessing, preprocess
-from kcnn.evaluation.embeddings import embedded, penultimate
+from kcnn.evaluation.embeddings import embedded
+from kcnn.models.taps import penultimate
 from kcnn.recipes import build
 from kcnn.weights import save_weights
 from pipelines import runner

@@ -1,21 +1,27 @@
 """The export, asked by programs that know nothing of kcnn, against Keras' own predictions."""
 
+import functools
 import io
 import json
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
+from tensorflow.core.protobuf import saved_model_pb2
 from tiny_classifier import LABELS, SPEC, picture, tiny_model
 
 from kcnn.data.transform import Preprocessing, preprocess
 from kcnn.errors import UserError
-from kcnn.serving import export
-from kcnn.serving.export import export_classifier, write_card
+from kcnn.serving import graph, precision
+from kcnn.serving.export import export_classifier
+from kcnn.serving.versions import write_card
 
+SIGNATURES = ["classify", "embed", "images", "images_float", "metadata", "predict_tf_example", "serving_default"]
 STRANGER = """
 import json, sys
 import tensorflow as tf
@@ -39,8 +45,11 @@ def expected_probabilities(model, pictures):
     return exponentials / exponentials.sum(1, keepdims=True)
 
 
+load = functools.cache(tf.saved_model.load)
+
+
 def ask(export_dir, pictures):
-    served = tf.saved_model.load(str(export_dir))
+    served = load(str(export_dir))
     return {k: v.numpy() for k, v in served.signatures["serving_default"](image_bytes=tf.constant(pictures)).items()}
 
 
@@ -52,8 +61,9 @@ def test_tensorflow_alone_answers_as_keras_does(export_dir, model, pictures, tmp
     process = subprocess.run(command, capture_output=True, check=False, text=True, cwd="/")
     assert process.returncode == 0, process.stderr
     answers = json.loads(process.stdout)
-    assert answers["signatures"] == ["images", "serving_default"]
-    assert answers["dtypes"] == {"probabilities": "float32", "top_probabilities": "float32", "top_classes": "string"}
+    assert answers["signatures"] == SIGNATURES
+    floats = dict.fromkeys(["probabilities", "logits", "top_probabilities"], "float32")
+    assert answers["dtypes"] == {**floats, "top_classes": "string", "status": "string"}
     expected = expected_probabilities(model, pictures)
     assert expected.std(axis=0).max() > 0.05  # the model tells the pictures apart, or agreement would mean nothing
     np.testing.assert_allclose(answers["probabilities"], expected, atol=1e-5)
@@ -69,7 +79,7 @@ def test_a_mixed_request_equals_one_by_one(export_dir, pictures):
 
 
 def test_pixels_and_bytes_of_a_png_get_the_same_answer(export_dir):
-    served = tf.saved_model.load(str(export_dir)).signatures["images"]
+    served = load(str(export_dir)).signatures["images"]
     images = [picture("PNG", (50, 40), seed) for seed in range(3)]
     pixels = np.stack([np.asarray(Image.open(io.BytesIO(image)).convert("RGB")) for image in images])
     answers = served(images=tf.constant(pixels))["probabilities"].numpy()
@@ -77,7 +87,7 @@ def test_pixels_and_bytes_of_a_png_get_the_same_answer(export_dir):
 
 
 def test_no_images_get_no_answers(export_dir):
-    served = tf.saved_model.load(str(export_dir))
+    served = load(str(export_dir))
     answers = served.signatures["serving_default"](image_bytes=tf.constant([], tf.string))
     assert answers["probabilities"].shape == (0, len(LABELS))
     answers = served.signatures["images"](images=tf.zeros([0, 5, 6, 3], tf.uint8))
@@ -93,10 +103,10 @@ def test_only_constants_and_labels_are_saved(export_dir):
 
 
 def test_a_large_model_keeps_its_variables(model, pictures, tmp_path, monkeypatch):
-    monkeypatch.setattr(export, "_FROZEN_BYTES", 0)
+    monkeypatch.setattr(graph, "_CONSTANT_BYTES", 0)
     export_classifier(model, tmp_path / "large", LABELS, SPEC)
     saved = tf.train.list_variables(str(tmp_path / "large" / "variables" / "variables"))
-    assert len([name for name, _ in saved if name.startswith("weights")]) == 11  # without the dropout's seed
+    assert [shape for name, shape in saved if name.startswith("weights")] == [[936, 7]]
     answers = ask(tmp_path / "large", pictures)
     np.testing.assert_allclose(answers["probabilities"], expected_probabilities(model, pictures), atol=1e-5)
 
@@ -161,3 +171,182 @@ def test_card_is_sorted_json(export_dir, tmp_path):
     with pytest.raises(ValueError, match="not JSON compliant"):
         write_card(tmp_path, {"top1": float("nan")})
     assert json.loads((tmp_path / "assets.extra" / "card.json").read_text(encoding="utf-8")) == card
+
+
+def example(content):
+    feature = {"image/encoded": tf.train.Feature(bytes_list=tf.train.BytesList(value=[content]))}
+    return tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString()
+
+
+def bomb(size):
+    """A PNG whose header promises so many pixels a side."""
+    png = picture("PNG", (8, 8))
+    return png[:16] + size.to_bytes(4, "big") * 2 + png[24:]
+
+
+HUGE = "too large: more than 100000000 pixels"
+BROKEN = {
+    b"": "empty: there are no bytes",
+    b"no image": "not a JPEG, PNG, GIF, BMP or WebP image",
+    picture("JPEG", (60, 40))[:200]: "a damaged image: it cannot be decoded",
+    picture("PNG", (60, 40))[:300]: "a damaged image: it cannot be decoded",
+    bomb(60_000): HUGE,
+    bomb(2**31 - 1): HUGE,
+    picture("GIF", (20, 20))[:6] + b"\xff" * 4 + picture("GIF", (20, 20))[10:]: HUGE,
+    b"BM" + bytes(16) + b"\0\0\1\0" * 2 + bytes(40): HUGE,
+    b"RIFF\xff\0\0\0WEBPVP8X\x0a\0\0\0" + bytes(4) + b"\xff\x3f\0" * 2 + bytes(40): HUGE,
+}
+
+
+def expect_refused(answers, rows, statuses):
+    assert [status.decode() for status in answers["status"][rows]] == statuses
+    for name in ("probabilities", "logits", "top_probabilities"):
+        assert not answers[name][rows].any()
+    assert set(answers["top_classes"][rows].ravel()) == {b""}
+
+
+def test_a_row_that_cannot_be_decoded_leaves_the_others_alone(export_dir, pictures, capfd):
+    mixed = [row for pair in zip(BROKEN, pictures * 2, strict=False) for row in pair]
+    answers = ask(export_dir, mixed)
+    expect_refused(answers, slice(0, None, 2), list(BROKEN.values()))
+    assert set(answers["status"][1::2]) == {b""}
+    whole = ask(export_dir, mixed[1::2])
+    np.testing.assert_allclose(answers["probabilities"][1::2], whole["probabilities"], atol=1e-6)
+    assert answers["top_classes"][1::2].tolist() == whole["top_classes"].tolist()
+    expect_refused(ask(export_dir, list(BROKEN)), slice(None), list(BROKEN.values()))  # with no other in the batch
+    assert "Invalid" not in capfd.readouterr().err
+
+
+def test_examples_are_answered_as_their_images(export_dir, pictures):
+    served = load(str(export_dir)).signatures
+    whole = ask(export_dir, pictures)
+    rows = [*map(example, pictures), b"no example", example(b""), tf.train.Example().SerializeToString()]
+    answers = {k: v.numpy() for k, v in served["predict_tf_example"](examples=tf.constant(rows)).items()}
+    np.testing.assert_allclose(answers["probabilities"][:-3], whole["probabilities"], atol=1e-6)
+    damaged = "no tf.Example with an image in image/encoded, or a damaged image: it cannot be decoded"
+    expect_refused(answers, slice(-3, None), [damaged, *["empty: there are no bytes"] * 2])
+    classified = {k: v.numpy() for k, v in served["classify"](inputs=tf.constant(rows)).items()}
+    np.testing.assert_array_equal(classified["scores"], answers["probabilities"])
+    assert [name.decode() for name in classified["classes"][0]] == LABELS
+    assert set(classified["classes"][-1]) == {b""}
+
+
+def test_classify_is_what_tensorflow_serving_calls_a_classification(export_dir):
+    saved = saved_model_pb2.SavedModel.FromString((export_dir / "saved_model.pb").read_bytes())
+    definitions = saved.meta_graphs[0].signature_def
+    methods = {name: definitions[name].method_name for name in SIGNATURES}
+    assert methods.pop("classify") == tf.saved_model.CLASSIFY_METHOD_NAME
+    assert set(methods.values()) == {tf.saved_model.PREDICT_METHOD_NAME}
+    assert set(definitions["classify"].inputs) == {tf.saved_model.CLASSIFY_INPUTS}
+    outputs = {tf.saved_model.CLASSIFY_OUTPUT_CLASSES, tf.saved_model.CLASSIFY_OUTPUT_SCORES}
+    assert set(definitions["classify"].outputs) == outputs
+
+
+def test_a_pixel_that_is_no_number_is_the_rows_own_fault(export_dir):
+    served = load(str(export_dir)).signatures
+    pixels = np.random.default_rng(0).uniform(0, 255, (4, 30, 50, 3)).astype(np.float32)
+    whole = served["images_float"](images=tf.constant(pixels))["probabilities"].numpy()
+    np.testing.assert_allclose(
+        served["images"](images=tf.constant(pixels.round().astype(np.uint8)))["probabilities"],
+        served["images_float"](images=tf.constant(pixels.round()))["probabilities"],
+        atol=1e-6,
+    )
+    pixels[1, 0, 0, 0], pixels[2, -1, -1, -1] = np.nan, np.inf
+    answers = {k: v.numpy() for k, v in served["images_float"](images=tf.constant(pixels)).items()}
+    expect_refused(answers, slice(1, 3), ["a pixel is not a finite number"] * 2)
+    np.testing.assert_allclose(answers["probabilities"][[0, 3]], whole[[0, 3]], atol=1e-6)
+
+
+def test_embeddings_are_what_the_last_layer_takes(export_dir, model, pictures):
+    served = load(str(export_dir)).signatures["embed"]
+    answers = {k: v.numpy() for k, v in served(image_bytes=tf.constant([*pictures, b"no image"])).items()}
+    assert answers["embedding"].shape == (len(pictures) + 1, 936)
+    assert answers["status"].tolist() == [b""] * len(pictures) + [b"not a JPEG, PNG, GIF, BMP or WebP image"]
+    kernel, bias = (weight.numpy() for weight in model.layers[-1].weights)
+    np.testing.assert_allclose(
+        answers["embedding"][:-1] @ kernel + bias, ask(export_dir, pictures)["logits"], atol=1e-4
+    )
+    assert not answers["embedding"][-1].any()
+
+
+def test_metadata_say_what_it_is(tmp_path, model):
+    returned = export_classifier(
+        model, tmp_path / "1", LABELS, SPEC, temperature=2.5, optimize_for="size", run={"model": "tiny"}
+    )
+    served = tf.saved_model.load(str(tmp_path / "1")).signatures["metadata"]
+    told = json.loads(served()["metadata"].numpy())
+    assert told == json.loads(json.dumps(returned))
+    assert told["labels"] == LABELS
+    assert Preprocessing(**told["preprocessing"]) == SPEC
+    assert told["calibration"] == {"temperature": 2.5}
+    assert told["export"] == {"optimize_for": "size", "precision": "float32"}
+    assert told["run"] == {"model": "tiny"}
+    assert told["versions"]["tensorflow"] == tf.__version__
+    assert len(told["checksums"]["weights"]) == 64
+
+
+def test_temperature_is_in_probabilities_alone(export_dir, model, pictures, tmp_path):
+    export_classifier(model, tmp_path / "1", LABELS, SPEC, temperature=3.0)
+    plain, calibrated = ask(export_dir, pictures), ask(tmp_path / "1", pictures)
+    np.testing.assert_allclose(calibrated["logits"], plain["logits"], atol=1e-5)
+    np.testing.assert_allclose(plain["probabilities"], tf.nn.softmax(plain["logits"]), atol=1e-6)
+    np.testing.assert_allclose(calibrated["probabilities"], tf.nn.softmax(plain["logits"] / 3), atol=1e-5)
+    assert calibrated["top_classes"].tolist() == plain["top_classes"].tolist()
+
+
+@pytest.mark.parametrize(("purpose", "tolerance"), [("throughput", 1e-5), ("size", 5e-3), ("none", 1e-5)])
+def test_whatever_it_is_made_for_it_answers_as_the_model(model, pictures, tmp_path, purpose, tolerance):
+    export_classifier(model, tmp_path / "1", LABELS, SPEC, optimize_for=purpose)
+    expected = expected_probabilities(model, pictures)
+    np.testing.assert_allclose(ask(tmp_path / "1", pictures)["probabilities"], expected, atol=tolerance)
+
+
+def test_bfloat16_is_taken_where_it_gains_and_agrees(model, pictures, tmp_path, monkeypatch):
+    monkeypatch.setattr(precision, "WORTH_SECONDS", 0)
+    monkeypatch.setattr(precision, "GAIN", 0)
+    facts = export_classifier(model, tmp_path / "1", LABELS, SPEC, samples=pictures)["export"]
+    assert (facts["precision"], facts["compared"]) == ("bfloat16", len(pictures))
+    found, expected = ask(tmp_path / "1", pictures), expected_probabilities(model, pictures)
+    difference = np.abs(found["probabilities"] - expected).max()
+    assert 1e-5 < difference < 2e-2
+    monkeypatch.setattr(precision, "GAIN", 1000)
+    facts = export_classifier(model, tmp_path / "2", LABELS, SPEC, samples=pictures)["export"]
+    assert facts["precision"] == "float32"
+    assert 0 < facts["speedup"] < 1000
+    monkeypatch.setattr(precision, "GAIN", 0)
+    monkeypatch.setattr(precision, "AGREEMENT", 1.1)
+    facts = export_classifier(model, tmp_path / "3", LABELS, SPEC)["export"]
+    assert (facts["precision"], facts["compared"]) == ("float32", 200)  # patterns
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"optimize_for": "sped"}, "optimize_for 'sped'"),
+        ({"formats": ("savedmodl",)}, "savedmodel"),
+        ({"temperature": 0.0}, "above 0"),
+        ({"temperature": float("nan")}, "above 0"),
+    ],
+)
+def test_unknown_wishes_are_refused(model, tmp_path, arguments, message):
+    with pytest.raises(UserError, match=message):
+        export_classifier(model, tmp_path / "1", LABELS, SPEC, **arguments)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_programs_of_the_readme_run(export_dir, pictures, tmp_path):
+    """The ten lines that load the export with TensorFlow alone."""
+    readme = Path(__file__).parents[2].joinpath("README.md").read_text(encoding="utf-8")
+    (program,) = (
+        block for block in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "saved_model.load" in block
+    )
+    assert len(program.strip().splitlines()) <= 10
+    for name, content in (("a.jpg", pictures[0]), ("b.jpg", b"no image")):
+        (tmp_path / name).write_bytes(content)
+    command = [sys.executable, "-I", "-c", program, str(export_dir), str(tmp_path / "a.jpg"), str(tmp_path / "b.jpg")]
+    process = subprocess.run(command, capture_output=True, check=False, text=True, cwd="/")
+    assert process.returncode == 0, process.stderr
+    good, bad = process.stdout.splitlines()
+    best = ask(export_dir, pictures[:1])["top_classes"][0][0].decode()
+    assert good.startswith(f"{tmp_path}/a.jpg: {best} ")
+    assert bad == f"{tmp_path}/b.jpg: not a JPEG, PNG, GIF, BMP or WebP image"

@@ -10,6 +10,16 @@ from kcnn.data.transform import preprocess
 from kcnn.serving import standalone
 from kcnn.serving.validate import validate
 
+KINDS = {
+    "classify": "examples",
+    "embed": "bytes",
+    "images": "pixels",
+    "images_float": "pixels",
+    "metadata": "other",
+    "predict_tf_example": "examples",
+    "serving_default": "bytes",
+}
+
 
 def expected_probabilities(model, pictures):
     images = np.stack([preprocess(tf.constant(image), SPEC).numpy() for image in pictures])
@@ -23,17 +33,21 @@ def by_name(checks):
 def serving(export_dir):
     """The signatures as a server answers them, in JSON's types."""
     served = tf.saved_model.load(str(export_dir))
-    requests = {"serving_default": ("image_bytes", tf.string), "images": ("images", tf.uint8)}
 
-    def answer(name, batch):
-        key, dtype = requests[name]
-        outputs = served.signatures[name](**{key: tf.constant(batch, dtype)})
-        return {
-            output: [[value.decode() if isinstance(value, bytes) else value for value in row] for row in array.tolist()]
-            for output, array in ((output, tensor.numpy()) for output, tensor in outputs.items())
-        }
+    def plain(value):
+        if isinstance(value, list):
+            return [plain(one) for one in value]
+        return value.decode() if isinstance(value, bytes) else value
 
-    return {name: lambda batch, name=name: answer(name, batch) for name in requests}
+    def answer(signature, batch):
+        ((key, spec),) = signature.structured_input_signature[1].items()
+        outputs = signature(**{key: tf.constant(batch, spec.dtype)})
+        return {output: plain(tensor.numpy().tolist()) for output, tensor in outputs.items()}
+
+    return {
+        name: lambda batch, signature=signature: answer(signature, batch)
+        for name, signature in served.signatures.items()
+    }
 
 
 def test_agrees_with_keras_in_its_own_process_and_in_tensorflow_serving(
@@ -49,8 +63,7 @@ def test_agrees_with_keras_in_its_own_process_and_in_tensorflow_serving(
     found = by_name(checks)
     assert list(found) == [
         "loads",
-        "answers, images",
-        "answers, serving_default",
+        *(f"answers, {name}" for name in sorted(KINDS)),
         "latency",
         "memory",
         "tensorflow_serving",
@@ -59,9 +72,12 @@ def test_agrees_with_keras_in_its_own_process_and_in_tensorflow_serving(
     assert found["answers, serving_default"].figure < 1e-5
     assert "70 times" in found["answers, serving_default"].said  # in batches and one by one
     assert "8 times" in found["answers, images"].said
-    assert found["tensorflow_serving"].said.startswith("TensorFlow Serving answers images, serving_default as the")
+    assert found["answers, predict_tf_example"].figure < 1e-5
+    assert found["answers, classify"].figure < 1e-5
+    asked = "images, images_float, predict_tf_example, serving_default"
+    assert found["tensorflow_serving"].said.startswith(f"TensorFlow Serving answers {asked} as the")
     assert facts["files"] == 35
-    assert facts["signatures"] == {"images": "pixels", "serving_default": "bytes"}
+    assert facts["signatures"] == KINDS
     assert 0 < facts["latency_ms"]["median"] <= facts["latency_ms"]["p95"] < 10_000
     assert 100 < facts["memory_mb"]["before"] <= facts["memory_mb"]["peak"] < 100_000
     assert facts["memory_mb"]["before"] < ballast.nbytes / 2**20
@@ -88,7 +104,7 @@ def test_disagreement_slowness_and_size_are_measured(export_dir, model, pictures
     assert found["memory"].passed is False
     assert found["memory"].said.endswith("above --max_memory_mb 10")
     assert found["tensorflow_serving"].passed is False
-    assert "TensorFlow Serving's signature serving_default differs" in found["tensorflow_serving"].said
+    assert "TensorFlow Serving's signature predict_tf_example differs" in found["tensorflow_serving"].said
 
 
 def test_formats_without_pixels_are_served_too_and_names_must_fit(export_dir, model):
@@ -134,10 +150,13 @@ def test_every_signature_is_asked(tmp_path, pictures):
 
 
 def test_what_cannot_be_loaded_or_decoded_is_refused(export_dir, tmp_path):
-    for directory, image in ((tmp_path / "nothing", b"x"), (export_dir, b"no image")):
-        _, (check,) = validate(directory, [image], np.ones((1, 7)), LABELS)
-        assert (check.name, check.passed) == ("loads", False)
-        assert "cannot be served by TensorFlow alone" in check.said
+    _, (check,) = validate(tmp_path / "nothing", [b"x"], np.ones((1, 7)), LABELS)
+    assert (check.name, check.passed) == ("loads", False)
+    assert "cannot be served by TensorFlow alone" in check.said
+    _, checks = validate(export_dir, [b"no image"], np.ones((1, 7)), LABELS)
+    failed = by_name(checks)["answers, serving_default"]
+    assert failed.passed is False
+    assert "refuses images of the evaluation: not a JPEG, PNG, GIF, BMP or WebP image" in failed.said
 
 
 def test_standalone_refuses_company(export_dir, pictures, tmp_path):
