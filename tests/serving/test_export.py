@@ -205,7 +205,7 @@ def expect_refused(answers, rows, statuses):
     assert set(answers["top_classes"][rows].ravel()) == {b""}
 
 
-def test_a_row_that_cannot_be_decoded_leaves_the_others_alone(export_dir, pictures, capfd):
+def test_a_row_that_cannot_be_decoded_leaves_the_others_alone(export_dir, pictures):
     mixed = [row for pair in zip(BROKEN, pictures * 2, strict=False) for row in pair]
     answers = ask(export_dir, mixed)
     expect_refused(answers, slice(0, None, 2), list(BROKEN.values()))
@@ -214,7 +214,6 @@ def test_a_row_that_cannot_be_decoded_leaves_the_others_alone(export_dir, pictur
     np.testing.assert_allclose(answers["probabilities"][1::2], whole["probabilities"], atol=1e-6)
     assert answers["top_classes"][1::2].tolist() == whole["top_classes"].tolist()
     expect_refused(ask(export_dir, list(BROKEN)), slice(None), list(BROKEN.values()))  # with no other in the batch
-    assert "Invalid" not in capfd.readouterr().err
 
 
 def test_examples_are_answered_as_their_images(export_dir, pictures):
