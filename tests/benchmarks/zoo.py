@@ -7,7 +7,9 @@ prepare them themselves. The batch is what makes a step of about `--macs` multip
 
     python tests/benchmarks/zoo.py [--all | --family NAME... | --names NAME...] [--size 96] [--rounds 8] [--steps 1]
 
-Without a choice, the smallest architecture of each family.
+Without a choice, the smallest architecture of each family. With `--bound`, what the ratio would be if a step were its
+convolutions and matrix products alone, each with both gradients and timed by itself: what no implementation on
+TensorFlow's kernels can exceed.
 """
 
 import argparse
@@ -70,6 +72,38 @@ def compare(spec: ModelSpec, size: int, batch: int, *, rounds: int, steps: int) 
     return [batch / seconds for seconds in best]
 
 
+def products_seconds(spec: ModelSpec, size: int, batch: int, rounds: int) -> float:
+    """What the convolutions and matrix products of a training step take, one after the other, each at its fastest."""
+    model = kcnn.create_model(spec.name, CLASSES, size)
+    kinds = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.Dense)
+    alike: dict[str, list[keras.Layer]] = {}
+    for layer in model.layers:
+        if isinstance(layer, kinds):
+            own = {key: value for key, value in layer.get_config().items() if key != "name"}
+            alike.setdefault(f"{type(layer)} {layer.input.shape} {own}", []).append(layer)
+    total = 0.0
+    for layers in alike.values():
+        layer = layers[0]
+        inputs = tf.random.normal((batch, *layer.input.shape[1:]))
+        upstream = tf.random.normal((batch, *layer.output.shape[1:]))
+
+        @tf.function
+        def run(inputs, upstream, layer=layer):
+            with tf.GradientTape() as tape:
+                tape.watch(inputs)
+                outputs = layer(inputs, training=True)
+            wanted = [layer.kernel] if inputs.shape[-1] == 3 else [inputs, layer.kernel]  # pixels have no gradient
+            return outputs[0], tape.gradient(outputs, wanted, output_gradients=upstream)
+
+        best = float("inf")
+        for _ in range(rounds + 2):
+            start = time.perf_counter()
+            run(inputs, upstream)[0].numpy()
+            best = min(best, time.perf_counter() - start)
+        total += best * len(layers)
+    return total
+
+
 def chosen(flags: argparse.Namespace) -> list[ModelSpec]:
     """The architectures asked for, of those that keras.applications has."""
     shared = [spec for spec in map(MODELS.get, MODELS) if spec.application]
@@ -94,6 +128,7 @@ def main() -> None:
     parser.add_argument("--macs", type=float, default=16e9, help="forward multiply-adds that the batch is to make up")
     parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--steps", type=int, default=1, help="of each of the two in a round")
+    parser.add_argument("--bound", action="store_true", help="and the ratio that products alone would reach")
     flags = parser.parse_args()
 
     ratios: dict[str, float] = {}
@@ -103,7 +138,11 @@ def main() -> None:
         batch = flags.batch or int(min(max(flags.macs / (spec.macs * (size / spec.input_size) ** 2), 4), 32))
         ours, theirs = compare(spec, size, batch, rounds=flags.rounds, steps=flags.steps)
         ratios[spec.name] = ours / theirs
-        print(f"{spec.name:<24} {size:>4} {batch:>5} {ours:>8.1f} {theirs:>8.1f} {ours / theirs:>6.2f}", flush=True)
+        line = f"{spec.name:<24} {size:>4} {batch:>5} {ours:>8.1f} {theirs:>8.1f} {ours / theirs:>6.2f}"
+        if flags.bound:
+            seconds = products_seconds(spec, size, batch, flags.rounds * flags.steps)
+            line += f"  (products alone: {batch / seconds:.1f}, {batch / seconds / theirs:.2f})"
+        print(line, flush=True)
         keras.backend.clear_session(free_memory=True)
     slower = [name for name, ratio in ratios.items() if ratio < 1]
     print(f"least ratio: {min(ratios.values()):.2f}; below 1: {', '.join(slower) or 'none'}")

@@ -162,7 +162,9 @@ def uninterrupted(digits, tmp_path_factory):
     return train(RESUMED, digits, build_alike, folder), weights(folder / "best.safetensors")
 
 
-@pytest.mark.parametrize("stop_after", [1, 2, 4])
+@pytest.mark.parametrize(
+    "stop_after", [1, pytest.param(2, marks=pytest.mark.slow), pytest.param(4, marks=pytest.mark.slow)]
+)
 def test_an_interrupted_run_resumes_to_the_same_weights(digits, tmp_path, monkeypatch, uninterrupted, stop_after):
     """Interrupted in the head phase, between the phases, in the second: the end is that of an uninterrupted run."""
     epochs = []
