@@ -15,6 +15,7 @@ from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2, statistics_p
 
 from kcnn.checks import Check
 from kcnn.config import Config
+from kcnn.content import sha256
 from kcnn.data import examples, transform_graph
 from kcnn.data import schema as schemas
 from kcnn.data.ingest import Summary
@@ -24,7 +25,6 @@ from kcnn.evaluation.label_errors import Audit, LabelError
 from kcnn.training import trials
 from kcnn.training.trainer import Data
 from pipelines.component import Artifact
-from pipelines.content import sha256
 
 
 class Examples(Artifact):

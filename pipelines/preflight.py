@@ -5,6 +5,7 @@ import tempfile
 from pathlib import Path
 
 from kcnn.config import Config
+from kcnn.content import sha256
 from kcnn.data import exclusions, schema
 from kcnn.data.augment import AUGMENTATIONS
 from kcnn.data.datasets import Dataset
@@ -14,7 +15,6 @@ from kcnn.recipes import build
 from kcnn.serving import versions
 from kcnn.weights import find_imagenet, find_starter, load_weights
 from pipelines import metadata
-from pipelines.content import sha256
 
 
 def settle_weights(config: Config) -> tuple[Config, str | None]:

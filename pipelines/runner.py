@@ -33,9 +33,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from kcnn import content
 from kcnn.errors import UserError, nearest
 from kcnn.tables import aligned
-from pipelines import content, metadata
+from pipelines import metadata
 from pipelines.component import Artifact, Node, order, upstream
 
 _RESUMABLE = "json_extract(properties, '$.resumable')"

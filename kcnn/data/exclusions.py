@@ -10,10 +10,10 @@ A row whose `exclude` is not empty leaves its image out; other rows and columns 
 
 import csv
 import dataclasses
-import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
+from kcnn.content import sha256
 from kcnn.data.datasets import Dataset, Source, fingerprint
 from kcnn.errors import UserError
 
@@ -58,7 +58,7 @@ def digest(path: str | Path | None) -> str:
     if path is None:
         return ""
     try:
-        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+        return sha256(Path(path))
     except OSError as error:
         raise UserError(f"--exclude {path}: cannot be read: {error.strerror}") from None
 

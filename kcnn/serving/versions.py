@@ -13,7 +13,6 @@ version until `label` puts it on another: <folder>/labels.json holds those, labe
 import contextlib
 import datetime
 import fcntl
-import hashlib
 import json
 import os
 import platform
@@ -25,6 +24,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from kcnn import content
 from kcnn.errors import UserError, nearest
 from kcnn.tables import aligned
 
@@ -68,13 +68,7 @@ def next_version(folder: Path) -> int:
 
 def digest(version: Path) -> str:
     """sha256 of what of a version decides its answers: all but `assets.extra`."""
-    content = hashlib.sha256()
-    for path in sorted(path for path in version.rglob("*") if path.is_file()):
-        name = path.relative_to(version)
-        if name.parts[0] != "assets.extra":
-            with path.open("rb") as file:
-                content.update(f"{hashlib.file_digest(file, 'sha256').hexdigest()}  {name.as_posix()}\n".encode())
-    return content.hexdigest()
+    return content.fingerprint(version, without="assets.extra")
 
 
 def publish(folder: Path, write: Callable[[Path], None]) -> Path:
@@ -89,8 +83,7 @@ def publish(folder: Path, write: Callable[[Path], None]) -> Path:
         with _held(home):
             staged = home / "version"
             write(staged)
-            for path in [*staged.rglob("*"), staged]:
-                _flush(path)
+            content.flush(staged)
             while True:
                 version = folder / str(next_version(folder))
                 try:
@@ -99,7 +92,7 @@ def publish(folder: Path, write: Callable[[Path], None]) -> Path:
                 except OSError:
                     if not version.exists():  # otherwise another run took the number first
                         raise
-            _flush(folder)
+            content.flush_one(folder)
     finally:
         shutil.rmtree(home, ignore_errors=True)
     return version
@@ -346,14 +339,5 @@ def _is_held(folder: Path) -> bool:
         return True
     except OSError:  # no locks here: the process' number must do
         return False
-    finally:
-        os.close(descriptor)
-
-
-def _flush(path: Path) -> None:
-    """Onto the disk itself, lest a failing power leaves a name without its content."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
     finally:
         os.close(descriptor)

@@ -11,6 +11,7 @@ import keras
 import tensorflow as tf
 
 from kcnn.config import Config
+from kcnn.content import sha256
 from kcnn.data.objectives import OBJECTIVES
 from kcnn.data.transform import Preprocessing
 from kcnn.models.factory import model_spec
@@ -21,7 +22,6 @@ from kcnn.training.trainer import train
 from kcnn.weights import load_weights, save_backbone
 from pipelines.artifacts import Backbone, Examples
 from pipelines.component import Output, component
-from pipelines.content import sha256
 
 
 @component(resumable=True, ignored=("resume", "record"))

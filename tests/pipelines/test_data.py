@@ -12,9 +12,10 @@ import pytest
 from PIL import Image
 from tensorflow_metadata.proto.v0 import anomalies_pb2
 
+from kcnn import content
 from kcnn.data import schema as schemas
 from kcnn.errors import UserError
-from pipelines import content, data, lineage
+from pipelines import data, lineage
 from pipelines.artifacts import ExampleAnomalies, Examples, Findings
 from pipelines.preflight import previous_statistics
 

@@ -15,6 +15,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from kcnn import content
 from kcnn.checks import Check
 from kcnn.config import Phase
 from kcnn.data import examples as records
@@ -22,7 +23,7 @@ from kcnn.data.ingest import Summary
 from kcnn.errors import RefusedError, UserError
 from kcnn.recipes import build
 from kcnn.serving import versions
-from pipelines import content, image_classification, lineage, runner
+from pipelines import image_classification, lineage, runner
 from pipelines.artifacts import Examples, InfraBlessing, Model, ModelBlessing
 from pipelines.component import Output, component
 from pipelines.components.evaluator import evaluator

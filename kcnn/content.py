@@ -31,10 +31,12 @@ def _map(function: Callable[[Path], T], paths: Sequence[Path], description: str)
         return list(bar(done, total=len(paths), description=description, unit="file", after=_PATIENCE))
 
 
-def fingerprint(folder: Path) -> str:
-    """sha256 of the content: of the files' relative names, sorted, each with the sha256 of its bytes."""
+def fingerprint(folder: Path, without: str | None = None) -> str:
+    """sha256 of the content: of the files' relative names, sorted, each with the sha256 of its bytes; all but those in
+    its folder `without`.
+    """
     digest = hashlib.sha256()
-    files = _files(folder)
+    files = [path for path in _files(folder) if path.relative_to(folder).parts[0] != without]
     for path, content in zip(files, _map(sha256, files, "Hashing"), strict=True):
         digest.update(f"{content}  {path.relative_to(folder).as_posix()}\n".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
