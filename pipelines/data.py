@@ -1,4 +1,4 @@
-"""A look at a data set: what is in it, and what in it would hurt a classifier. Read `graph` from top to bottom."""
+"""A look at a data set: what is in it, and what in it would hurt a classifier; by the steps of `validation.py`."""
 
 import dataclasses
 from collections import Counter
@@ -6,20 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from kcnn.data import exclusions
 from kcnn.data.checks import CHECKS
 from kcnn.data.datasets import open_dataset
 from kcnn.data.datasets.image_folder import visible
 from kcnn.data.scan import COPIES, Finding
 from pipelines import job as jobs
 from pipelines.component import Node
-from pipelines.components.data_report import data_report
-from pipelines.components.example_gen import example_gen
-from pipelines.components.example_validator import example_validator
-from pipelines.components.image_scan import image_scan
-from pipelines.components.schema_gen import schema_gen
-from pipelines.components.statistics_gen import statistics_gen
-from pipelines.preflight import check_writable, leave_out, previous_statistics, schema_digest
+from pipelines.preflight import check_writable, leave_out
+from pipelines.validation import validated_examples
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -41,34 +35,16 @@ class Job(jobs.Job):
 
 def graph(job: Job, fingerprint: str) -> list[Node]:
     """The steps, as data flow."""
-    examples = example_gen(
+    found = validated_examples(
+        job,
         dataset=job.dataset,
         data_dir=job.data_dir,
         offline=job.offline,
         fingerprint=fingerprint,
         labelled=_labelled(job.dataset),
-        exclude=job.exclude,
-        exclude_digest=exclusions.digest(job.exclude),
-        beam=job.beam,
-    ).outputs["examples"]
-    statistics = statistics_gen(examples=examples, beam=job.beam).outputs["statistics"]
-    schema = schema_gen(statistics=statistics, schema_file=job.schema, schema_digest=schema_digest(job.schema)).outputs[
-        "schema"
-    ]
-    anomalies = example_validator(
-        statistics=statistics,
-        schema=schema,
-        **previous_statistics(Path(job.pipeline_root), job.dataset, fingerprint),
-    ).outputs["anomalies"]
-    findings = image_scan(examples=examples, beam=job.beam).outputs["findings"]
-    report = data_report(
-        dataset=job.dataset,
-        examples=examples,
-        statistics=statistics,
-        anomalies=anomalies,
-        findings=findings,
-    ).outputs["report"]
-    return [port.node for port in (examples, statistics, schema, anomalies, findings, report)]
+        schema_file=job.schema,
+    )
+    return [port.node for port in found.values()]
 
 
 def run(job: Job) -> Path | None:

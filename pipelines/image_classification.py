@@ -5,7 +5,6 @@ import re
 from pathlib import Path
 
 from kcnn.config import Config
-from kcnn.data import exclusions
 from kcnn.data.datasets import open_dataset
 from kcnn.errors import RefusedError, UserError, nearest
 from kcnn.models.factory import model_spec
@@ -13,16 +12,10 @@ from kcnn.serving.export import OPTIMIZE_FOR
 from kcnn.serving.tensorflow_serving import find_image
 from pipelines import job as jobs
 from pipelines.component import Node
-from pipelines.components.data_report import data_report
 from pipelines.components.evaluator import evaluator
-from pipelines.components.example_gen import example_gen
-from pipelines.components.example_validator import example_validator
-from pipelines.components.image_scan import image_scan
 from pipelines.components.infra_validator import infra_validator
 from pipelines.components.label_audit import label_audit
 from pipelines.components.pusher import pusher
-from pipelines.components.schema_gen import schema_gen
-from pipelines.components.statistics_gen import statistics_gen
 from pipelines.components.trainer import trainer
 from pipelines.components.transform import transform
 from pipelines.components.tuner import tuner
@@ -33,12 +26,11 @@ from pipelines.preflight import (
     check_writable,
     last_pushed,
     leave_out,
-    previous_statistics,
-    schema_digest,
     settle_weights,
     weights_digest,
 )
 from pipelines.summary import report
+from pipelines.validation import validated_examples
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -77,33 +69,16 @@ class Job(jobs.Job):
 def graph(job: Job, weights: str | None, fingerprint: str) -> list[Node]:
     """The steps, as data flow."""
     config = job.config
-    examples = example_gen(
+    found = validated_examples(
+        job,
         dataset=config.dataset,
         data_dir=config.data_dir,
         offline=config.offline,
         fingerprint=fingerprint,
         labelled=True,
-        exclude=job.exclude,
-        exclude_digest=exclusions.digest(job.exclude),
-        beam=job.beam,
-    ).outputs["examples"]
-    statistics = statistics_gen(examples=examples, beam=job.beam).outputs["statistics"]
-    schema = schema_gen(statistics=statistics, schema_file=job.schema, schema_digest=schema_digest(job.schema)).outputs[
-        "schema"
-    ]
-    anomalies = example_validator(
-        statistics=statistics,
-        schema=schema,
-        **previous_statistics(Path(job.pipeline_root), config.dataset, fingerprint),
-    ).outputs["anomalies"]
-    findings = image_scan(examples=examples).outputs["findings"]
-    page = data_report(
-        dataset=config.dataset,
-        examples=examples,
-        statistics=statistics,
-        anomalies=anomalies,
-        findings=findings,
-    ).outputs["report"]
+        schema_file=job.schema,
+    )
+    examples, schema, findings = found["examples"], found["schema"], found["findings"]
     transform_graph = transform(
         model=config.model, image_size=config.image_size, examples=examples, schema=schema
     ).outputs["transform_graph"]
@@ -168,12 +143,7 @@ def graph(job: Job, weights: str | None, fingerprint: str) -> list[Node]:
     return [
         port.node
         for port in (
-            examples,
-            statistics,
-            schema,
-            anomalies,
-            findings,
-            page,
+            *found.values(),
             transform_graph,
             hyperparameters,
             model,

@@ -129,6 +129,20 @@ def test_the_main_job_validates_between_reading_and_training(tmp_path):
     assert names[-1] == "LabelAudit"
 
 
+def test_all_that_reads_images_runs_on_beam_where_that_is_asked_for(tmp_path):
+    beam = ["--runner=FlinkRunner"]
+    job = image_classification.Job(
+        config=build("scratch"),
+        name="a",
+        saved_models=str(tmp_path),
+        pipeline_root=str(tmp_path),
+        command="",
+        beam=beam,
+    )
+    nodes = {node.name: node.parameters.get("beam") for node in image_classification.graph(job, None, "")}
+    assert [name for name, found in nodes.items() if found] == ["ExampleGen", "StatisticsGen", "ImageScan"]
+
+
 def test_the_report_repeats_what_was_found_in_the_data(ran, tmp_path):
     _, made = ran
     kinds = {
