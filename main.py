@@ -2,6 +2,7 @@
 
 python main.py --model mobilenetv2 --finetune              train on a data set, publish to saved_models/mobilenetv2/1
 python main.py predict saved_models/mobilenetv2 a.jpg dir/ the top classes of pictures
+python main.py export mobilenetv2 --formats onnx           the same network in another form, as the next version
 python main.py serve mobilenetv2                           a server with TensorFlow Serving's APIs, and a page
 python main.py pretrain --model mobilenetv2                weights to start from, of images that formulas draw
 python main.py data --dataset photos/                      what is in a data set, and what in it hurts a classifier
@@ -118,11 +119,19 @@ GROUPS = {
             "as far as no flag gives them, and train with the best. (2 or more; 0 for none)",
         ),
         flags.DEFINE_string("name", None, "Name to publish under. (default: the model's)"),
+    ],
+    "train, export": [
         flags.DEFINE_string(
             "optimize_for",
-            "latency",
+            None,
             "What the published model is made for: latency of single pictures, throughput of many, size on disk, or "
-            "none. The first two may compute in bfloat16.",
+            "none. The first two may compute in bfloat16. (default: latency; of export, as before)",
+        ),
+        flags.DEFINE_list(
+            "formats",
+            ["savedmodel"],
+            "What it is written as: savedmodel, and beside it onnx, openvino, tflite-float16, tflite-dynamic, "
+            "tflite-int8, tfjs.",
         ),
         flags.DEFINE_integer(
             "keep_versions", None, "Leave only this many versions in the folder, 2 or more. (default: all)"
@@ -159,7 +168,7 @@ GROUPS = {
             "Images a step, over all devices; of predict, in a request. (default: the recipe's; of predict, 32)",
         ),
     ],
-    "train, label, rollback": [
+    "train, export, label, rollback": [
         flags.DEFINE_string("saved_models", "saved_models", "Folder of the published models."),
     ],
     "predict": [
@@ -180,7 +189,7 @@ GROUPS = {
     "pretrain": [
         flags.DEFINE_string("objective", None, "classes, or rotation, which needs no labels. (default: classes)"),
     ],
-    "train, pretrain, data, lineage, runs": [
+    "train, pretrain, data, export, lineage, runs": [
         flags.DEFINE_string("pipeline_root", ".kcnn", "Folder for examples, checkpoints and logs."),
     ],
     "models": [
@@ -204,7 +213,6 @@ GROUPS = {
         flags.DEFINE_string(
             "model_config_file", None, "TensorFlow Serving's models.config instead: several models, versions, labels."
         ),
-        flags.DEFINE_enum("runtime", "tensorflow", ["tensorflow"], "What runs the model."),
         flags.DEFINE_bool("enable_batching", True, "Join requests into batches while the model is busy."),
         flags.DEFINE_integer("max_batch_size", 32, "Images in a batch."),
         flags.DEFINE_integer(
@@ -219,6 +227,15 @@ GROUPS = {
         flags.DEFINE_integer("rest_api_timeout_in_ms", 30_000, "A request that takes longer is given up (504)."),
         flags.DEFINE_float("file_system_poll_wait_seconds", 1.0, "Between two looks for new versions."),
         flags.DEFINE_float("drain_seconds", 30.0, "What is in flight at SIGTERM has this long to be answered."),
+    ],
+    "predict, serve": [
+        flags.DEFINE_enum(
+            "runtime",
+            "tensorflow",
+            ["tensorflow", "openvino", "onnx"],
+            "What runs the network: TensorFlow, OpenVINO or ONNX Runtime; the latter two where the model was exported "
+            "with --formats openvino or onnx.",
+        ),
     ],
     "predict, models, lineage, runs": [
         flags.DEFINE_bool("json", False, "A JSON line for each row; of lineage and of two runs, JSON."),
@@ -276,20 +293,41 @@ def train(arguments: list[str]) -> int:
     if FLAGS.finetune and FLAGS.recipe not in (None, "finetune"):
         raise UserError(f"--finetune and --recipe {FLAGS.recipe}: expected one of the two")
     config = _config(FLAGS.recipe or ("finetune" if FLAGS.finetune else "scratch"))
+    from kcnn.models.factory import model_spec
     from pipelines import image_classification
 
     job = image_classification.Job(
         config=config,
-        name=FLAGS.name,
-        saved_models=FLAGS.saved_models,
+        publication=_publication(FLAGS.name or model_spec(config.model).name, FLAGS.saved_models),
         schema=FLAGS.schema,
         tune=FLAGS.tune,
-        optimize_for=FLAGS.optimize_for,
-        **{name: FLAGS[name].value for name in GATES},
         **_call(),
     )
     image_classification.run(job)
     return 0
+
+
+def export(arguments: list[str]) -> int:
+    """Publishes a network that was trained before in other formats or for another purpose, as the next version."""
+    if len(arguments) != 1:
+        raise UserError("export: expected a model's name or a version, as in: export saved_models/mobilenetv2/3")
+    from kcnn.serving import versions
+
+    name = arguments[0]
+    version = versions.find(Path(name) if os.sep in name else Path(FLAGS.saved_models, name))
+    _import_tensorflow_quietly()
+    from pipelines import export, job
+
+    export.run(job.Job(**_call()), version, _publication(version.parent.name, str(version.parent.parent)))
+    return 0
+
+
+def _publication(name: str, saved_models: str) -> Any:
+    """What becomes of a trained network."""
+    from pipelines.publication import Publication
+
+    settings = {setting: FLAGS[setting].value for setting in ("optimize_for", *GATES)}
+    return Publication(name=name, saved_models=saved_models, formats=tuple(FLAGS.formats), **settings)
 
 
 def pretrain(arguments: list[str]) -> int:
@@ -376,19 +414,19 @@ def predict(arguments: list[str]) -> int:
     """Prints the top classes of each picture: files, folders, 'quoted/*.patterns', - for one from standard input, URLs;
     2 when one could not be answered.
     """
-    from kcnn.serving import command, versions
+    from kcnn.serving import command, runtimes, versions
 
     model, *pictures = arguments or [""]
     batch_size = 32 if FLAGS.batch_size is None else FLAGS.batch_size
     if FLAGS.json and FLAGS.csv:
         raise UserError("--json and --csv: expected one of the two")
     command.check(pictures, FLAGS.files_from, FLAGS.top, batch_size, FLAGS.allow_urls, FLAGS.allow_private_redirects)
-    versions.find(model)
+    runtimes.find(FLAGS.runtime, versions.find(model))
     _import_tensorflow_quietly()
     import kcnn
 
     failed = command.run(
-        kcnn.load_classifier(model),
+        kcnn.load_classifier(model, FLAGS.runtime),
         pictures,
         files_from=FLAGS.files_from,
         layout="json" if FLAGS.json else "csv" if FLAGS.csv else "text",
@@ -465,9 +503,11 @@ def serve(arguments: list[str]) -> int:
     name = FLAGS.model_name or (arguments[0] if arguments else None)
     if len(arguments) > 1 or (name is None) == (FLAGS.model_config_file is None):
         raise UserError("serve: expected a model's name or --model_config_file FILE, as in: serve mobilenetv2")
+    from kcnn.serving import runtimes
     from kcnn.serving.server import check_installed
 
     check_installed()
+    runtimes.check(FLAGS.runtime)
     from kcnn.serving.server import settings
 
     if FLAGS.model_config_file is not None:
@@ -530,6 +570,7 @@ COMMANDS = {
     "train": train,
     "pretrain": pretrain,
     "data": data,
+    "export": export,
     "predict": predict,
     "serve": serve,
     "label": label,
@@ -538,14 +579,8 @@ COMMANDS = {
     "lineage": lineage,
     "runs": runs,
 }
-WITHOUT_TENSORFLOW = (
-    "predict",
-    "label",
-    "rollback",
-    "serve",
-    "lineage",
-    "runs",
-)  # which takes seconds to load; predict and serve check first
+# Which takes seconds to load; predict, export and serve check first.
+WITHOUT_TENSORFLOW = ("predict", "export", "label", "rollback", "serve", "lineage", "runs")
 
 
 def run(argv: list[str]) -> int:

@@ -136,6 +136,8 @@ class TransformGraph(Artifact):
     <path>/metadata/schema.pbtxt                what it takes
     """
 
+    derived = "transform_fn"
+
     def write(self, preprocessing: Preprocessing, labels: Sequence[str], schema: schema_pb2.Schema) -> None:
         """Keeps it, with the class names, for examples of the schema."""
         transform_graph.write(self.path, preprocessing, labels, schema)
@@ -296,10 +298,9 @@ class TunerResults(Artifact):
         }
 
 
-class Model(Artifact):
-    """A trained network and its export.
+class ModelRun(Artifact):
+    """A trained network, and how it was trained.
 
-    <path>/Format-Serving/      the SavedModel
     <path>/weights.safetensors  the weights of the best epoch
     <path>/config.json          the Config that trained it
     <path>/training.json        history, where the weights came from, preprocessing, hours
@@ -307,9 +308,9 @@ class Model(Artifact):
     """
 
     @property
-    def serving(self) -> Path:
-        """The SavedModel's folder."""
-        return self.path / "Format-Serving"
+    def weights(self) -> Path:
+        """The weights file."""
+        return self.path / "weights.safetensors"
 
     def config(self) -> Config:
         """The Config that trained it."""
@@ -323,7 +324,34 @@ class Model(Artifact):
         """What it started from, how long it trained, and the checksum of its weights."""
         training = self.training()
         facts = {name: training[name] for name in ("weights", "weights_loaded", "seconds", "best")}
-        return {**facts, "epochs": len(training["history"]), "sha256": sha256(self.path / "weights.safetensors")}
+        return {**facts, "epochs": len(training["history"]), "sha256": sha256(self.weights)}
+
+
+class Model(Artifact):
+    """What is served.
+
+    <path>/Format-Serving/   the SavedModel, and in its assets.extra the other formats
+    <path>/export.json       what `kcnn.export_classifier` says of it: calibration, precision, checksums
+    """
+
+    @property
+    def serving(self) -> Path:
+        """The SavedModel's folder."""
+        return self.path / "Format-Serving"
+
+    def write(self, exported: Mapping[str, Any]) -> None:
+        """Keeps what was said of the export."""
+        text = json.dumps(exported, indent=2, ensure_ascii=False, allow_nan=False)
+        (self.path / "export.json").write_text(text + "\n", encoding="utf-8")
+
+    def exported(self) -> dict[str, Any]:
+        """What export.json holds."""
+        return json.loads((self.path / "export.json").read_text(encoding="utf-8"))
+
+    def properties(self) -> dict[str, Any]:
+        """The temperature, how the export computes, and the checksum of the weights."""
+        exported = self.exported()
+        return {**exported["calibration"], **exported["export"], "weights_sha256": exported["checksums"]["weights"]}
 
 
 class Backbone(Artifact):

@@ -6,7 +6,7 @@ import platform
 from typing import Any
 
 import kcnn
-from pipelines.artifacts import Examples, InfraBlessing, Model, ModelBlessing, ModelEvaluation
+from pipelines.artifacts import Examples, InfraBlessing, Model, ModelBlessing, ModelEvaluation, ModelRun
 
 _PACKAGES = ("tensorflow", "keras", "keras-cv", "numpy", "scikit-learn", "pillow")
 
@@ -14,6 +14,7 @@ _PACKAGES = ("tensorflow", "keras", "keras-cv", "numpy", "scikit-learn", "pillow
 def describe(
     record: dict[str, Any],
     examples: Examples,
+    model_run: ModelRun,
     model: Model,
     evaluation: ModelEvaluation,
     model_blessing: ModelBlessing,
@@ -24,7 +25,8 @@ def describe(
     Args:
         record: what only the run knows: command, data set, fingerprint, what to know of how it was published.
     """
-    summary, config, training = examples.summary(), model.config(), model.training()
+    summary, config, training = examples.summary(), model_run.config(), model_run.training()
+    exported = model.exported()
     return {
         **record,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -36,8 +38,8 @@ def describe(
         "warnings": list(summary.warnings),
         "test_metrics": evaluation.metrics(),
         "blessing": {"model": model_blessing.properties(), "infra": infra_blessing.properties()},
-        "calibration": training["calibration"],
-        "export": training["export"],
+        "calibration": exported["calibration"],
+        "export": exported["export"],
         "weights": training["weights"],
         "training_seconds": training["seconds"],
         "seed": config.seed,

@@ -15,7 +15,7 @@ import types
 import typing
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
 from kcnn.errors import nearest
 
@@ -24,9 +24,15 @@ from kcnn.errors import nearest
 class Artifact:
     """A folder that a component writes and others read, whole as soon as it has its name: it is written under another
     and renamed.
+
+    Attributes:
+        path: the folder.
+        derived: a folder in it that follows from the rest, but whose bytes differ each time it is made; what takes the
+            artifact is not done again because of them.
     """
 
     path: Path
+    derived: ClassVar[str | None] = None
 
     @property
     def home(self) -> Path:
@@ -76,6 +82,7 @@ class Node:
         cached: whether a finished execution with equal inputs and parameters stands for a new one.
         resumable: whether it can go on from what an interrupted execution of it left in its outputs.
         ignored: parameters that do not change the result, left out of the comparison.
+        execution: the number of one that is finished and whose outputs are taken as they are; None to do the work.
     """
 
     name: str
@@ -83,14 +90,24 @@ class Node:
     parameters: dict[str, Any]
     inputs: dict[str, Port]
     output_types: dict[str, type[Artifact]]
-    cached: bool
-    resumable: bool
-    ignored: tuple[str, ...]
+    cached: bool = True
+    resumable: bool = False
+    ignored: tuple[str, ...] = ()
+    execution: int | None = None
 
     @property
     def outputs(self) -> Outputs:
         """name → port of what it makes; LookupError for a name that it does not have."""
         return Outputs(self.name, {name: Port(self, name, type_) for name, type_ in self.output_types.items()})
+
+
+def finished(name: str, execution: int, output_types: dict[str, type[Artifact]]) -> Node:
+    """The node of what an earlier run did: its outputs are taken as they are, whatever the program is now."""
+
+    def nothing() -> None:
+        """Is left to do."""
+
+    return Node(name, nothing, {}, {}, output_types, execution=execution)
 
 
 def component(

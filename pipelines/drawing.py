@@ -15,7 +15,8 @@ LONGEST = 38  # letters of a line
 MOST = 3  # facts in a box, where FACTS does not choose
 FACTS = {
     "Examples": ["images", "labels", "excluded"],
-    "Model": ["weights", "epochs", "seconds"],
+    "ModelRun": ["weights", "epochs", "seconds"],
+    "Model": ["optimize_for", "precision", "temperature"],
     "ModelBlessing": ["blessed", "baseline"],
     "InfraBlessing": ["blessed", "latency_ms", "memory_mb"],
     "ModelEvaluation": ["top1", "macro_f1", "examples"],

@@ -28,6 +28,7 @@ HEADS = {
     "ModelEvaluation": "metrics",
     "ModelBlessing": "metrics",
     "InfraBlessing": "metrics",
+    "ModelRun": "metrics",
     "Model": "metrics",
     "Backbone": "metrics",
 }
@@ -63,7 +64,7 @@ def _find(db: sqlite3.Connection, root: Path, path: Path) -> Row:
         if any(sought in (place, place.parent) for place in places) or sought.is_relative_to(folder):
             return row
     known = f"known are {', '.join(map(str, published))}" if published else "nothing was published from it"
-    raise UserError(f"lineage {path}: not made in --pipeline_root {root}: {known}")
+    raise UserError(f"{path}: not made in --pipeline_root {root}: {known}")
 
 
 def _rollback(path: Path) -> Row | None:

@@ -207,6 +207,10 @@ def _make(
     session: _Session, node: Node, inputs: dict[str, metadata.Row], chosen: bool, resume: bool
 ) -> dict[str, metadata.Row]:
     """The node's outputs' rows, found or made."""
+    if node.execution is not None:
+        if (outputs := _outputs(session, node, node.execution)) is None:
+            raise _Refused(f"what {node.name} made is no longer all in {session.root / node.name}")
+        return outputs
     key = _key(node, inputs, _code())
     if (node.cached or not chosen) and (outputs := _finished(session, node, key)) is not None:
         with metadata.transaction(session.db):
@@ -236,23 +240,27 @@ def _make(
 
 
 def _finished(session: _Session, node: Node, key: str) -> dict[str, metadata.Row] | None:
-    """What the last execution of the key made, if it is all there still.
+    """What the last execution of the key made that is all there still."""
+    finished = metadata.executions(session.db, "key = ? AND state = 'COMPLETE'", key)
+    return next(filter(None, (_outputs(session, node, row["id"]) for row in finished)), None)
+
+
+def _outputs(session: _Session, node: Node, execution: int) -> dict[str, metadata.Row] | None:
+    """What an execution made, if it is all there still.
 
     Raises:
         UserError: it is there, and not as it was made.
     """
-    for row in metadata.executions(session.db, "key = ? AND state = 'COMPLETE'", key):
-        outputs = metadata.artifacts(session.db, row["id"], "OUTPUT")
-        if outputs.keys() == node.output_types.keys() and all(
-            (session.root / artifact["uri"]).is_dir() for artifact in outputs.values()
-        ):
-            for artifact in outputs.values():
-                found, made = content.size(session.root / artifact["uri"]), (artifact["files"], artifact["bytes"])
-                if made not in (found, (None, None)):  # which older versions did not keep
-                    changed = f"has {found[0]} files of {found[1]} bytes instead of {made[0]} of {made[1]}"
-                    raise UserError(_changed(session, artifact, changed))
-            return outputs
-    return None
+    outputs = metadata.artifacts(session.db, execution, "OUTPUT")
+    folders = [session.root / artifact["uri"] for artifact in outputs.values()]
+    if not outputs.keys() >= node.output_types.keys() or not all(folder.is_dir() for folder in folders):
+        return None
+    for artifact, folder in zip(outputs.values(), folders, strict=True):
+        found, made = content.size(folder), (artifact["files"], artifact["bytes"])
+        if made not in (found, (None, None)):  # which older versions did not keep
+            changed = f"has {found[0]} files of {found[1]} bytes instead of {made[0]} of {made[1]}"
+            raise UserError(_changed(session, artifact, changed))
+    return outputs
 
 
 def _changed(session: _Session, artifact: metadata.Row, how: str) -> str:
@@ -326,8 +334,8 @@ def _execute(session: _Session, node: Node, execution: int, inputs: dict[str, me
         if (obstacle := _obstacle(error, next(iter(outputs.values())).path)) is not None:
             advice = "; once it can, --resume goes on from what was saved" if node.resumable else ""
             raise UserError(f"{node.name}: cannot write in {obstacle}{advice}") from error
-        for row in inputs.values():
-            if content.fingerprint(session.root / row["uri"]) != row["fingerprint"]:
+        for key, row in inputs.items():
+            if content.fingerprint(taken[key].path, taken[key].derived) != row["fingerprint"]:
                 raise UserError(f"{node.name}: {_changed(session, row, 'has changed')}") from error
         raise
     _publish(session, node.name, execution, rows)
@@ -354,7 +362,7 @@ def _described(outputs: Mapping[str, Artifact]) -> dict[str, tuple[str, str, int
     return {
         name: (
             type(artifact).__name__,
-            content.fingerprint(artifact.path),
+            content.fingerprint(artifact.path, artifact.derived),
             *content.size(artifact.path),
             artifact.properties(),
         )

@@ -1,7 +1,7 @@
 """What the main job made and where, on one screen, for the end of a run."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kcnn.checks import Check
@@ -17,7 +17,7 @@ SLICES = {
 }
 
 
-def report(made: dict[str, dict[str, Any]]) -> str:
+def report(made: Mapping[str, Mapping[str, Any]]) -> str:
     """What was made and where, on one screen."""
     metrics, summary = made["Evaluator"]["evaluation"].metrics(), made["ExampleGen"]["examples"].summary()
 
@@ -53,7 +53,7 @@ def report(made: dict[str, dict[str, Any]]) -> str:
         f"Published: {version}" if version else "Published: nothing",
         f"  report:  {tables}/confusion_matrix.png, per_class.csv, slices.csv, predictions.csv",
         *([f"  card:    {version}/assets.extra/card.json"] if version else [f"  checks:  {gate.path}/checks.json"]),
-        f"  logs:    tensorboard --logdir {made['Trainer']['model'].path / 'logs'}",
+        f"  logs:    tensorboard --logdir {made['Trainer']['model_run'].path / 'logs'}",
         *([f"  predict: python main.py predict {version.parent} IMAGE..."] if version else []),
     ]
     return "\n".join(lines)

@@ -215,15 +215,29 @@ def test_the_same_command_again_reuses_the_work_and_publishes_the_next_version(w
     assert "Trainer: unchanged" in done.stdout
     assert "Published: saved_models/mobilenetv2_0.35/2" in done.stdout
 
+    again = kcnn("export", "saved_models/mobilenetv2_0.35/2", "--optimize_for", "size", cwd=folder)
+    assert "Published: saved_models/mobilenetv2_0.35/3" in again.stdout
+    assert "Trainer: at work" not in again.stdout
+    before, after = (folder / "saved_models/mobilenetv2_0.35" / version for version in "23")
+    cards = [json.loads((version / "assets.extra/card.json").read_text()) for version in (before, after)]
+    assert cards[1]["exported_from"] == "saved_models/mobilenetv2_0.35/2"
+    assert [card["export"]["optimize_for"] for card in cards] == ["latency", "size"]
+    same = ("dataset", "fingerprint", "labels", "counts", "config", "weights", "preprocessing", "calibration")
+    assert [cards[0][name] for name in same] == [cards[1][name] for name in same]
+    size = [sum(file.stat().st_size for file in version.rglob("*")) for version in (before, after)]
+    assert size[1] < 0.8 * size[0]
+    made_of = json.loads(kcnn("lineage", str(after), "--json", cwd=folder).stdout)
+    assert {"ExampleGen", "Trainer", "Exporter"} <= {row["component"] for row in made_of["executions"]}
+
 
 def test_finetuning_from_a_file_is_head_first(workplace):
     folder, _ = workplace
-    (weights,) = folder.glob(".kcnn/Trainer/model/*/weights.safetensors")
+    (weights,) = folder.glob(".kcnn/Trainer/model_run/*/weights.safetensors")
     tuning = ["--finetune", "--weights", weights, "--unfreeze", 2, "--batch_norm", "frozen", "--epochs", 1]
     done = kcnn(*SMALL, *tuning, "--dataset", "photos", "--name", "tuned", cwd=folder)
     assert "Frozen features" in done.stderr
     (record,) = (
-        path for path in folder.glob(".kcnn/Trainer/model/*/training.json") if str(weights) in path.read_text()
+        path for path in folder.glob(".kcnn/Trainer/model_run/*/training.json") if str(weights) in path.read_text()
     )
     phases = [row["phase"] for row in json.loads(record.read_text())["history"]]
     assert phases[0] == 0
@@ -242,7 +256,7 @@ def test_ctrl_c_and_resume(workplace):
 
     def written(name):
         return max(
-            (path.stat().st_mtime_ns for path in folder.glob(f".kcnn/Trainer/model/*.partial/{name}")), default=0
+            (path.stat().st_mtime_ns for path in folder.glob(f".kcnn/Trainer/model_run/*.partial/{name}")), default=0
         )
 
     deadline = time.monotonic() + 240

@@ -18,6 +18,7 @@ from google.protobuf import text_format
 from scipy import special
 from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2, statistics_pb2
 
+from kcnn.data.records import COLUMN
 from kcnn.data.statistics import COMPARED
 from kcnn.errors import UserError
 
@@ -67,7 +68,7 @@ def infer(train: statistics_pb2.DatasetFeatureStatistics) -> schema_pb2.Schema:
     """The schema that the training split fulfils, with room for other samples of the same kind.
 
     String domains hold the values that occur, ranges are widened (`_WIDENING`), what every example has is required;
-    derived features are optional, since the examples do not hold them.
+    derived features are optional, since the examples do not hold them; a label column may hold anything.
     """
     schema = schema_pb2.Schema()
     for statistics in train.features:
@@ -92,7 +93,7 @@ def infer(train: statistics_pb2.DatasetFeatureStatistics) -> schema_pb2.Schema:
             feature.int_domain.CopyFrom(
                 schema_pb2.IntDomain(name=name, min=0, max=max(map(int, counts)), is_categorical=True)
             )
-        elif counts:
+        elif counts and not name.startswith(COLUMN):
             feature.domain = name
             schema.string_domain.add(name=name, value=sorted(counts))
             for comparator in (feature.skew_comparator, feature.drift_comparator):

@@ -15,7 +15,7 @@ import math
 import operator
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ from PIL import Image
 from tensorflow_metadata.proto.v0 import derived_feature_pb2, statistics_pb2
 
 from kcnn.data.drivers import Driver
-from kcnn.data.records import Example, map_shards, read_records
+from kcnn.data.records import COLUMN, Example, map_shards, read_records
 
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # large photos are no attack
 
@@ -32,6 +32,7 @@ _SMALL_SIDE = 128  # brightness and sharpness are those of the image shrunk to f
 _FINE, _COARSE = 8, 3  # bits of a number that tell bins apart: 256 and 8 bins from a power of two to the next
 _SMALLEST = 4096  # hashes that a distinct count keeps: exact below, a standard error of 1.6% above
 _BUCKETS = 10  # of the histograms, as many as TensorFlow Data Validation makes
+_LISTED = 1000  # values of a label column, as many as TensorFlow Data Validation lists
 _ROWS = 4096  # measured examples that memory holds
 _FRACTION = 2**-16
 
@@ -158,6 +159,27 @@ class Distinct:
 
 
 @dataclasses.dataclass(frozen=True)
+class Strings:
+    """What is known of a label column: how often each value occurs, while no more than `_LISTED` do, or how many do."""
+
+    values: Values | None = Values()
+    distinct: Distinct = Distinct()
+
+    @classmethod
+    def of(cls, values: Sequence[bytes]) -> "Strings":
+        """Reduces the values."""
+        return cls(_listed(Values.of(values)), Distinct.of(values))
+
+    def __add__(self, other: "Strings") -> "Strings":
+        values = _listed(self.values + other.values) if self.values and other.values else None
+        return Strings(values, self.distinct + other.distinct)
+
+
+def _listed(values: Values) -> Values | None:
+    return values if len(values.counts) <= _LISTED else None
+
+
+@dataclasses.dataclass(frozen=True)
 class Feature:
     """A feature that is measured.
 
@@ -171,7 +193,7 @@ class Feature:
 
     name: str
     type: Any
-    kind: type[Numbers] | type[Values] | type[Distinct]
+    kind: type[Numbers] | type[Values] | type[Distinct] | type[Strings]
     unit: float = 1.0
     derived: str = ""
 
@@ -206,20 +228,28 @@ class Statistics:
     """Of any number of examples: how many they are, and feature name → what its values were reduced to."""
 
     examples: int
-    features: Mapping[str, Numbers | Values | Distinct]
+    features: Mapping[str, Numbers | Values | Distinct | Strings]
 
     @classmethod
     def of(cls, rows: Sequence[Row]) -> "Statistics":
         """Of measured examples; a feature that a row lacks is missing there."""
         columns = {
             feature.name: feature.kind.of([row[feature.name] for row in rows if feature.name in row])  # type: ignore
-            for feature in FEATURES
+            for feature in _measured(frozenset().union(*rows))
         }
         return cls(len(rows), columns)
 
     def __add__(self, other: "Statistics") -> "Statistics":
-        merged = {name: operator.add(part, other.features[name]) for name, part in self.features.items()}
+        merged = {
+            feature.name: operator.add(*(part.features.get(feature.name, feature.kind()) for part in (self, other)))
+            for feature in _measured(self.features.keys() | other.features.keys())
+        }
         return Statistics(self.examples + other.examples, merged)
+
+
+def _measured(names: Collection[str]) -> list[Feature]:
+    """`FEATURES`, and the label columns among the names of features."""
+    return [*FEATURES, *(Feature(name, _Type.STRING, Strings) for name in sorted(names) if name.startswith(COLUMN))]
 
 
 def measure(serialized: bytes) -> Row:
@@ -232,6 +262,7 @@ def measure(serialized: bytes) -> Row:
             values = held.bytes_list.value or held.int64_list.value
             if values:
                 row[feature.name] = values[0]
+    row |= {name: held.bytes_list.value[0] for name, held in example.items() if name.startswith(COLUMN)}
     encoded = row.pop("image/encoded", b"")
     if "image/class/label" in row:
         row["image/class/label"] = str(row["image/class/label"]).encode()
@@ -318,8 +349,10 @@ def to_proto(statistics: Statistics, name: str) -> statistics_pb2.DatasetFeature
     """
     result = statistics_pb2.DatasetFeatureStatisticsList()
     dataset = result.datasets.add(name=name, num_examples=statistics.examples)
-    for feature in FEATURES:
+    for feature in _measured(statistics.features.keys()):
         part = statistics.features[feature.name]
+        if isinstance(part, Strings):
+            part = part.values or part.distinct
         proto = dataset.features.add(type=feature.type)
         proto.path.step.append(feature.name)
         common = _common(part.count, statistics.examples)

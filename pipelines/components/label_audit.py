@@ -9,7 +9,7 @@ from kcnn.evaluation import label_errors, label_page
 from kcnn.evaluation.embeddings import Embeddings, embedded
 from kcnn.models.factory import create_model
 from kcnn.weights import load_weights
-from pipelines.artifacts import Examples, Findings, LabelErrors, Model, TransformGraph
+from pipelines.artifacts import Examples, Findings, LabelErrors, ModelRun, TransformGraph
 from pipelines.component import Output, component
 
 
@@ -19,11 +19,11 @@ def label_audit(
     examples: Examples,
     findings: Findings,
     transform_graph: TransformGraph,
-    model: Model,
+    model_run: ModelRun,
     errors: Output[LabelErrors],
 ) -> None:
     """Judges the labels of all images, copies of one another (`findings`) together; `dataset` is for the heading."""
-    summary, settings, preprocessing = examples.summary(), model.config(), transform_graph.preprocessing()
+    summary, settings, preprocessing = examples.summary(), model_run.config(), transform_graph.preprocessing()
     shards = {split: examples.shards(split) for split in SPLITS}
     kinds = {kind.name for kind in COPIES}
     copies = [finding.filenames for finding in findings.read().findings if finding.finding in kinds]
@@ -38,14 +38,14 @@ def label_audit(
             asked = ~trained_on if held_out else None
             return seen, label_errors.audit(seen.features, seen.labels, groups, trained_on, asked)
 
-    seen_by, start = "the trained network sees", model.training()["weights"]
-    seen, audit = audited(str(model.path / "weights.safetensors"))
+    seen_by, start = "the trained network sees", model_run.training()["weights"]
+    seen, audit = audited(str(model_run.weights))
     if audit.by_heart and start is not None:
         seen_by = "the weights see that training started from (the trained network knows its training images by heart)"
         seen, audit = audited(start)
     elif audit.by_heart:
         seen_by = "the trained network sees (which knows its training images by heart, so that only others are judged)"
-        seen, audit = audited(str(model.path / "weights.safetensors"), held_out=True)
+        seen, audit = audited(str(model_run.weights), held_out=True)
     found = [
         label_errors.LabelError(
             seen.filenames[doubt.index],

@@ -11,7 +11,7 @@ from kcnn.data import examples as records
 from kcnn.errors import UserError
 from kcnn.progress import clock
 from kcnn.serving import bundle, versions
-from pipelines.artifacts import Examples, InfraBlessing, Model, ModelBlessing, ModelEvaluation, PushedModel
+from pipelines.artifacts import Examples, InfraBlessing, Model, ModelBlessing, ModelEvaluation, ModelRun, PushedModel
 from pipelines.card import describe
 from pipelines.component import Output, component
 
@@ -36,6 +36,7 @@ def pusher(
     allow_worse: bool,
     record: dict[str, Any],
     examples: Examples,
+    model_run: ModelRun,
     model: Model,
     evaluation: ModelEvaluation,
     model_blessing: ModelBlessing,
@@ -61,7 +62,9 @@ def pusher(
 
     def write(staged: Path) -> None:
         shutil.copytree(model.serving, staged)
-        card = describe({**record, "notes": notes}, examples, model, evaluation, model_blessing, infra_blessing)
+        card = describe(
+            {**record, "notes": notes}, examples, model_run, model, evaluation, model_blessing, infra_blessing
+        )
         versions.write_card(staged, card)
         shutil.copytree(evaluation.report, staged / "assets.extra" / "evaluation")
         serialized = itertools.islice(_training_records(examples), WARMUP_IMAGES)

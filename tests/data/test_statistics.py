@@ -18,6 +18,7 @@ from PIL import Image
 from tensorflow_metadata.proto.v0 import statistics_pb2
 
 from kcnn.data import examples, statistics
+from kcnn.data import schema as schemas
 from kcnn.data.decode import decode_image
 from kcnn.errors import UserError
 from tests.shards import write
@@ -235,6 +236,33 @@ def test_distinct_counts():
     assert many.hashes == statistics.Distinct.of(names).hashes
     assert many.unique == pytest.approx(100_000, rel=0.05)  # three standard errors
     assert len(many.hashes) == 4096
+
+
+def test_label_columns_are_counted_while_their_values_are_few():
+    def record(index):
+        columns = {"site": f"s{index % 3}", "id": str(index)} | ({"late": "é"} if index >= 1500 else {})
+        return examples.encode(examples.Example(b"", f"{index}.jpg", 0, "a", "JPEG", 1, 1, "", columns))
+
+    records = list(map(record, range(2000)))
+    whole = statistics.collect(records)
+    assert (
+        sum(map(statistics.collect, (records[:1400], records[1400:1450], records[1450:])), statistics.collect([]))
+        == whole
+    )
+    (dataset,) = statistics.to_proto(whole, "train").datasets
+    found = {feature.path.step[0]: feature.string_stats for feature in dataset.features}
+    site, numbers, late = (found[f"image/column/{name}"] for name in ("site", "id", "late"))
+    assert {bucket.label: bucket.sample_count for bucket in site.rank_histogram.buckets} == {
+        f"s{index}": sum(other % 3 == index for other in range(2000)) for index in range(3)
+    }
+    assert (numbers.unique, len(numbers.rank_histogram.buckets)) == (2000, 0)
+    assert (late.common_stats.num_missing, late.top_values[0].value) == (1500, "é")
+    schema = schemas.infer(dataset)
+    (feature,) = (feature for feature in schema.feature if feature.name == "image/column/late")
+    assert (feature.presence.min_count, feature.presence.min_fraction, feature.domain) == (1, 0, "")
+    other = statistics.collect([examples.encode(examples.Example(b"", "x", 0, "a", "JPEG", 1, 1, "", {"site": "new"}))])
+    found = schemas.validate(statistics.to_proto(other, "test").datasets[0], schema)
+    assert "image/column/site" not in found.anomaly_info
 
 
 def test_a_pool_finds_what_one_process_finds(shards):

@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import re
 import shutil
 import signal
 import sqlite3
@@ -17,8 +18,10 @@ import small_disks
 import steps
 from PIL import Image
 
+from kcnn.data import ingest
 from kcnn.errors import UserError
 from pipelines import lineage
+from pipelines.components import example_gen
 
 MAIN = Path(__file__).parents[2] / "main.py"
 
@@ -181,6 +184,32 @@ def test_a_damaged_shard_is_one_line_and_is_made_anew(photos, tmp_path, how, mon
     assert small_disks.call(*data)[0] == 0
     (page,) = tmp_path.glob(".kcnn/DataReport/report/*/report.html")
     assert "fox" in page.read_text()
+
+
+@pytest.mark.parametrize("how", ["removed", "another picture", "one more"])
+def test_a_data_set_that_changes_while_it_is_read(photos, tmp_path, how, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(photos, "photos")
+    picture, spare = Path("photos/fox/7.png"), Path("spare.png")
+    Image.new("RGB", (40, 40), "green").save(spare)
+    ways = {
+        "removed": (ingest, "tally", picture.unlink),  # between the look at the pictures and the writing
+        "another picture": (ingest, "tally", lambda: spare.replace(picture)),
+        "one more": (example_gen, "ingest", lambda: spare.replace("photos/sky/new.png")),  # after they were counted
+    }
+    module, name, happens = ways[how]
+    went_on = getattr(module, name)
+    with monkeypatch.context() as patch:
+        patch.setattr(module, name, lambda *arguments, **named: (happens(), went_on(*arguments, **named))[1])
+        status, said = small_disks.call("data", "--dataset", "photos", "--offline")
+    assert status == 2, said
+    (line,) = [line for line in said.splitlines() if "error" in line]
+    assert re.search(
+        r"--dataset photos: (.*7\.png )?changed while it was read(, from 60 to 61 images)?; run again$", line
+    )
+    assert not list(Path(".kcnn").glob("ExampleGen/*/*"))
+    status, said = small_disks.call("data", "--dataset", "photos", "--offline")
+    assert status == 0, said
 
 
 @pytest.mark.slow

@@ -24,12 +24,13 @@ from kcnn.errors import RefusedError, UserError
 from kcnn.recipes import build
 from kcnn.serving import versions
 from pipelines import image_classification, lineage, runner
-from pipelines.artifacts import Examples, InfraBlessing, Model, ModelBlessing
+from pipelines.artifacts import Examples, InfraBlessing, Model, ModelBlessing, ModelRun
 from pipelines.component import Output, component
 from pipelines.components.evaluator import evaluator
 from pipelines.components.infra_validator import infra_validator
 from pipelines.components.pusher import pusher
 from pipelines.preflight import check_gates, last_pushed
+from pipelines.publication import Publication
 from tests import shards
 
 LABELS = ("cat", "dog")
@@ -89,17 +90,20 @@ def example_gen(examples: Output[Examples]) -> None:
 
 
 @component
-def trainer(right: int, blind: int, labels: list[str], examples: Examples, model: Output[Model]) -> None:
+def trainer(
+    right: int, blind: int, labels: list[str], examples: Examples, model_run: Output[ModelRun], model: Output[Model]
+) -> None:
+    """And exporter."""
     module = Threshold(right, blind)
     tf.saved_model.save(
         module, str(model.serving), signatures={"serving_default": module.encoded, "images": module.images}
     )
     (model.serving / "assets" / "labels.txt").write_text("".join(f"{label}\n" for label in labels))
-    (model.path / "config.json").write_text(build("scratch").to_json())
+    (model_run.path / "config.json").write_text(build("scratch").to_json())
     training = {"weights": None, "weights_loaded": [], "preprocessing": {}, "seconds": 1.0, "best": None, "history": []}
-    training |= {"calibration": {"temperature": 1.0}, "export": {"precision": "float32"}}
-    (model.path / "training.json").write_text(json.dumps(training))
-    (model.path / "weights.safetensors").write_bytes(b"")
+    (model_run.path / "training.json").write_text(json.dumps(training))
+    model_run.weights.write_bytes(b"")
+    model.write({"calibration": {"temperature": 1.0}, "export": {}, "checksums": {"weights": ""}})
 
 
 @component
@@ -121,7 +125,8 @@ def run(
 ):
     """Runs the graph; gives what was made."""
     examples = example_gen().outputs["examples"]
-    model = trainer(right=right, blind=blind, labels=list(labels), examples=examples).outputs["model"]
+    trained = trainer(right=right, blind=blind, labels=list(labels), examples=examples).outputs
+    model = trained["model"]
     baseline, digest = last_pushed(folder / "saved_models" / "m")
     evaluated = evaluator(
         baseline=baseline,
@@ -144,6 +149,7 @@ def run(
         **{"keep_versions": None, "allow_worse": False, **push},
         record={"command": "main.py"},
         examples=examples,
+        model_run=trained["model_run"],
         model=model,
         evaluation=evaluated["evaluation"],
         model_blessing=evaluated["blessing"],
@@ -387,8 +393,7 @@ def test_another_run_that_published_meanwhile_is_told_of(copy):
 def test_the_job_ends_with_one_line(copy, monkeypatch, capsys):
     job = image_classification.Job(
         config=dataclasses.replace(build("scratch"), phases=(Phase("all", 1, 0.1),)),
-        name="m",
-        saved_models=str(copy / "saved_models"),
+        publication=Publication(name="m", saved_models=str(copy / "saved_models")),
         pipeline_root=str(copy / "root"),
         command="main.py",
     )

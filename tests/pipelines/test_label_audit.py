@@ -19,7 +19,7 @@ from kcnn.models.taps import penultimate
 from kcnn.recipes import build
 from kcnn.weights import save_weights
 from pipelines import runner
-from pipelines.artifacts import Examples, Findings, Model, TransformGraph
+from pipelines.artifacts import Examples, Findings, ModelRun, TransformGraph
 from pipelines.component import Output, component
 from pipelines.components.label_audit import label_audit
 
@@ -47,17 +47,17 @@ def made_before(
     examples: Output[Examples],
     findings: Output[Findings],
     transform_graph: Output[TransformGraph],
-    model: Output[Model],
+    model_run: Output[ModelRun],
 ) -> None:
     """What the audit takes; the network has its first random weights."""
     examples.write_summary(ingest(open_dataset(dataset), examples.path))
     findings.write(scan({split: examples.shards(split) for split in SPLITS}))
     text = json.dumps({"image_size": [32, 32], "crop_fraction": 1.0})
     (transform_graph.path / "preprocessing.json").write_text(text)
-    save_weights(kcnn.create_model("lenet5", 2, 32), model.path / "weights.safetensors")
-    (model.path / "config.json").write_text(build("scratch", model="lenet5").to_json())
+    save_weights(kcnn.create_model("lenet5", 2, 32), model_run.weights)
+    (model_run.path / "config.json").write_text(build("scratch", model="lenet5").to_json())
     facts = {"weights": None, "weights_loaded": [], "seconds": 0, "best": None, "history": []}
-    (model.path / "training.json").write_text(json.dumps(facts))
+    (model_run.path / "training.json").write_text(json.dumps(facts))
 
 
 def test_planted_label_errors_are_listed_shown_and_left_where_they_are(photos, tmp_path, monkeypatch):

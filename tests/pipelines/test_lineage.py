@@ -158,7 +158,7 @@ def test_the_last_version_and_the_folders_between(folder):
     assert len(last["executions"]) == 5  # and none of those that the same examples also went to
     model = lineage.lineage(root, next((root / "Trainer" / "model").iterdir()) / "weights")
     assert {row["component"] for row in model["executions"]} == {"ExampleGen", "StatisticsGen", "Trainer"}
-    with pytest.raises(UserError, match=r"lineage nothing: not made in .*: known are .*m/4, .*m/1"):
+    with pytest.raises(UserError, match=r"nothing: not made in .*: known are .*m/4, .*m/1"):
         lineage.lineage(root, Path("nothing"))
 
 

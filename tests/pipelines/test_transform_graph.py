@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 
 import keras
 import numpy as np
@@ -22,6 +23,7 @@ from kcnn.serving.export import export_classifier
 from kcnn.training.suit import preprocessing
 from pipelines import runner
 from pipelines.artifacts import TransformGraph
+from pipelines.component import Artifact, Output, component
 from pipelines.components.example_gen import example_gen
 from pipelines.components.schema_gen import schema_gen
 from pipelines.components.statistics_gen import statistics_gen
@@ -65,6 +67,34 @@ def batch(encoded, labels):
         "image/format": tf.constant([b"?"] * len(encoded)),
         "image/column/site": tf.sparse.from_dense([[b"here"]] * len(encoded)),
     }
+
+
+class Size(Artifact):
+    """What is taken of a transform here."""
+
+
+@component
+def settled(transform_graph: Output[TransformGraph]) -> None:
+    transform_graph.write(SPEC, LABELS, schema())
+
+
+@component
+def taker(transform_graph: TransformGraph, size: Output[Size]) -> None:
+    (size.path / "size").write_text(str(transform_graph.preprocessing().image_size))
+
+
+def test_made_again_it_is_the_same_to_what_takes_it(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(runner, "_code", lambda: "this program")
+    graph = settled()
+    nodes = [graph, taker(transform_graph=graph.outputs["transform_graph"])]
+    first = runner.run(nodes, tmp_path)["Settled"]["transform_graph"].path
+    saved = (first / "transform_fn" / "saved_model.pb").read_bytes()
+    shutil.rmtree(first)
+    second = runner.run(nodes, tmp_path)["Settled"]["transform_graph"].path
+    assert (second / "transform_fn" / "saved_model.pb").read_bytes() != saved  # by TensorFlow's count of functions
+    said = capsys.readouterr().out
+    assert said.count("Settled: done") == 2
+    assert "Taker: unchanged" in said
 
 
 def test_its_pixels_are_those_of_training_and_of_the_export(graph, tmp_path):

@@ -19,15 +19,16 @@ from pipelines.artifacts import (
     Findings,
     InfraBlessing,
     LabelErrors,
-    Model,
     ModelBlessing,
     ModelEvaluation,
+    ModelRun,
     PushedModel,
 )
 from pipelines.components.example_gen import example_gen
 from pipelines.components.example_validator import example_validator
 from pipelines.components.schema_gen import schema_gen
 from pipelines.components.statistics_gen import statistics_gen
+from pipelines.publication import Publication
 
 
 def photo(path, seed, size=(48, 36), bright=120):
@@ -119,7 +120,10 @@ def test_the_digits_are_in_order(tmp_path, capsys):
 
 def test_the_main_job_validates_between_reading_and_training(tmp_path):
     job = image_classification.Job(
-        config=build("scratch"), name="a", saved_models=str(tmp_path), pipeline_root=str(tmp_path), command=""
+        config=build("scratch"),
+        publication=Publication(name="a", saved_models=str(tmp_path)),
+        pipeline_root=str(tmp_path),
+        command="",
     )
     names = [node.name for node in image_classification.graph(job, None, "")]
     assert names[:6] == [
@@ -133,8 +137,7 @@ def test_all_that_reads_images_runs_on_beam_where_that_is_asked_for(tmp_path):
     beam = ["--runner=FlinkRunner"]
     job = image_classification.Job(
         config=build("scratch"),
-        name="a",
-        saved_models=str(tmp_path),
+        publication=Publication(name="a", saved_models=str(tmp_path)),
         pipeline_root=str(tmp_path),
         command="",
         beam=beam,
@@ -149,7 +152,7 @@ def test_the_report_repeats_what_was_found_in_the_data(ran, tmp_path):
         "Evaluator": {"evaluation": ModelEvaluation, "blessing": ModelBlessing},
         "InfraValidator": {"blessing": InfraBlessing},
         "Pusher": {"pushed": PushedModel},
-        "Trainer": {"model": Model},
+        "Trainer": {"model_run": ModelRun},
         "ImageScan": {"findings": Findings},
         "DataReport": {"report": DataPage},
         "LabelAudit": {"errors": LabelErrors},
