@@ -1,11 +1,15 @@
 """Training steps of every architecture that keras.applications has too: this project's against theirs.
 
-Forward, backward and update in one `tf.function`, the same loss and optimizer, 1000 classes, on the same random images,
-in turns within one run; each side's time is that of its fastest turn. Both networks are as they are built by default,
+Forward, backward and update in one `tf.function`, the same loss, 1000 classes, on the same random images, in turns
+within one run; each side's time is that of its fastest turn. Both networks are as they are built by default,
 regularisation included. keras.applications' get their images prepared beforehand where they ask for it; this project's
-prepare them themselves. The batch is what makes a step of about `--macs` multiply-adds, 4 to 32 images.
+prepare them themselves. The optimizer computes the same for both, AdamW, or with `--optimizer sgd` descent with
+momentum: this project's own for its networks, as it trains them, and Keras' for keras.applications'; Keras' for both
+with `--keras_optimizer`. The batch is what
+makes a step of about `--macs` multiply-adds, 4 to 32 images.
 
     python tests/benchmarks/zoo.py [--all | --family NAME... | --names NAME...] [--size 96] [--rounds 8] [--steps 1]
+        [--optimizer adamw] [--keras_optimizer]
 
 Without a choice, the smallest architecture of each family. With `--bound`, what the ratio would be if a step were its
 convolutions and matrix products alone, each with both gradients and timed by itself: what no implementation on
@@ -13,10 +17,11 @@ TensorFlow's kernels can exceed.
 """
 
 import argparse
+import functools
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -26,13 +31,16 @@ import tensorflow as tf
 
 import kcnn
 from kcnn.models.spec import MODELS, ModelSpec
+from kcnn.training.optimizers import SGD, AdamW
 
 CLASSES = 1000
 
 
-def training_step(model: keras.Model) -> Callable:
+OPTIMIZERS = {"adamw": {"weight_decay": 1e-4}, "sgd": {"momentum": 0.9, "nesterov": True}}
+
+
+def training_step(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> Callable:
     """(images, labels) → loss, after which the weights have moved."""
-    optimizer = keras.optimizers.SGD(0.01, momentum=0.9)
     optimizer.build(model.trainable_variables)
     loss_of = keras.losses.CategoricalCrossentropy(from_logits=True)
 
@@ -46,8 +54,10 @@ def training_step(model: keras.Model) -> Callable:
     return step
 
 
-def compare(spec: ModelSpec, size: int, batch: int, *, rounds: int, steps: int) -> list[float]:
-    """Images per second: ours, theirs."""
+def compare(
+    spec: ModelSpec, size: int, batch: int, *, rounds: int, steps: int, optimizers: Sequence[Callable]
+) -> list[float]:
+    """Images per second: ours, theirs; `optimizers` make an optimizer for each."""
     rng = np.random.default_rng(0)
     images = rng.uniform(0, 255, (batch, size, size, 3)).astype(np.float32)
     labels = tf.one_hot(rng.integers(0, CLASSES, batch), CLASSES)
@@ -57,7 +67,10 @@ def compare(spec: ModelSpec, size: int, batch: int, *, rounds: int, steps: int) 
         weights=None, input_shape=(size, size, 3), classifier_activation=None, **spec.application.arguments
     )
     ours = kcnn.create_model(spec.name, CLASSES, size)
-    contestants = [(training_step(model), tf.constant(x)) for model, x in ((ours, images), (theirs, prepared))]
+    contestants = [
+        (training_step(model, optimizer()), tf.constant(x))
+        for model, x, optimizer in zip((ours, theirs), (images, prepared), optimizers, strict=True)
+    ]
     for step, inputs in contestants:
         for _ in range(2):  # the first call traces the function, the second finds its buffers
             float(step(inputs, labels))
@@ -128,15 +141,22 @@ def main() -> None:
     parser.add_argument("--macs", type=float, default=16e9, help="forward multiply-adds that the batch is to make up")
     parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--steps", type=int, default=1, help="of each of the two in a round")
+    parser.add_argument("--optimizer", choices=OPTIMIZERS, default="adamw")
+    parser.add_argument("--keras_optimizer", action="store_true", help="Keras' for both")
     parser.add_argument("--bound", action="store_true", help="and the ratio that products alone would reach")
     flags = parser.parse_args()
 
+    kinds = {"adamw": (AdamW, keras.optimizers.AdamW), "sgd": (SGD, keras.optimizers.SGD)}[flags.optimizer]
+    optimizers = [
+        functools.partial(kinds[1] if flags.keras_optimizer else kind, 1e-3, **OPTIMIZERS[flags.optimizer])
+        for kind in kinds
+    ]
     ratios: dict[str, float] = {}
     print(f"{'name':<24} {'size':>4} {'batch':>5} {'kcnn':>8} {'keras':>8}  ratio   (images per second)")
     for spec in chosen(flags):
         size = max(flags.size, spec.min_size)
         batch = flags.batch or int(min(max(flags.macs / (spec.macs * (size / spec.input_size) ** 2), 4), 32))
-        ours, theirs = compare(spec, size, batch, rounds=flags.rounds, steps=flags.steps)
+        ours, theirs = compare(spec, size, batch, rounds=flags.rounds, steps=flags.steps, optimizers=optimizers)
         ratios[spec.name] = ours / theirs
         line = f"{spec.name:<24} {size:>4} {batch:>5} {ours:>8.1f} {theirs:>8.1f} {ours / theirs:>6.2f}"
         if flags.bound:

@@ -3,8 +3,9 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
-from kcnn.training.optimizers import build_optimizer, warmup_cosine
+from kcnn.training.optimizers import SGD, AdamW, build_optimizer, warmup_cosine
 
 
 def test_warmup_is_linear_and_decay_is_half_a_cosine():
@@ -17,6 +18,35 @@ def test_warmup_is_linear_and_decay_is_half_a_cosine():
 @pytest.mark.parametrize("steps", [1, 2, 5])
 def test_few_steps_train_too(steps):
     assert max(float(warmup_cosine(0.8, steps, 0.1)(step)) for step in range(steps)) > 0.3
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "arguments"),
+    [
+        (AdamW, keras.optimizers.AdamW, {"weight_decay": 0.01}),
+        (AdamW, keras.optimizers.AdamW, {"weight_decay": 0.0, "beta_1": 0.8, "beta_2": 0.99, "epsilon": 1e-3}),
+        (AdamW, keras.optimizers.AdamW, {"weight_decay": 0.01, "amsgrad": True}),
+        (SGD, keras.optimizers.SGD, {"momentum": 0.9, "nesterov": True, "weight_decay": 0.01}),
+        (SGD, keras.optimizers.SGD, {"momentum": 0.8}),
+        (SGD, keras.optimizers.SGD, {}),
+    ],
+)
+def test_they_compute_what_keras_computes(ours, theirs, arguments):
+    random = np.random.default_rng(0)
+    shapes = [(3, 3, 4, 8), (8,), (5, 2)]
+    starts = [random.normal(size=shape) for shape in shapes]
+    steps = [[random.normal(size=shape) * 10.0 ** random.uniform(-3, 1) for shape in shapes] for _ in range(20)]
+    ends = []
+    for kind in (ours, theirs):
+        variables = [keras.Variable(start) for start in starts]
+        optimizer = kind(learning_rate=warmup_cosine(0.1, steps=20, warmup=0.2), **arguments)
+        optimizer.build(variables)
+        apply = tf.function(lambda gradients: optimizer.apply(gradients, variables))  # noqa: B023
+        for step in steps:
+            apply([tf.constant(gradient, tf.float32) for gradient in step])
+        ends.append([variable.numpy() for variable in [*variables, *optimizer.variables]])
+    for got, expected in zip(*ends, strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_weight_decay_shrinks_kernels_and_nothing_else():
