@@ -137,13 +137,20 @@ def clock(description: str) -> Any:
     return bar(description=description, line="{desc}: {elapsed}")
 
 
-def import_quietly(module: str) -> None:
-    """Imports what writes to the terminal while it loads, below Python, as TensorFlow does."""
+@contextlib.contextmanager
+def quietly() -> Iterator[None]:
+    """Within it nothing reaches the terminal's standard error, not even from below Python."""
     terminal = os.dup(2)
     with open(os.devnull, "w") as nowhere:
         os.dup2(nowhere.fileno(), 2)
         try:
-            importlib.import_module(module)
+            yield
         finally:
             os.dup2(terminal, 2)
             os.close(terminal)
+
+
+def import_quietly(module: str) -> None:
+    """Imports what writes to the terminal while it loads, below Python, as TensorFlow does."""
+    with quietly():
+        importlib.import_module(module)

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from kcnn.errors import RefusedError, UserError, nearest
-from kcnn.serving.export import FORMATS, OPTIMIZE_FOR
+from kcnn.serving.export import OPTIMIZE_FOR
+from kcnn.serving.formats import check_runtimes, choose
 from kcnn.serving.tensorflow_serving import find_image
 from pipelines.component import Port
 from pipelines.components.evaluator import evaluator
@@ -56,9 +57,7 @@ def check(publication: Publication) -> None:
         raise UserError(
             f"--optimize_for {publication.optimize_for!r}: {nearest(publication.optimize_for, OPTIMIZE_FOR)}"
         )
-    for name in publication.formats:
-        if name not in FORMATS:
-            raise UserError(f"--formats {name!r}: {nearest(name, FORMATS)}")
+    check_runtimes(choose(publication.formats))
     check_writable("--saved_models", Path(publication.saved_models, publication.name))
     check_gates(publication.keep_versions, publication.max_latency_ms, publication.max_memory_mb)
 
@@ -73,7 +72,7 @@ def published(
     """
     model = exporter(
         optimize_for=publication.optimize_for or "latency",
-        formats=list(publication.formats),
+        formats=list(choose(publication.formats)),
         examples=examples,
         transform_graph=transform_graph,
         model_run=model_run,

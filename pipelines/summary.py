@@ -2,11 +2,13 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from kcnn.checks import Check
 from kcnn.data.scan import remarks
 from kcnn.evaluation.slices import worst
+from kcnn.serving.formats import FORMATS
 from kcnn.training.trials import in_words
 from pipelines.artifacts import HyperParameters, LabelErrors, TunerResults
 
@@ -54,9 +56,21 @@ def report(made: Mapping[str, Mapping[str, Any]]) -> str:
         f"  report:  {tables}/confusion_matrix.png, per_class.csv, slices.csv, predictions.csv",
         *([f"  card:    {version}/assets.extra/card.json"] if version else [f"  checks:  {gate.path}/checks.json"]),
         f"  logs:    tensorboard --logdir {made['Trainer']['model_run'].path / 'logs'}",
+        *(written(version, infra.facts()) if version else []),
         *([f"  predict: python main.py predict {version.parent} IMAGE..."] if version else []),
     ]
     return "\n".join(lines)
+
+
+def written(version: Path, infra: Mapping[str, Any]) -> list[str]:
+    """A line for each format beside the SavedModel: where, how large, and how well it agrees."""
+    compared = infra.get("formats", {"formats": {}})
+    return [
+        f"  {name}: {FORMATS[name].file(version)}, {found['bytes'] / 2**20:.1f} MiB, {found['milliseconds']:.1f} ms an "
+        f"image; the same top class for {found['agreement']:.1%} of {compared['files']} test images"
+        for name, found in compared["formats"].items()
+        if name != "savedmodel"
+    ]
 
 
 def tuned(best_hyperparameters: HyperParameters, tuner_results: TunerResults) -> list[str]:

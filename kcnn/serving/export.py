@@ -8,11 +8,12 @@ import contextlib
 import dataclasses
 import hashlib
 import importlib.metadata
+import itertools
 import json
 import logging
 import os
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,18 +23,18 @@ from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow.python.saved_model.pywrap_saved_model import fingerprinting
 
 import kcnn
-from kcnn.data.transform import Preprocessing, resize
+from kcnn.data.transform import Preprocessing
 from kcnn.errors import UserError, nearest
 from kcnn.models.taps import penultimate
 from kcnn.serving import graph, precision
+from kcnn.serving.formats import FORMATS, choose, source
 from kcnn.serving.rows import read_images
+from kcnn.serving.signatures import signatures_of
 
-TOP_CLASSES = 5
 OPTIMIZE_FOR = ("latency", "throughput", "size", "none")
-FORMATS = ("savedmodel",)
 SAMPLES = 200  # images at most that precisions are compared on
+CALIBRATION = 200  # images at most that ranges of int8 are found on
 _BATCH_SIZES = {"latency": 1, "throughput": 16}  # images of the request that is made fast
-_CLASSIFY = "tensorflow/serving/classify"
 
 
 def _check(model: keras.Model, labels: Sequence[str], preprocessing: Preprocessing) -> None:
@@ -68,108 +69,15 @@ def _optimized(
     if optimize_for == "size":
         network = graph.in_half_size(network)
     else:
-        images = precision.patterns(SAMPLES, preprocessing.image_size)
-        if samples:
-            pixels, statuses = read_images(tf.constant(samples[:SAMPLES]), preprocessing)
-            images = pixels[statuses == ""] if (statuses.numpy() == b"").any() else images
+        images = _pixels(samples[:SAMPLES], preprocessing)
         network, facts = precision.choose(network, images, _BATCH_SIZES[optimize_for])
     return *graph.as_function(network), facts
 
 
-def _signatures(
-    forward: tf.types.experimental.ConcreteFunction,
-    labels: Sequence[str],
-    preprocessing: Preprocessing,
-    temperature: float,
-    metadata: str,
-) -> dict[str, tf.types.experimental.ConcreteFunction]:
-    """The functions that clients call."""
-    names = tf.constant(list(labels))
-    text, batch = tf.TensorSpec([None], tf.string), tf.TensorSpec([None, *preprocessing.image_size, 3], tf.float32)
-
-    def outputs(images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        # The CPU's fused convolutions misread a batch of none: it gets one blank image, whose answer is dropped. Not by
-        # padding, which they take for a margin of theirs.
-        count = tf.shape(images)[0]
-        blank = tf.zeros([tf.cast(count == 0, tf.int32), *preprocessing.image_size, 3])
-        logits, features = forward(tf.concat([images, blank], axis=0))
-        return logits[:count], features[:count]
-
-    @tf.function(input_signature=[batch, text], autograph=False)
-    def answers(images, status):
-        good = (status == "")[:, None]
-        logits, _ = outputs(images)
-        probabilities = tf.nn.softmax(logits / temperature)
-        top_probabilities, top = tf.math.top_k(probabilities, k=min(TOP_CLASSES, len(labels)))
-        return {
-            "probabilities": tf.where(good, probabilities, 0.0),
-            "logits": tf.where(good, logits, 0.0),
-            "top_classes": tf.where(good, tf.gather(names, top), ""),
-            "top_probabilities": tf.where(good, top_probabilities, 0.0),
-            "status": status,
-        }
-
-    @tf.function(input_signature=[text], autograph=False)
-    def files(encoded):
-        return read_images(encoded, preprocessing)
-
-    @tf.function(input_signature=[text], autograph=False)
-    def examples(serialized):
-        key = "image/encoded"
-
-        def encoded(one: tf.Tensor) -> tf.Tensor:
-            return tf.io.parse_single_example(one, {key: tf.io.FixedLenFeature([], tf.string, default_value="")})[key]
-
-        unreadable = f"no tf.Example with an image in {key}, or a damaged image: it cannot be decoded"
-        return read_images(serialized, preprocessing, encoded=encoded, unreadable=unreadable)
-
-    def pixels(images: tf.Tensor) -> tf.Tensor:
-        with tf.device("/CPU:0"):  # as the bytes' pixels are made
-            return resize(images, preprocessing)
-
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")], autograph=False)
-    def serving_default(image_bytes):
-        return answers(*files(image_bytes))
-
-    @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8, name="images")], autograph=False)
-    def images(images):
-        return answers(pixels(images), tf.fill([tf.shape(images)[0]], ""))
-
-    @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.float32, name="images")], autograph=False)
-    def images_float(images):
-        finite = tf.reduce_all(tf.math.is_finite(images), axis=[1, 2, 3])
-        status = tf.where(finite, "", "a pixel is not a finite number")
-        return answers(pixels(tf.where(finite[:, None, None, None], images, 0.0)), status)
-
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="examples")], autograph=False)
-    def predict_tf_example(examples_):
-        return answers(*examples(examples_))
-
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="inputs")], autograph=False)
-    def classify(inputs):
-        answered = answers(*examples(inputs))
-        scores, good = answered["probabilities"], (answered["status"] == "")[:, None]
-        return {"classes": tf.where(good, tf.broadcast_to(names, tf.shape(scores)), ""), "scores": scores}
-
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")], autograph=False)
-    def embed(image_bytes):
-        images, status = files(image_bytes)
-        return {"embedding": tf.where((status == "")[:, None], outputs(images)[1], 0.0), "status": status}
-
-    @tf.function(input_signature=[], autograph=False)
-    def describe():
-        return {"metadata": tf.constant(metadata)}
-
-    functions = {
-        "serving_default": serving_default,
-        "images": images,
-        "images_float": images_float,
-        "predict_tf_example": predict_tf_example,
-        "classify": classify,
-        "embed": embed,
-        "metadata": describe,
-    }
-    return {name: function.get_concrete_function() for name, function in functions.items()}
+def _pixels(encoded: Sequence[bytes], preprocessing: Preprocessing) -> tf.Tensor:
+    """What the network sees of those files that can be read, float32 [N, h, w, 3]."""
+    images, statuses = read_images(tf.constant(list(encoded), tf.string), preprocessing)
+    return images[statuses == ""]
 
 
 def _as_classification(directory: Path) -> None:
@@ -178,16 +86,18 @@ def _as_classification(directory: Path) -> None:
     """
     path = directory / "saved_model.pb"
     saved = saved_model_pb2.SavedModel.FromString(path.read_bytes())
-    saved.meta_graphs[0].signature_def["classify"].method_name = _CLASSIFY
+    saved.meta_graphs[0].signature_def["classify"].method_name = tf.saved_model.CLASSIFY_METHOD_NAME
     path.write_bytes(saved.SerializeToString(deterministic=True))
     (directory / "fingerprint.pb").write_bytes(fingerprinting.CreateFingerprintDef(str(directory)))
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Holds back what TensorFlow logs about temporary files, which under absl.app goes to the terminal."""
+def _quiet(level: int = logging.INFO) -> Iterator[None]:
+    """Holds back what TensorFlow logs about temporary files, and converters about themselves, which under absl.app goes
+    to the terminal.
+    """
     before = logging.root.manager.disable
-    logging.disable(logging.INFO)
+    logging.disable(level)
     try:
         yield
     finally:
@@ -209,9 +119,10 @@ def export_classifier(
     preprocessing: Preprocessing | None = None,
     *,
     optimize_for: str = "latency",
-    formats: Sequence[str] = FORMATS,
+    formats: Sequence[str] = ("savedmodel",),
     temperature: float = 1.0,
     samples: Sequence[bytes] = (),
+    calibration: Iterable[bytes] = (),
     run: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Writes a SavedModel that loads with nothing but TensorFlow. Saved beside its place and renamed: whole or absent.
@@ -238,20 +149,26 @@ def export_classifier(
         labels: the C class names, in the order of the logits.
         preprocessing: applied in the graph to every image; None for the usual crop of the model's size.
         optimize_for: "latency" of requests of one image or "throughput" of larger ones, for which the network may
-            answer in bfloat16 if this machine gains from it and the top classes stay; "size", for which weights are
-            kept as float16; "none" leaves the network as Keras makes it.
-        formats: "savedmodel".
+            answer in bfloat16 if this machine gains from it and the top classes of `samples` stay; "size", for which
+            weights are kept as float16; "none" leaves the network as Keras makes it.
+        formats: names of `kcnn.serving.formats.FORMATS`, in any order. The SavedModel is written in any case: a
+            version without it cannot be published. The others take the network in float32, go to
+            `assets.extra/<format>/`, and want the pixels that the preprocessing makes.
         temperature: what logits are divided by before they become probabilities, more than 0
             (`kcnn.evaluation.calibration`).
-        samples: image files, as bytes, on which bfloat16 is compared with float32; patterns where there are none.
+        samples: image files, as bytes, of the kind that it is for, on which bfloat16 is compared with float32. Without
+            100 that can be read the network stays in float32; more than 200 are not looked at.
+        calibration: image files, as bytes, on which "tflite-int8" finds the ranges of what is computed: of training,
+            for the held-out ones to tell whether it does well. The first 200 are taken, of no other format any.
         run: what made the model, JSON-able, for the metadata.
 
     Returns:
-        the metadata: `labels`, `preprocessing`, `calibration` (`temperature`), `export` (`optimize_for`, `precision`
-        and what that rests on), `run`, `versions`, `checksums` (`weights`).
+        the metadata: `labels`, `preprocessing`, `calibration` (`temperature`), `export` (`optimize_for`, `formats`,
+        `precision` and what that rests on), `run`, `versions`, `checksums` (`weights`).
 
     Raises:
-        UserError: `directory` exists, or an unknown purpose or format.
+        UserError: `directory` exists, an unknown purpose or format, packages are missing that a format needs, or it
+            cannot hold this network.
         ValueError: a layer computes in another precision, or model, labels and preprocessing do not fit together.
     """
     directory = Path(directory)
@@ -259,20 +176,23 @@ def export_classifier(
         raise UserError(f"{str(directory)!r} exists: an export goes to a new directory")
     if optimize_for not in OPTIMIZE_FOR:
         raise UserError(f"optimize_for {optimize_for!r}: {nearest(optimize_for, OPTIMIZE_FOR)}")
-    for name in formats:
-        if name not in FORMATS:
-            raise UserError(f"format {name!r}: {nearest(name, FORMATS)}")
+    chosen = choose(formats)
     if not temperature > 0:
         raise UserError(f"temperature {temperature}: expected a number above 0; 1 leaves the probabilities as they are")
     preprocessing = preprocessing or Preprocessing(model.input_shape[1:3])
     _check(model, labels, preprocessing)
+    ranges = tf.zeros([0, *preprocessing.image_size, 3])
+    if any(FORMATS[name].calibrated for name in chosen):
+        ranges = _pixels(list(itertools.islice(calibration, CALIBRATION)), preprocessing)
+        if not len(ranges):
+            raise UserError("format 'tflite-int8': expected training images to calibrate it on, and found none")
     both = keras.Model(model.inputs, [model.outputs[0], penultimate(model).outputs[0]])
     forward, variables, computes = _optimized(both, preprocessing, optimize_for, samples)
     metadata = {
         "labels": list(labels),
         "preprocessing": dataclasses.asdict(preprocessing),
         "calibration": {"temperature": temperature},
-        "export": {"optimize_for": optimize_for, **computes},
+        "export": {"optimize_for": optimize_for, "formats": list(chosen), **computes},
         "run": dict(run or {}),
         "versions": {
             "kcnn": kcnn.__version__,
@@ -281,7 +201,7 @@ def export_classifier(
         "checksums": {"weights": _checksum(model)},
     }
     described = json.dumps(metadata, ensure_ascii=False, allow_nan=False, sort_keys=True)
-    signatures = _signatures(forward, labels, preprocessing, temperature, described)
+    signatures = signatures_of(forward, labels, preprocessing, temperature, described)
     directory.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{directory.name}-", dir=directory.parent) as temporary:
         asset = Path(temporary, "labels.txt")
@@ -294,5 +214,10 @@ def export_classifier(
             options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
             tf.saved_model.save(module, f"{temporary}/model", signatures=signatures, options=options)
         _as_classification(Path(temporary, "model"))
+        if len(chosen) > 1:
+            folded = graph.fold(graph.freeze(both))
+            with _quiet(logging.WARNING):
+                made_of = source.source(folded, temperature, described, ranges.numpy(), Path(temporary, "source"))
+                source.write(chosen, made_of, Path(temporary, "model"))
         os.rename(f"{temporary}/model", directory)
     return metadata

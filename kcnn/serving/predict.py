@@ -1,5 +1,5 @@
 """Answers from an exported classifier, for files, folders, bytes and pixels. Needs the export and TensorFlow, no model
-code.
+code; and with another runtime, that and the version's network in its format.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ import tensorflow as tf
 from PIL import Image, ImageOps
 
 from kcnn.errors import UserError
-from kcnn.serving import files, versions
+from kcnn.serving import files, runtimes, versions
 from kcnn.serving.files import Fetch, Source, UnreadableError
 
 # A path, pattern or URL; an encoded image; RGB pixels from 0 to 255, uint8 or float [H, W, 3] or [N, H, W, 3]; a PIL
@@ -121,7 +121,7 @@ class Classifier:
         with contextlib.closing(_batches(inputs, batch_size, fetch)) as batches:
             for batch in batches:
                 encoded = [_encoded(name, content) for name, content in batch]
-                answer = signature(image_bytes=tf.constant(encoded))
+                answer = signature(tf.constant(encoded))
                 for (name, _), status in zip(batch, answer["status"].numpy(), strict=True):
                     if status:
                         raise UserError(f"{name}: {status.decode()}")
@@ -154,10 +154,8 @@ class Classifier:
         name = _SIGNATURES[kind]
         if name not in self._served.signatures:
             raise UserError(f"{self.directory}: takes no {kind} pixels: publish the model again, or pass uint8")
-        signature = self._served.signatures[name]
-        (key,) = signature.structured_input_signature[1]
         try:
-            answer = signature(**{key: tf.constant(images if kind == "bytes" else np.stack(images))})
+            answer = self._served.signatures[name](tf.constant(images if kind == "bytes" else np.stack(images)))
         except (tf.errors.InvalidArgumentError, tf.errors.ResourceExhaustedError) as error:
             short = isinstance(error, tf.errors.ResourceExhaustedError)
             if kind != "bytes" and not short:
@@ -283,17 +281,27 @@ def _encoded(name: str, content: bytes | np.ndarray | UnreadableError) -> bytes:
     return tf.io.encode_png(content).numpy()
 
 
-def load_classifier(saved_model_dir: str | os.PathLike) -> Classifier:
+def load_classifier(saved_model_dir: str | os.PathLike, runtime: str = "tensorflow") -> Classifier:
     """Loads an export: a version's folder, or a folder of numbered versions, of which the highest is taken: that which
     is served, also after a rollback.
 
+    Args:
+        saved_model_dir: the folder.
+        runtime: what runs the network: "tensorflow", or "openvino" or "onnx" where the version has that format. The
+            answers are the same up to rounding.
+
     Raises:
-        UserError: there is no SavedModel there, it cannot be read, or it is not one of `export_classifier`'s.
+        UserError: there is no SavedModel there, it cannot be read, or it is not one of `export_classifier`'s; or the
+            version lacks the runtime's format, or the machine its package.
     """
     directory = versions.find(saved_model_dir)
+    runtimes.find(runtime, directory)
     labels = directory / "assets" / "labels.txt"
     try:
-        served = tf.saved_model.load(str(directory))
+        tensorflow = runtime == "tensorflow"
+        served = tf.saved_model.load(str(directory)) if tensorflow else runtimes.load(runtime, directory)
+    except UserError:
+        raise
     except (OSError, ValueError, tf.errors.OpError) as error:
         raise UserError(
             f"the saved model in {str(directory)!r} cannot be loaded: {str(error).splitlines()[0]}"

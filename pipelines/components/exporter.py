@@ -6,7 +6,7 @@ import itertools
 from kcnn.data import examples as records
 from kcnn.evaluation.calibration import fit_temperature, validation_logits
 from kcnn.progress import clock
-from kcnn.serving.export import SAMPLES, export_classifier
+from kcnn.serving.export import CALIBRATION, SAMPLES, export_classifier
 from kcnn.training.auxiliary import main_output
 from kcnn.training.network import starting_network
 from kcnn.weights import load_weights
@@ -42,12 +42,13 @@ def exporter(
             optimize_for=optimize_for,
             formats=formats,
             temperature=fit_temperature(*validation_logits(network, val, preprocessing)),
-            samples=_images(val or train),
+            samples=_images(val or train, SAMPLES),
+            calibration=_images(train, CALIBRATION),
             run={"model": settings.model, "config": settings.to_dict(), "weights": model_run.training()["weights"]},
         )
     model.write(exported)
 
 
-def _images(shards: list[str]) -> list[bytes]:
-    serialized = itertools.islice(records.read(shards).as_numpy_iterator(), SAMPLES)
+def _images(shards: list[str], count: int) -> list[bytes]:
+    serialized = itertools.islice(records.read(shards).as_numpy_iterator(), count)
     return [records.parse(record)["encoded"].numpy() for record in serialized]

@@ -4,6 +4,7 @@ import itertools
 
 from kcnn.data import examples as records
 from kcnn.progress import clock
+from kcnn.serving.formats.parity import parity
 from kcnn.serving.validate import validate
 from pipelines.artifacts import Examples, InfraBlessing, Model, ModelEvaluation
 from pipelines.component import Output, component
@@ -21,8 +22,11 @@ def infra_validator(
     evaluation: ModelEvaluation,
     blessing: Output[InfraBlessing],
 ) -> None:
-    """Asks every signature of the export; in TensorFlow Serving too where Docker has it, as `serving_image`."""
-    serialized = itertools.islice(records.read(examples.shards("test")).as_numpy_iterator(), FILES)
+    """Asks every signature of the export; in TensorFlow Serving too where Docker has it, as `serving_image`; and every
+    other format, each by its own runtime.
+    """
+    shards = examples.shards("test")
+    serialized = itertools.islice(records.read(shards).as_numpy_iterator(), FILES)
     encoded = [records.parse(record)["encoded"].numpy() for record in serialized]
     with clock(
         "Checking the export in a process that has only TensorFlow" + " and in TensorFlow Serving" * bool(serving_image)
@@ -36,6 +40,11 @@ def infra_validator(
             max_memory_mb=max_memory_mb,
             serving_image=serving_image,
         )
+    formats = model.exported()["export"]["formats"]
+    if len(formats) > 1:
+        with clock(f"Checking {', '.join(formats)} on the test images"):
+            compared, more = parity(model.serving, shards, evaluation.probabilities())
+        facts, checks = {**facts, "formats": compared}, [*checks, *more]
     if serving_image:
         print(*(check.said for check in checks if check.name == "tensorflow_serving"))
     blessing.write(checks, facts)

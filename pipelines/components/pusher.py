@@ -22,6 +22,7 @@ REMEDIES = {
     "not_worse": "--allow_worse publishes it all the same",
     "slice_not_worse": "--allow_worse publishes it all the same",
     "latency": "choose a smaller model, or allow more with --max_latency_ms",
+    "format": "leave it out of --formats",
     "memory": "choose a smaller model, or allow more with --max_memory_mb",
 }
 WARMUP_IMAGES = max(bundle.BATCH_SIZES)

@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
+from kcnn.content import sha256
 from kcnn.data import schema as schemas
+from kcnn.errors import UserError
 from pipelines.artifacts import ExampleStatistics, Schema
 from pipelines.component import Output, component
 
@@ -11,5 +13,10 @@ from pipelines.component import Output, component
 def schema_gen(
     statistics: ExampleStatistics, schema: Output[Schema], schema_file: str | None = None, schema_digest: str = ""
 ) -> None:
-    """Infers the schema, or takes that of `schema_file`; `schema_digest` tells two files of one name apart."""
-    schema.write(schemas.read(Path(schema_file)) if schema_file else schemas.infer(statistics.read("train")))
+    """Infers the schema, or takes that of `schema_file`, whose bytes' SHA-256 is `schema_digest`."""
+    if schema_file is None:
+        schema.write(schemas.infer(statistics.read("train")))
+        return
+    schema.write(schemas.read(Path(schema_file)))
+    if sha256(Path(schema_file)) != schema_digest:
+        raise UserError(f"--schema {schema_file}: changed since the run began; run again")

@@ -1,24 +1,28 @@
 """How fast an export answers: this project's against keras.applications' own `export()` of the same architecture.
 
 Both SavedModels are loaded by TensorFlow alone in this process and asked for the same pictures as float32 pixels of the
-network's size, in turns. Their weights are the same random ones and their statistics random, so that one top class may
-be that of all pictures. Where OpenVINO or ONNX Runtime (with tf2onnx) are installed, they run the stock export
-as the mark to approach.
+network's size, in turns; beside them, as the mark to approach, OpenVINO and ONNX Runtime with the same weights, on the
+formats that this project's export writes.
+
+All have the weights of one network that knows the photos: the starter's backbone, or, of an architecture without one, a
+random one whose residual branches are small (as those of networks that can be trained), its batch norm's statistics
+measured on the photos; and a linear head that tells each photo, a class of its own, from the others by the windows of
+it that it was fitted on. Answers are compared on other windows. On a network whose answers are the same for all
+pictures, or decided by hairs, agreement would tell nothing: so its accuracy is printed, and how many classes there are.
 
     python tests/benchmarks/export.py [--models mobilenetv2 resnet50] [--batches 1 16] [--photos FOLDER] [--rounds 15]
 
 Prints, for each: milliseconds a request (fastest, median), times as fast as the stock export by either, size on disk,
-and for how many of the photos (random patterns without `--photos`) the top class is the stock export's.
+and for how many of the windows the top class is the stock export's. Without `--photos`, random patterns are the photos.
 """
 
 import argparse
-import importlib.util
 import os
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -30,32 +34,92 @@ import tensorflow as tf
 import kcnn
 from kcnn.data.transform import Preprocessing, preprocess_batch
 from kcnn.models.spec import MODELS
-from kcnn.serving.precision import patterns
+from kcnn.serving.formats import FORMATS
+from kcnn.weights import find_starter, load_weights
 from kcnn.weights.copy import copy_weights
 
 CLASSES = 1000
 PURPOSES = {1: "latency", 16: "throughput"}
+BRANCH = 0.2  # of the scales at the end of a random network's residual branches
+RIDGE = 0.01  # of the mean of the features' variances
+SHARPNESS = 20.0  # of the logits, whose probabilities are then as sure as a trained network's
+FITTED, ASKED, MOST = 4, 2, 250  # windows of each photo; photos
 
 
-def randomize(model: keras.Model) -> None:
-    """Scales and statistics unlike those that every new network has."""
+def pictures(folder: str | None, side: int) -> tf.Tensor:
+    """float32 [N, side, side, 3]: the photos in a folder, or patterns: noise, coarse and fine."""
+    files = sorted(Path(folder).glob("*"))[:MOST] if folder else []
+    if files:
+        encoded = [file.read_bytes() for file in files]
+        return preprocess_batch(tf.constant(encoded), Preprocessing((side, side), crop_fraction=1.0))
     random = np.random.default_rng(0)
-    for variable in model.variables:
-        if variable.name in ("moving_variance", "gamma"):
-            variable.assign(random.uniform(0.5, 1.5, variable.shape))
-        if variable.name in ("moving_mean", "beta"):
-            variable.assign(random.normal(0, 0.1, variable.shape))
+    layers = [
+        tf.image.resize(random.normal(0, weight, (MOST, cells, cells, 3)).astype("f"), (side, side), "bicubic")
+        for cells, weight in ((2, 60), (5, 50), (16, 30), (64, 15))
+    ]
+    return tf.clip_by_value(127.5 + tf.add_n(layers), 0.0, 255.0)
 
 
-def stock_export(name: str, folder: str, images: tf.Tensor) -> tuple[keras.Model, tf.Tensor]:
-    """keras.applications' network, exported as Keras does it to `folder`/stock; and `images` prepared for it."""
-    spec = MODELS.get(name)
-    function = getattr(keras.applications, spec.application.function)
-    model = function(weights=None, classes=CLASSES, **spec.application.arguments)
-    prepared = tf.constant(sys.modules[function.__module__].preprocess_input(images.numpy()))
-    randomize(model)
-    model.export(f"{folder}/stock", verbose=False)
-    return model, prepared
+def windows(images: tf.Tensor, size: int, count: int, seed: int) -> tf.Tensor:
+    """float32 [count * N, size, size, 3]: parts of the N images, one of each after the other, half of them mirrored."""
+    random = np.random.default_rng(seed)
+    found = []
+    for _ in range(count):
+        top, left = random.integers(0, images.shape[1] - size + 1, 2)
+        window = images[:, top : top + size, left : left + size]
+        found.append(window[:, :, ::-1] if random.random() < 0.5 else window)
+    return tf.round(tf.concat(found, axis=0))
+
+
+class Application:
+    """keras.applications' network, which knows the images.
+
+    Attributes:
+        model: with the pixels prepared, → probabilities.
+        prepare: float32 [N, size, size, 3], RGB in 0-255 → what `model` takes.
+    """
+
+    def __init__(self, name: str, images: tf.Tensor):
+        spec = MODELS.get(name)
+        function = getattr(keras.applications, spec.application.function)
+        preprocess_input = sys.modules[function.__module__].preprocess_input
+        self.prepare = lambda pixels: tf.constant(preprocess_input(pixels.numpy()))
+        keras.utils.set_random_seed(0)
+        self.model = function(weights=None, classes=CLASSES, **spec.application.arguments)
+        self._set_weights(name, spec.input_size)
+        seen = windows(images, spec.input_size, FITTED, seed=0)
+        self._measure_statistics(seen[:64])
+        self._fit_head(seen, np.tile(np.arange(len(images)), FITTED))
+
+    def _set_weights(self, name: str, size: int) -> None:
+        if find_starter(name) is not None:
+            ours = kcnn.create_model(name, CLASSES, size)
+            load_weights(ours, "starter")
+            copy_weights(ours, self.model)
+            return
+        random = np.random.default_rng(0)
+        for layer in self.model.layers:
+            if isinstance(layer, keras.layers.BatchNormalization):
+                scale = BRANCH if layer.name.endswith(("_3_bn", "project_BN", "project_bn")) else 1.0
+                layer.gamma.assign(scale * random.uniform(0.5, 1.5, layer.gamma.shape))
+                layer.beta.assign(random.normal(0, 0.1, layer.beta.shape))
+
+    def _measure_statistics(self, seen: tf.Tensor) -> None:
+        for layer in self.model.layers:
+            if isinstance(layer, keras.layers.BatchNormalization):
+                layer.momentum = 0.0
+        self.model(self.prepare(seen), training=True)
+
+    def _fit_head(self, seen: tf.Tensor, classes: np.ndarray) -> None:
+        """By ridge regression, in closed form."""
+        body = keras.Model(self.model.input, self.model.layers[-2].output)
+        features = body.predict(self.prepare(seen), batch_size=32, verbose=0).astype(np.float64)
+        mean = features.mean(axis=0)
+        features -= mean
+        gram = features @ features.T
+        gram += RIDGE * np.trace(gram) / len(gram) * np.eye(len(gram))
+        kernel = SHARPNESS * features.T @ np.linalg.solve(gram, np.eye(CLASSES)[classes])
+        self.model.layers[-1].set_weights([kernel, -mean @ kernel])
 
 
 def loaded(path: str, signature: str) -> Callable[[tf.Tensor], np.ndarray]:
@@ -72,67 +136,57 @@ def loaded(path: str, signature: str) -> Callable[[tf.Tensor], np.ndarray]:
     return answer
 
 
-def other_runtimes(folder: str, size: int) -> Iterator[tuple[str, Callable[[tf.Tensor], np.ndarray]]]:
-    """Those that are installed, on the stock export."""
-    if importlib.util.find_spec("openvino"):
-        import openvino
+def other_runtimes(version: str) -> dict[str, Callable[[tf.Tensor], np.ndarray]]:
+    """On what the export has written for them."""
+    import onnxruntime
+    import openvino
 
-        network = openvino.convert_model(f"{folder}/stock", input=[-1, size, size, 3])
-        for precision in ("f32", "bf16"):
-            hints = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": precision}
-            compiled = openvino.compile_model(network, "CPU", hints)
-            yield f"OpenVINO {precision}", lambda images, compiled=compiled: compiled(images.numpy())[0]
-    if importlib.util.find_spec("onnxruntime") and importlib.util.find_spec("tf2onnx"):
-        import onnxruntime
-        import tf2onnx
-
-        module = tf.saved_model.load(f"{folder}/stock")
-        spec = [tf.TensorSpec([None, size, size, 3], tf.float32, name="images")]
-        converted, _ = tf2onnx.convert.from_function(
-            tf.function(module.signatures["serving_default"]), spec, output_path=f"{folder}/stock.onnx"
-        )
-        session = onnxruntime.InferenceSession(converted.SerializeToString(), providers=["CPUExecutionProvider"])
-        yield "ONNX Runtime", lambda images: session.run(None, {"images": images.numpy()})[0]
+    found = {}
+    for precision in ("f32", "bf16"):
+        hints = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": precision}
+        compiled = openvino.Core().compile_model(FORMATS["openvino"].file(Path(version)), "CPU", hints)
+        found[f"OpenVINO {precision}"] = lambda images, network=compiled: network(images.numpy())["probabilities"]
+    options = onnxruntime.SessionOptions()
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # into the turn of the next
+    session = onnxruntime.InferenceSession(FORMATS["onnx"].file(Path(version)), options)
+    found["ONNX Runtime"] = lambda images: session.run(["probabilities"], {"images": images.numpy()})[0]
+    return found
 
 
 def disk(path: str) -> int:
-    """Bytes of the files below."""
-    return sum(file.stat().st_size for file in Path(path).rglob("*") if file.is_file())
+    """Bytes of the files below, but for other formats'."""
+    files = [file for file in Path(path).rglob("*") if file.is_file() and "assets.extra" not in file.parts]
+    return sum(file.stat().st_size for file in files)
 
 
-def pictures(folder: str | None, size: int) -> tf.Tensor:
-    """float32 [N, size, size, 3]: the photos in a folder, or patterns."""
-    files = sorted(Path(folder).glob("*")) if folder else []
-    if not files:
-        return patterns(200, (size, size))
-    encoded = [file.read_bytes() for file in files]
-    return preprocess_batch(tf.constant(encoded), Preprocessing((size, size)))
-
-
-def compare(name: str, batch: int, photos: str | None, rounds: int) -> None:
+def compare(name: str, batch: int, theirs: Application, images: tf.Tensor, rounds: int) -> None:
     """Prints the table of one network and batch."""
+    size = MODELS.get(name).input_size
+    asked, truth = windows(images, size, ASKED, seed=1), np.tile(np.arange(len(images)), ASKED)
+    samples = [tf.io.encode_png(tf.cast(image, tf.uint8)).numpy() for image in windows(images, size, 1, seed=2)]
     with tempfile.TemporaryDirectory() as folder:
-        size = MODELS.get(name).input_size
-        images = pictures(photos, size)
-        # keras.applications wants its pixels prepared; that is not counted against it.
-        theirs, prepared = stock_export(name, folder, images)
+        theirs.model.export(f"{folder}/stock", verbose=False)
         ours = kcnn.create_model(name, CLASSES, size)
-        copy_weights(theirs, ours)
+        copy_weights(theirs.model, ours)
         labels = [str(index) for index in range(CLASSES)]
         spec = Preprocessing((size, size), crop_fraction=1.0)
         started = time.perf_counter()
         facts = kcnn.export_classifier(
-            ours, f"{folder}/ours", labels, spec, optimize_for=PURPOSES.get(batch, "throughput")
+            ours, f"{folder}/ours", labels, spec, optimize_for=PURPOSES.get(batch, "throughput"), samples=samples
         )
         seconds = time.perf_counter() - started
-        kcnn.export_classifier(ours, f"{folder}/size", labels, spec, optimize_for="size")
+        formats = ("savedmodel", "openvino", "onnx")
+        kcnn.export_classifier(ours, f"{folder}/size", labels, spec, optimize_for="size", formats=formats)
+        prepared = theirs.prepare(asked)  # which is not counted against it
+        mine = f"kcnn, {facts['export']['precision']}"
         contestants = {
             "stock": (loaded(f"{folder}/stock", "serving_default"), prepared),
-            f"kcnn, {facts['export']['precision']}": (loaded(f"{folder}/ours", "images_float"), images),
-            "kcnn, size": (loaded(f"{folder}/size", "images_float"), images),
-            **{runtime: (answer, prepared) for runtime, answer in other_runtimes(folder, size)},
+            mine: (loaded(f"{folder}/ours", "images_float"), asked),
+            "kcnn, size": (loaded(f"{folder}/size", "images_float"), asked),
+            **{runtime: (answer, asked) for runtime, answer in other_runtimes(f"{folder}/size").items()},
         }
-        sizes = {"stock": "stock", list(contestants)[1]: "ours", "kcnn, size": "size"}
+        space = {"stock": f"{folder}/stock", mine: f"{folder}/ours", "kcnn, size": f"{folder}/size"}
+        space = {who: f"{disk(path) / 2**20:.1f} MiB" for who, path in space.items()}
         top = {}
         for who, (answer, given) in contestants.items():
             parts = [given[start : start + batch] for start in range(0, len(given), batch)]
@@ -149,11 +203,10 @@ def compare(name: str, batch: int, photos: str | None, rounds: int) -> None:
         for who, taken in times.items():
             fastest, median = min(taken), statistics.median(taken)
             ratios = min(times["stock"]) / fastest, statistics.median(times["stock"]) / median
-            space = f"{disk(f'{folder}/{sizes[who]}') / 2**20:6.1f} MiB" if who in sizes else " " * 10
-            same, classes = np.mean(top[who] == top["stock"]), len(set(top[who].tolist()))
+            same, right, classes = np.mean(top[who] == top["stock"]), np.mean(top[who] == truth), len(set(top[who]))
             print(
                 f"  {who:16} {1000 * fastest:7.1f} {1000 * median:7.1f} ms, {ratios[0]:.2f} {ratios[1]:.2f} times, "
-                f"{space}, agrees {same:.1%} of {len(images)} in {classes} classes",
+                f"{space.get(who, ''):>9}, agrees {same:.1%} of {len(asked)} in {classes} classes, {right:.1%} right",
                 flush=True,
             )
 
@@ -166,8 +219,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     arguments = parser.parse_args()
     for name in arguments.models:
+        images = pictures(arguments.photos, MODELS.get(name).input_size * 9 // 7)
+        theirs = Application(name, images)
         for batch in arguments.batches:
-            compare(name, batch, arguments.photos, arguments.rounds)
+            compare(name, batch, theirs, images, arguments.rounds)
 
 
 if __name__ == "__main__":

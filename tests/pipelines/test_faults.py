@@ -84,11 +84,11 @@ def test_a_full_disk_is_one_line_and_the_run_can_be_repeated(photos, tmp_path):
 @pytest.mark.slow
 @needs_namespace
 def test_a_full_disk_in_the_main_job(photos, tmp_path):
-    components = ["ExampleGen", "Transform", "Trainer", "Evaluator", "InfraValidator", "Pusher"]
+    components = ["ExampleGen", "Transform", "Trainer", "Exporter", "Evaluator", "InfraValidator", "Pusher"]
     network = ["--model", "lenet5", "--image_size", 32, "--epochs", 1, "--batch_size", 16]
     rows = on_small_disks(tmp_path, components, "--dataset", photos, "--offline", *network)
     check_small_disks(rows, resumable=["Trainer"])
-    assert all(len(rows[name]) > 2 for name in ("ExampleGen", "Trainer", "Evaluator", "Pusher"))
+    assert all(len(rows[name]) > 2 for name in ("ExampleGen", "Trainer", "Exporter", "Evaluator", "Pusher"))
     assert [path.name for path in (tmp_path / "saved_models" / "lenet5").iterdir() if path.is_dir()] == ["1"]
 
 

@@ -103,7 +103,9 @@ def trainer(
     training = {"weights": None, "weights_loaded": [], "preprocessing": {}, "seconds": 1.0, "best": None, "history": []}
     (model_run.path / "training.json").write_text(json.dumps(training))
     model_run.weights.write_bytes(b"")
-    model.write({"calibration": {"temperature": 1.0}, "export": {}, "checksums": {"weights": ""}})
+    model.write(
+        {"calibration": {"temperature": 1.0}, "export": {"formats": ["savedmodel"]}, "checksums": {"weights": ""}}
+    )
 
 
 @component

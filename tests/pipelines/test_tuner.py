@@ -27,9 +27,11 @@ from kcnn.training.suit import suit
 from kcnn.training.trainer import Data, DivergedError
 from kcnn.training.trials import Trial
 from kcnn.training.tuning import expected_scores, hopeless, search
-from pipelines.artifacts import HyperParameters, TunerResults
+from pipelines import image_classification, lineage
+from pipelines.artifacts import HyperParameters, ModelRun, TunerResults
 from pipelines.component import component
 from pipelines.preflight import check_tune
+from pipelines.publication import Publication
 
 SUMMARY = Summary(("a", "b"), {"train": {"a": 60, "b": 40}}, {}, (), mean_bytes=1000, median_side=400, mirror=True)
 RANGES = {
@@ -308,3 +310,29 @@ def test_a_real_search_and_its_artifacts(tmp_path, capfd):
     with Image.open(results.path / "trials.png") as image:
         assert min(image.size) > 300
     assert not (results.path / "work").exists()
+
+
+@pytest.mark.slow
+def test_the_main_job_trains_with_what_was_found(tmp_path, capsys):
+    config = build("scratch", model="lenet5", epochs=1, offline=True)
+    job = image_classification.Job(
+        config=config,
+        publication=Publication(name="m", saved_models=str(tmp_path / "saved_models")),
+        pipeline_root=str(tmp_path / "root"),
+        command="main.py --tune 2",
+        tune=2,
+        last="Trainer",
+    )
+    assert image_classification.run(job) is None
+    assert "Tuned: " in capsys.readouterr().out
+    (folder,) = (tmp_path / "root" / "Trainer" / "model_run").iterdir()
+    (found,) = (tmp_path / "root" / "Tuner" / "best_hyperparameters").iterdir()
+    values = HyperParameters(found).values()
+    trained = ModelRun(folder).config()
+    assert (trained.phases[-1].learning_rate, trained.weight_decay) == (values["learning_rate"], values["weight_decay"])
+    told = lineage.lineage(tmp_path / "root", folder)
+    (tuned,) = (row for row in told["executions"] if row["component"] == "Tuner")
+    assert tuned["parameters"]["trials"] == 2
+    results = {row["type"]: row for row in told["artifacts"]}["TunerResults"]
+    assert results["properties"]["trials"] == 2
+    assert "hyperparameters: HyperParameters in Tuner/best_hyperparameters/" in lineage.tree(told)

@@ -1,5 +1,6 @@
 """Data validation by its components: what they leave on the disk, in TFX's layout, and what they say."""
 
+import hashlib
 import json
 
 import numpy as np
@@ -105,9 +106,13 @@ def test_an_edited_schema_is_the_one_that_counts(ran, folder, tmp_path):
             feature.int_domain.max = 10**6
     path = tmp_path / "mine.pbtxt"
     path.write_text(text_format.MessageToString(schema))
-    made = runner.run(graph(folder, schema_file=str(path), schema_digest="1"), tmp_path / "root")
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    made = runner.run(graph(folder, schema_file=str(path), schema_digest=digest), tmp_path / "root")
     assert made["SchemaGen"]["schema"].read() == schema
     assert not made["ExampleValidator"]["anomalies"].lines()
+    path.write_text("")
+    with pytest.raises(UserError, match=r"mine\.pbtxt: changed since the run began"):
+        runner.run(graph(folder, schema_file=str(path), schema_digest=digest), tmp_path / "other root")
     with pytest.raises(UserError, match=r"none\.pbtxt: cannot be read"):
         runner.run(graph(folder, schema_file=str(tmp_path / "none.pbtxt")), tmp_path / "root")
 

@@ -278,7 +278,7 @@ def test_metadata_say_what_it_is(tmp_path, model):
     assert told["labels"] == LABELS
     assert Preprocessing(**told["preprocessing"]) == SPEC
     assert told["calibration"] == {"temperature": 2.5}
-    assert told["export"] == {"optimize_for": "size", "precision": "float32"}
+    assert told["export"] == {"optimize_for": "size", "formats": ["savedmodel"], "precision": "float32"}
     assert told["run"] == {"model": "tiny"}
     assert told["versions"]["tensorflow"] == tf.__version__
     assert len(told["checksums"]["weights"]) == 64
@@ -301,21 +301,34 @@ def test_whatever_it_is_made_for_it_answers_as_the_model(model, pictures, tmp_pa
 
 
 def test_bfloat16_is_taken_where_it_gains_and_agrees(model, pictures, tmp_path, monkeypatch):
+    samples = [picture("PNG", (40, 30), seed) for seed in range(precision.PICTURES)]
+    numbers = iter(range(10))
+
+    def exported(samples):
+        return export_classifier(model, tmp_path / str(next(numbers)), LABELS, SPEC, samples=samples)["export"]
+
     monkeypatch.setattr(precision, "WORTH_SECONDS", 0)
     monkeypatch.setattr(precision, "GAIN", 0)
-    facts = export_classifier(model, tmp_path / "1", LABELS, SPEC, samples=pictures)["export"]
-    assert (facts["precision"], facts["compared"]) == ("bfloat16", len(pictures))
-    found, expected = ask(tmp_path / "1", pictures), expected_probabilities(model, pictures)
+    monkeypatch.setattr(precision, "AGREEMENT", 0.9)  # of a network that has learned nothing
+    facts = exported([*samples, b"no picture"])
+    assert (facts["precision"], facts["compared"]) == ("bfloat16", len(samples))
+    tops = expected_probabilities(model, samples).argmax(1)
+    assert facts["classes"] == len(set(tops)) > 1
+    found, expected = ask(tmp_path / "0", pictures), expected_probabilities(model, pictures)
     difference = np.abs(found["probabilities"] - expected).max()
     assert 1e-5 < difference < 2e-2
-    monkeypatch.setattr(precision, "GAIN", 1000)
-    facts = export_classifier(model, tmp_path / "2", LABELS, SPEC, samples=pictures)["export"]
-    assert facts["precision"] == "float32"
-    assert 0 < facts["speedup"] < 1000
-    monkeypatch.setattr(precision, "GAIN", 0)
+    for too_few in (samples[1:], [*samples[1:], b"no picture"], []):  # to tell; whatever it gains
+        facts = exported(too_few)
+        assert (facts["precision"], facts["compared"]) == ("float32", len(too_few) and len(samples) - 1)
+        assert "100 pictures" in facts["reason"]
     monkeypatch.setattr(precision, "AGREEMENT", 1.1)
-    facts = export_classifier(model, tmp_path / "3", LABELS, SPEC)["export"]
-    assert (facts["precision"], facts["compared"]) == ("float32", 200)  # patterns
+    facts = exported(samples)
+    assert (facts["precision"], facts["compared"]) == ("float32", len(samples))
+    assert "top classes" in facts["reason"]
+    monkeypatch.setattr(precision, "GAIN", 1000)
+    facts = exported(samples)
+    assert (facts["precision"], facts["compared"]) == ("float32", 0)
+    assert 0 < facts["speedup"] < 1000
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from PIL import Image
 from tensorflow_serving.apis import prediction_log_pb2
 
 from kcnn.errors import UserError
+from kcnn.serving import runtimes
 from kcnn.serving.server.metrics import Metrics
 from kcnn.serving.server.runtime import RUNTIMES, Model
 from kcnn.serving.server.settings import ServedModel, Settings
@@ -47,17 +48,18 @@ class Servable:
     Attributes:
         model: what runs; only while it is AVAILABLE, or in use.
         error: why it could not be loaded, in state END.
+        stamp: of the files then; when it is another, loading is tried again.
     """
 
     model: Model
 
-    def __init__(self, name: str, path: Path):
+    def __init__(self, name: str, path: Path, stamp: tuple[int, int] | None):
         self.name = name
         self.path = path
         self.version = int(path.name)
         self.state = State.START
         self.error: str | None = None
-        self.stamp: tuple[int, int] | None = _stamp(path)
+        self.stamp = stamp
         self._users = 0
         self._unused = asyncio.Event()
         self._unused.set()
@@ -157,7 +159,7 @@ class Models:
                 continue
             for path in wanted:
                 known = self._versions[name].get(int(path.name))
-                if known is None or (known.state is State.END and known.stamp != _stamp(path)):
+                if known is None or (known.state is State.END and known.stamp != self._stamp(path)):
                     await self._load_version(name, path)
             available = self._available(name)
             numbers = {int(path.name) for path in wanted}
@@ -169,7 +171,7 @@ class Models:
             self._labels[name] = labels
 
     async def _load_version(self, name: str, path: Path) -> None:
-        servable = Servable(name, path)
+        servable = Servable(name, path, self._stamp(path))
         self._versions[name][servable.version] = servable
         servable.state = State.LOADING
         try:
@@ -182,6 +184,14 @@ class Models:
         servable.state = State.AVAILABLE
         self._metrics.version.labels(name, servable.version).set(1)
         print(f"Loaded {path}", flush=True)
+
+    def _stamp(self, path: Path) -> tuple[int, int] | None:
+        """What tells whether the files are others than before."""
+        try:
+            found = runtimes.file(self._settings.runtime, path).stat()
+        except OSError:
+            return None
+        return found.st_ino, found.st_mtime_ns
 
     def _load_and_warm(self, path: Path) -> Model:
         model = self._load(path)
@@ -208,15 +218,6 @@ class Models:
         task = asyncio.get_running_loop().create_task(finish())
         self._unloading.add(task)
         task.add_done_callback(self._unloading.discard)
-
-
-def _stamp(path: Path) -> tuple[int, int] | None:
-    """What tells whether the files are others than before."""
-    try:
-        found = (path / "saved_model.pb").stat()
-    except OSError:
-        return None
-    return found.st_ino, found.st_mtime_ns
 
 
 def _wanted(model: ServedModel) -> tuple[list[Path], Mapping[str, int]]:

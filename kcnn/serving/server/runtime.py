@@ -1,17 +1,16 @@
-"""What runs a version: TensorFlow, as TensorFlow Serving runs it.
-
-Another runtime is another function from a version's folder to a `Model`, and a row in RUNTIMES.
-"""
+"""What runs a version: TensorFlow, as TensorFlow Serving runs it, or another runtime of `kcnn.serving.runtimes`."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import tensorflow as tf
-from tensorflow.core.protobuf import meta_graph_pb2
+from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 
+from kcnn.serving import runtimes
 from kcnn.serving.server.status import BY_NUMBER, StatusError, invalid
 
 DEFAULT_SIGNATURE = "serving_default"
@@ -66,31 +65,20 @@ class Model(Protocol):
         """Frees it. Nothing runs any more, nor will."""
 
 
-class _TensorFlow:
-    """A SavedModel in a session."""
+class _Functions:
+    """A model of which each signature is a function from its inputs, one after the other, to its outputs."""
 
-    signature_defs: Mapping[str, meta_graph_pb2.SignatureDef]
-
-    def __init__(self, directory: Path):
-        config = tf.compat.v1.ConfigProto()
-        config.gpu_options.allow_growth = True
-        self._session = tf.compat.v1.Session(graph=tf.Graph(), config=config)
-        try:
-            with self._session.graph.as_default():
-                graph = tf.compat.v1.saved_model.load(self._session, [tf.saved_model.SERVING], str(directory))
-            self.signature_defs = dict(graph.signature_def)
-            defs = {name: found for name, found in graph.signature_def.items() if not name.startswith("__")}
-            self.signatures = {name: _signature(name, found) for name, found in defs.items()}
-            self._functions = {
-                name: self._session.make_callable(
-                    [found.outputs[output].name for output in self.signatures[name].outputs],
-                    feed_list=[found.inputs[key].name for key in self.signatures[name].inputs],
-                )
-                for name, found in defs.items()
-            }
-        except BaseException:
-            self._session.close()
-            raise
+    def __init__(
+        self,
+        signature_defs: Mapping[str, meta_graph_pb2.SignatureDef],
+        function_of: Callable[[Signature, meta_graph_pb2.SignatureDef], Callable[..., Sequence[Any]]],
+        close: Callable[[], None],
+    ):
+        self.signature_defs = signature_defs
+        found = {name: one for name, one in signature_defs.items() if not name.startswith("__")}
+        self.signatures = {name: _signature(name, one) for name, one in found.items()}
+        self._functions = {name: function_of(self.signatures[name], one) for name, one in found.items()}
+        self._close = close
 
     def run(self, signature: str, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         specs = self.signatures[signature]
@@ -105,7 +93,43 @@ class _TensorFlow:
 
     def close(self) -> None:
         self._functions.clear()
-        self._session.close()
+        self._close()
+
+
+def _tensorflow(directory: Path) -> Model:
+    """A SavedModel in a session."""
+    config = tf.compat.v1.ConfigProto()
+    config.gpu_options.allow_growth = True
+    session = tf.compat.v1.Session(graph=tf.Graph(), config=config)
+
+    def function_of(signature: Signature, found: meta_graph_pb2.SignatureDef) -> Callable[..., Sequence[Any]]:
+        return session.make_callable(
+            [found.outputs[output].name for output in signature.outputs],
+            feed_list=[found.inputs[key].name for key in signature.inputs],
+        )
+
+    try:
+        with session.graph.as_default():
+            graph = tf.compat.v1.saved_model.load(session, [tf.saved_model.SERVING], str(directory))
+        return _Functions(dict(graph.signature_def), function_of, session.close)
+    except BaseException:
+        session.close()
+        raise
+
+
+def _other(runtime: str, directory: Path) -> Model:
+    """A version's signatures with its network in another runtime."""
+    loaded = runtimes.load(runtime, directory)
+    saved = saved_model_pb2.SavedModel.FromString((directory / "saved_model.pb").read_bytes())
+
+    def function_of(signature: Signature, _: meta_graph_pb2.SignatureDef) -> Callable[..., Sequence[Any]]:
+        def run(*inputs: np.ndarray) -> list[np.ndarray]:
+            outputs = loaded.signatures[signature.name](*map(tf.constant, inputs))
+            return [outputs[name].numpy() for name in signature.outputs]
+
+        return run
+
+    return _Functions(dict(saved.meta_graphs[0].signature_def), function_of, loaded.signatures.clear)
 
 
 def _first_words(message: str) -> str:
@@ -126,4 +150,7 @@ def _spec(info: meta_graph_pb2.TensorInfo) -> Spec:
     return Spec(dtype, None if shape.rank is None else tuple(shape.as_list()))
 
 
-RUNTIMES: dict[str, Callable[[Path], Model]] = {"tensorflow": _TensorFlow}
+RUNTIMES: dict[str, Callable[[Path], Model]] = {
+    **{name: functools.partial(_other, name) for name in runtimes.RUNTIMES},
+    "tensorflow": _tensorflow,
+}

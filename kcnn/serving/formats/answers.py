@@ -1,0 +1,95 @@
+"""Asks every format of a version what held-out files show, each by its own runtime, on the CPU: a program of its own.
+
+    python -m kcnn.serving.formats.answers VERSION REQUEST_FILE ANSWERS_FILE AT_FILE
+
+REQUEST_FILE is JSON: `shards`, paths of TFRecords as `kcnn.data.examples` writes them; `limit`, how many images at
+most. ANSWERS_FILE is a .npz of
+    facts: JSON: "metadata", the export's; "errors", format → why it could not be asked; "milliseconds", format → of an
+        image in batches of BATCH, the SavedModel's with decoding.
+    labels: int64 [N]; and, by the name of each format, probabilities float32 [N, C].
+AT_FILE holds the name of the format that is being asked, for those who find that this program was killed.
+"""
+
+import functools
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from kcnn.data import examples as records
+from kcnn.data.transform import Preprocessing, preprocess_batch
+from kcnn.serving.formats import FORMATS, present
+
+BATCH = 16
+
+Answers = dict[str, np.ndarray]  # output → array
+
+
+def _of_pixels(answer: Callable[[np.ndarray], Answers], files: tf.Tensor, pixels: np.ndarray) -> Answers:
+    return answer(pixels)
+
+
+def main(version: Path, request_file: Path, answers_file: Path, at_file: Path) -> None:
+    """Answers the request; raises what the SavedModel or the shards raise."""
+    request = json.loads(request_file.read_text())
+    at_file.write_text("savedmodel")
+    saved = tf.saved_model.load(str(version))
+    served, describe = saved.signatures["serving_default"], saved.signatures["metadata"]
+    metadata = json.loads(describe()["metadata"].numpy())
+    preprocessing = Preprocessing(**metadata["preprocessing"])
+
+    def of_files(files: tf.Tensor, pixels: np.ndarray) -> Answers:
+        return {output: answered.numpy() for output, answered in served(image_bytes=files).items()}
+
+    asked: dict[str, Callable[[tf.Tensor, np.ndarray], Answers]] = {"savedmodel": of_files}
+    errors: dict[str, str] = {}
+    seconds: dict[str, list[float]] = {}
+    probabilities: dict[str, list[np.ndarray]] = {}
+    labels: list[np.ndarray] = []
+
+    def attempt(name: str, work: Callable[..., Any], *arguments: Any) -> Any:
+        at_file.write_text(name)
+        try:
+            return work(*arguments)
+        except Exception as error:  # of whatever kind the runtime raises
+            errors[name] = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+            asked.pop(name, None)
+            return None
+
+    for name in present(version):
+        row = FORMATS[name]
+        if row.module:
+            answer = attempt(name, row.family().load, row.file(version))
+            if answer is not None:
+                asked[name] = functools.partial(_of_pixels, answer)
+    parsed = records.read(request["shards"]).take(request["limit"]).map(records.parse)
+    for batch in parsed.batch(BATCH).prefetch(1):
+        files = batch["encoded"]
+        pixels = preprocess_batch(files, preprocessing).numpy()
+        for name, ask in list(asked.items()):
+            if not labels:
+                attempt(name, ask, files, pixels)  # the first request takes longer
+            start = time.perf_counter()
+            answered = attempt(name, ask, files, pixels)
+            if answered is not None:
+                seconds.setdefault(name, []).append(time.perf_counter() - start)
+                probabilities.setdefault(name, []).append(answered["probabilities"])
+        labels.append(batch["label"].numpy())
+    count = sum(map(len, labels))
+    facts = {
+        "metadata": metadata,
+        "errors": errors,
+        "milliseconds": {name: round(1000 * sum(seconds[name]) / count, 3) for name in asked},
+    }
+    arrays = {name: np.concatenate(probabilities[name]) for name in asked}
+    arrays |= {"facts": np.array(json.dumps(facts)), "labels": np.concatenate(labels)}
+    np.savez(answers_file, allow_pickle=False, **arrays)
+
+
+if __name__ == "__main__":
+    main(*map(Path, sys.argv[1:]))

@@ -1,0 +1,172 @@
+"""Whether an export's formats answer held-out files as the evaluation did, and none gets worse by more than it may."""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import kcnn
+from kcnn import content
+from kcnn.checks import Check
+from kcnn.errors import UserError
+from kcnn.serving.formats import FORMATS, check_runtimes, present
+from kcnn.serving.validate import TOLERANCES as SAVED_MODEL_TOLERANCES
+
+LIMIT = 1000
+
+
+@dataclasses.dataclass(frozen=True)
+class Tolerance:
+    """What a format may do otherwise than the evaluation; None where it does not matter.
+
+    Attributes:
+        difference: of a probability.
+        loss: of the accuracy. Both are of the same images, so there is no sampling in what they differ by.
+    """
+
+    difference: float | None = None
+    loss: float | None = None
+
+
+_FLOAT16 = 5e-2  # of a probability, what weights of 11 bits make of it: little in a trained network
+TOLERANCES = {
+    "savedmodel": Tolerance(difference=1e-3),
+    "onnx": Tolerance(difference=1e-3),
+    "openvino": Tolerance(difference=1e-3),
+    "tfjs": Tolerance(difference=1e-3),
+    "tflite-float16": Tolerance(difference=_FLOAT16),
+    "tflite-dynamic": Tolerance(loss=0.01),
+    "tflite-int8": Tolerance(loss=0.01),
+}
+
+
+def parity(
+    version_dir: str | os.PathLike,
+    shards: Sequence[str],
+    expected: np.ndarray,
+    *,
+    limit: int = LIMIT,
+) -> tuple[dict[str, Any], list[Check]]:
+    """Sends held-out images through every format that the version has, by its own runtime, in a new process on the CPU.
+
+    What the evaluation says comes of the SavedModel. Where that computes in bfloat16, or its weights are float16, the
+    others, which are not, may differ by what that makes of a probability.
+
+    Args:
+        version_dir: written by `export_classifier`.
+        shards: paths of the TFRecords with the images that were evaluated.
+        expected: float [≥ min(N, limit), C], the evaluation's probabilities of the N images, in the order in which
+            `kcnn.data.examples.read` reads the shards.
+        limit: how many images to take at most.
+
+    Returns:
+        facts, JSON-able: `files`, how many; `accuracy`, the evaluation's of these; `formats`, for each that answered
+        `largest_probability_difference`, `agreement` (of top classes), `accuracy`, `bytes`, `milliseconds` (of an image
+        in batches of 16; the SavedModel's with decoding it). And a check "format, <name>" for each, "formats" where
+        they cannot be asked.
+
+    Raises:
+        UserError: packages are missing that run one of the formats.
+    """
+    version, names = Path(version_dir), present(Path(version_dir))
+    if "savedmodel" not in names or not shards:
+        raise UserError(f"{version}: expected an export, and images to compare it on")
+    check_runtimes(names)
+    with tempfile.TemporaryDirectory() as folder:
+        request, answers, at = (Path(folder, name) for name in ("request.json", "answers.npz", "at"))
+        request.write_text(json.dumps({"shards": [os.path.abspath(path) for path in shards], "limit": limit}))
+        command = [sys.executable, "-m", "kcnn.serving.formats.answers", *map(str, (version, request, answers, at))]
+        paths = [str(Path(kcnn.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+        environment = {
+            **os.environ,
+            "CUDA_VISIBLE_DEVICES": "-1",
+            "TF_CPP_MIN_LOG_LEVEL": "3",
+            "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+        }
+        process = subprocess.run(
+            command, env=environment, capture_output=True, check=False, text=True, errors="replace"
+        )
+        if process.returncode:
+            asked = at.read_text() if at.is_file() else "none"
+            lines = [line for line in process.stderr.splitlines() if line and not line[0].isspace()] or ["no message"]
+            said = f"the formats cannot be asked: at {asked} the process ended (exit {process.returncode}): {lines[-1]}"
+            return {"files": 0}, [Check("formats", False, said)]
+        with np.load(answers, allow_pickle=False) as file:
+            found = json.loads(str(file["facts"]))
+            labels = file["labels"]
+            got = {name: file[name] for name in names if name in file}
+    expected = np.asarray(expected, np.float64)[: len(labels)]
+    accuracy = float(np.mean(expected.argmax(1) == labels))
+    facts: dict[str, Any] = {"files": len(labels), "accuracy": accuracy, "formats": {}}
+    checks = []
+    for name in names:
+        check = f"format, {name}"
+        if name in found["errors"]:
+            checks.append(Check(check, False, f"{name} cannot be asked: {found['errors'][name]}"))
+        elif got[name].shape != expected.shape:
+            said = f"{name} answers {got[name].shape}, where {expected.shape} probabilities were expected"
+            checks.append(Check(check, False, said))
+        else:
+            measured = {
+                **_compare(got[name], expected, labels),
+                "bytes": _bytes(version, name),
+                "milliseconds": found["milliseconds"][name],
+            }
+            facts["formats"][name] = measured
+            checks.append(_judge(name, measured, accuracy, len(labels), found["metadata"]["export"]))
+    return facts, checks
+
+
+def _compare(got: np.ndarray, expected: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    top = got.argmax(1)
+    return {
+        "largest_probability_difference": float(np.abs(got - expected).max()),
+        "agreement": float(np.mean(top == expected.argmax(1))),
+        "accuracy": float(np.mean(top == labels)),
+    }
+
+
+def _bytes(version: Path, name: str) -> int:
+    """Of all files of a format; the SavedModel's are those that are not beside it in assets.extra."""
+    if FORMATS[name].module:
+        return content.size(FORMATS[name].file(version).parent)[1]
+    return content.size(version)[1] - content.size(version / "assets.extra")[1]
+
+
+def _judge(name: str, measured: dict[str, float], accuracy: float, count: int, export: dict[str, Any]) -> Check:
+    """Holds what was measured against what the format may do."""
+    tolerance = TOLERANCES[name]
+    difference = measured["largest_probability_difference"]
+    how = ", read back by TensorFlow," if name == "tfjs" else ""
+    said = (
+        f"{name}{how} gives {measured['agreement']:.1%} of {count} images the same top class, max |Δp| = "
+        f"{difference:.2g}, and {measured['accuracy']:.1%} accuracy, where the evaluation had {accuracy:.1%}"
+    )
+    details = {key: measured[key] for key in ("agreement", "accuracy", "bytes", "milliseconds")}
+    if tolerance.loss is not None:
+        loss = accuracy - measured["accuracy"]
+        passed = bool(np.isfinite(difference)) and loss <= tolerance.loss + 1e-9
+        said += f"; a loss of at most {tolerance.loss:.1%} passes"
+        return Check(f"format, {name}", passed, said, figure=loss, bound=tolerance.loss, details=details)
+    assert tolerance.difference is not None
+    bound = max(
+        tolerance.difference,
+        SAVED_MODEL_TOLERANCES[export["precision"]],
+        _FLOAT16 if export["optimize_for"] == "size" and name != "savedmodel" else 0.0,
+    )
+    figure = difference if np.isfinite(difference) else None  # what is no number is no JSON
+    return Check(
+        f"format, {name}",
+        difference <= bound,
+        f"{said}; at most {bound:g} of a probability passes",
+        figure=figure,
+        bound=bound,
+        details=details,
+    )

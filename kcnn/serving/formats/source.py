@@ -1,0 +1,142 @@
+"""What the formats are made of: the network in float32, folded for inference, with the temperature and the softmax
+behind it.
+"""
+
+import dataclasses
+import functools
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+from kcnn.errors import UserError
+from kcnn.serving import graph
+from kcnn.serving.formats import FORMATS, OUTPUTS
+
+
+class _Answers(tf.Module):
+    """images → the outputs; holds the variables."""
+
+    def __init__(self, network: graph.Network, temperature: float):
+        super().__init__()
+        forward, self.weights = graph.as_function(network)
+        (images,) = forward.structured_input_signature[0]
+
+        @tf.function(input_signature=[tf.TensorSpec(images.shape, tf.float32, name=graph.IMAGES)], autograph=False)
+        def answer(images: tf.Tensor) -> dict[str, tf.Tensor]:
+            logits, features = forward(images)
+            probabilities = tf.nn.softmax(logits / temperature)
+            return dict(zip(OUTPUTS, (probabilities, logits, features), strict=True))
+
+        self.answer = answer
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """A network on its way into other formats.
+
+    Attributes:
+        saved_model: a folder with a SavedModel of it whose one signature takes `images` float32 [N, h, w, 3] and
+            answers OUTPUTS.
+        graph: the same as a graph without variables: from the placeholder `images` to the nodes OUTPUTS.
+        metadata: the JSON of the export.
+        calibration: float32 [M, h, w, 3], M ≥ 0 training images as the network sees them.
+    """
+
+    saved_model: Path
+    graph: tf.compat.v1.GraphDef
+    metadata: str
+    calibration: np.ndarray
+
+    @functools.cached_property
+    def labels(self) -> list[str]:
+        """The class names, in the order of the logits."""
+        return json.loads(self.metadata)["labels"]
+
+
+def source(network: graph.Network, temperature: float, metadata: str, calibration: np.ndarray, folder: Path) -> Source:
+    """What formats are made of.
+
+    Args:
+        network: float32, folded; its outputs are logits [N, C] and features [N, D].
+        temperature: what logits are divided by before they become probabilities.
+        metadata: the JSON of the export.
+        calibration: as in `Source`.
+        folder: is made, for files that are needed until the last format is written.
+
+    Raises:
+        UserError: the network calls what is not in its graph.
+    """
+    calls = sorted({node.attr["f"].func.name for node in network.graph.node if node.op.endswith("PartitionedCall")})
+    if calls:
+        # Keras' grouped convolution is one, for XLA; kcnn.nn.convolutions.GroupedConv is none.
+        called = ", ".join(name.removeprefix("__inference_") for name in calls)
+        raise UserError(f"formats other than savedmodel: this network calls {called}, which no other runtime has")
+    network = dataclasses.replace(network, graph=_without_lowest_numbers(network.graph))
+    module = _Answers(network, temperature)
+    concrete = module.answer.get_concrete_function()
+    tf.saved_model.save(module, str(folder), signatures=concrete)
+    return Source(folder, _frozen(concrete), metadata, calibration)
+
+
+def _without_lowest_numbers(definition: tf.compat.v1.GraphDef) -> tf.compat.v1.GraphDef:
+    """With margins for max pooling that do not hold float32's lowest number, on whose scale int8 would know nothing
+    else: zeros behind a ReLU, otherwise the numbers at the edge once more, which the windows there hold too.
+    """
+    rewritten = tf.compat.v1.GraphDef()
+    rewritten.CopyFrom(definition)
+    nodes = {node.name: node for node in rewritten.node}
+    for node in [node for node in rewritten.node if node.op == "PadV2"]:
+        source, margins, filler = (nodes[name] for name in node.input)
+        users = [user for user in rewritten.node if node.name in user.input]
+        sides = tf.make_ndarray(margins.attr["value"].tensor).max(axis=1)
+        within = all((2 * sides <= user.attr["ksize"].list.i).all() for user in users if user.op == "MaxPool")
+        lowest = tf.make_ndarray(filler.attr["value"].tensor) == np.finfo(np.float32).min
+        if not lowest or {user.op for user in users} != {"MaxPool"} or not within:
+            continue
+        del node.input[2]
+        node.op = "Pad" if source.op in ("Relu", "Relu6") else "MirrorPad"
+        if node.op == "MirrorPad":
+            node.attr["mode"].s = b"SYMMETRIC"
+    return rewritten
+
+
+def write(names: Sequence[str], made_of: Source, version: Path) -> None:
+    """Writes the formats of these names into a version's folder, which holds the SavedModel.
+
+    Raises:
+        UserError: a format cannot hold this network.
+    """
+    for name in names:
+        row = FORMATS[name]
+        if row.module:
+            row.file(version).parent.mkdir(parents=True)
+            row.family().write(name, made_of, row.file(version))
+
+
+def _frozen(concrete: Any) -> tf.compat.v1.GraphDef:
+    """The function without variables and calls, its outputs under their names."""
+    frozen = convert_variables_to_constants_v2(concrete)
+    definition = _known_widely(frozen.graph.as_graph_def())
+    nodes = {node.name: node for node in definition.node}
+    # TensorFlow sorts the keys of a dict, and puts an Identity of its own behind each.
+    for name, output in zip(sorted(OUTPUTS), frozen.outputs, strict=True):
+        nodes[output.op.name].name = name
+    return definition
+
+
+def _known_widely(definition: tf.compat.v1.GraphDef) -> tf.compat.v1.GraphDef:
+    """With 1 - erf(x) for Erfc, Keras' way to GELU, which neither ONNX nor TensorFlow.js knows."""
+    for node in [node for node in definition.node if node.op == "Erfc"]:
+        kind = node.attr["T"].type
+        one = definition.node.add(name=f"{node.name}/one", op="Const")
+        one.attr["dtype"].type = kind
+        one.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(1.0, kind))
+        erf = definition.node.add(name=f"{node.name}/erf", op="Erf", input=node.input)
+        erf.attr["T"].type = kind
+        node.op, node.input[:] = "Sub", [one.name, erf.name]
+    return definition
