@@ -313,8 +313,7 @@ def export(arguments: list[str]) -> int:
         raise UserError("export: expected a model's name or a version, as in: export saved_models/mobilenetv2/3")
     from kcnn.serving import versions
 
-    name = arguments[0]
-    version = versions.find(Path(name) if os.sep in name else Path(FLAGS.saved_models, name))
+    version = versions.find(versions.named(arguments[0], FLAGS.saved_models))
     _import_tensorflow_quietly()
     from pipelines import export, job
 
@@ -473,13 +472,7 @@ def _published(command: str, arguments: list[str]) -> Path:
 
     if not arguments:
         raise UserError(f"{command}: expected a model's name, as in: {command} mobilenetv2")
-    name = arguments[0]
-    folder = Path(name) if os.sep in name else Path(FLAGS.saved_models, name)
-    if not versions.versions(folder):
-        names = [path.name for path in sorted(folder.parent.glob("*")) if versions.versions(path)]
-        hint = nearest(folder.name, names) if names else "there is none"
-        raise UserError(f"{command} {name}: no published model in {folder}: {hint}")
-    return folder
+    return versions.published(versions.named(arguments[0], FLAGS.saved_models))
 
 
 @contextlib.contextmanager

@@ -361,7 +361,7 @@ MISTAKES = [
     (["rollback", "lenet5", "2", "--saved_models", "models"], "models/lenet5: no version 2; there are 1"),
     (["rollback", "lenet5", "1", "--saved_models", "models"], "models/lenet5/1: is served already"),
     (["label"], "label: expected a model's name"),
-    (["label", "lenet5"], "label lenet5: no published model in saved_models/lenet5: there is none"),
+    (["label", "lenet5"], "no published model in saved_models/lenet5: there is none"),
     (["label", "models/lenet5", "stabel=1"], "label 'stabel': did you mean 'stable'"),
     (["label", "models/lenet5", "stable"], "label 'stable': expected LABEL=VERSION, as in stable=3"),
     (["label", "models/lenet5", "stable=4"], "no version 4; there are 1"),

@@ -63,13 +63,13 @@ def freeze(model: keras.Model) -> Network:
     return _simplify(Network(frozen.graph.as_graph_def(), outputs, weights))
 
 
-def _rewrite(network: Network, *passes: str, **toggles: int) -> Network:
-    """What TensorFlow's own passes of these names make of the graph."""
+def _rewrite(network: Network, *passes: str, kept: Sequence[str] = (), **toggles: int) -> Network:
+    """What TensorFlow's own passes of these names make of the graph, but for the nodes that are `kept`."""
     graph = tf.Graph()
     with graph.as_default():
         tf.import_graph_def(network.graph, name="")
     meta = tf.compat.v1.train.export_meta_graph(graph_def=network.graph, graph=graph)
-    meta.collection_def["train_op"].node_list.value.extend(network.outputs)
+    meta.collection_def["train_op"].node_list.value.extend([*network.outputs, *kept])
     config = config_pb2.ConfigProto()
     config.graph_options.rewrite_options.CopyFrom(
         rewriter_config_pb2.RewriterConfig(
@@ -302,11 +302,17 @@ def _fold_backwards(graph: _Graph, name: str) -> None:
 
 def in_bfloat16(network: Network) -> Network:
     """With convolutions and matrix products, and what lies between them, in bfloat16, as far as TensorFlow's list of
-    what bears it goes; weights too. Sums within them stay float32.
+    what bears it goes; weights too. Sums within them stay float32, and so does a matrix product that the logits come
+    from, the first output: of logits with eight bits, the largest two are too often equal.
     """
     on = rewriter_config_pb2.RewriterConfig.ON
     name = "auto_mixed_precision_onednn_bfloat16"
-    return _simplify(_rewrite(network, name, **{name: on}))
+    nodes = {node.name: node for node in network.graph.node}
+    last = network.outputs[0]
+    while nodes[last].input and nodes[last].op not in ("MatMul", *_CONVOLUTIONS):
+        last = _name(nodes[last].input[0])
+    kept = [last] if nodes[last].op == "MatMul" else []
+    return _simplify(_rewrite(network, name, kept=kept, **{name: on}))
 
 
 def in_half_size(network: Network) -> Network:

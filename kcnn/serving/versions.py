@@ -61,6 +61,24 @@ def _served(folder: Path) -> Path | None:
     return next((path for path in candidates if (path / "saved_model.pb").is_file()), None)
 
 
+def named(model: str, saved_models: str | os.PathLike) -> Path:
+    """The folder that a user means by a model's name in `saved_models`, or by a path."""
+    return Path(model) if os.sep in model else Path(saved_models, model)
+
+
+def published(folder: Path) -> Path:
+    """`folder`, which holds versions.
+
+    Raises:
+        UserError: it holds none.
+    """
+    if not versions(folder):
+        names = [path.name for path in sorted(folder.parent.glob("*")) if versions(path)]
+        hint = nearest(folder.name, names) if names else "there is none"
+        raise UserError(f"no published model in {folder}: {hint}")
+    return folder
+
+
 def next_version(folder: Path) -> int:
     """One more than the highest version in `folder`."""
     return 1 + max((int(entry.name) for entry in versions(folder)), default=0)
