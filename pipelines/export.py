@@ -34,8 +34,8 @@ def run(job: jobs.Job, version: Path, publication: Publication) -> Path:
     publication = dataclasses.replace(publication, optimize_for=purpose)
     check(publication)
     record = {**pusher["record"], "command": job.command, "exported_from": str(version)}
-    nodes = {port.node for port in [*ports.values(), *published(publication, record, **ports).values()]}
-    made = jobs.run(job, list(nodes), pipeline="export", goal="Pusher", exported_from=str(version))
+    nodes = [port.node for port in (ports | published(publication, record, **ports)).values()]
+    made = jobs.run(job, nodes, pipeline="export", goal="Pusher", exported_from=str(version))
     assert made is not None
     return concluded(made)
 
