@@ -8,7 +8,7 @@ nothing is re-encoded. Gzip runs at level 0, since JPEG does not compress and re
 
 import dataclasses
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import tensorflow as tf
@@ -116,3 +116,9 @@ def read(paths: list[str]) -> tf.data.Dataset:
         num_parallel_calls=tf.data.AUTOTUNE,
         deterministic=True,
     )
+
+
+def images(paths: list[str], count: int) -> Iterator[bytes]:
+    """The first encoded images of the given shards, `count` at most, in the order of `read`; of no shards none."""
+    for record in read(paths).take(count) if paths else ():
+        yield parse(record)["encoded"].numpy()

@@ -1,7 +1,6 @@
 """Exporter: a trained network becomes what is served: calibrated, made fast, with its preprocessing inside."""
 
 import dataclasses
-import itertools
 
 from kcnn.data import examples as records
 from kcnn.evaluation.calibration import fit_temperature, validation_logits
@@ -42,13 +41,8 @@ def exporter(
             optimize_for=optimize_for,
             formats=formats,
             temperature=fit_temperature(*validation_logits(network, val, preprocessing)),
-            samples=_images(val or train, SAMPLES),
-            calibration=_images(train, CALIBRATION),
+            samples=list(records.images(val or train, SAMPLES)),
+            calibration=records.images(train, CALIBRATION),  # not read where no format wants it
             run={"model": settings.model, "config": settings.to_dict(), "weights": model_run.training()["weights"]},
         )
     model.write(exported)
-
-
-def _images(shards: list[str], count: int) -> list[bytes]:
-    serialized = itertools.islice(records.read(shards).as_numpy_iterator(), count)
-    return [records.parse(record)["encoded"].numpy() for record in serialized]

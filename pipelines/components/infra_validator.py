@@ -1,7 +1,5 @@
 """InfraValidator: the export, in a program that has only TensorFlow, answers held-out files as the evaluation did."""
 
-import itertools
-
 from kcnn.data import examples as records
 from kcnn.progress import clock
 from kcnn.serving.formats.parity import parity
@@ -26,8 +24,7 @@ def infra_validator(
     other format, each by its own runtime.
     """
     shards = examples.shards("test")
-    serialized = itertools.islice(records.read(shards).as_numpy_iterator(), FILES)
-    encoded = [records.parse(record)["encoded"].numpy() for record in serialized]
+    encoded = list(records.images(shards, FILES))
     with clock(
         "Checking the export in a process that has only TensorFlow" + " and in TensorFlow Serving" * bool(serving_image)
     ):

@@ -1,8 +1,6 @@
 """Pusher: the blessed model is published under the next version number, by a rename."""
 
-import itertools
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -68,8 +66,7 @@ def pusher(
         )
         versions.write_card(staged, card)
         shutil.copytree(evaluation.report, staged / "assets.extra" / "evaluation")
-        serialized = itertools.islice(_training_records(examples), WARMUP_IMAGES)
-        bundle.write_warmup(staged, name, [records.parse(record)["encoded"].numpy() for record in serialized])
+        bundle.write_warmup(staged, name, list(records.images(examples.shards("train"), WARMUP_IMAGES)))
 
     with clock("Publishing"):
         version = versions.publish(folder, write)
@@ -86,8 +83,3 @@ def pusher(
         else:
             for old in removed:
                 print(f"Removed: {folder / old} (--keep_versions {keep_versions})")
-
-
-def _training_records(examples: Examples) -> Iterator[bytes]:
-    shards = examples.shards("train")
-    return records.read(shards).as_numpy_iterator() if shards else iter(())

@@ -21,6 +21,7 @@ from ai_edge_litert.interpreter import Interpreter
 from flatbuffers import number_types, table
 from PIL import Image
 from tensorflow.lite.python import schema_py_generated as schema
+from tiny_classifier import randomize
 
 import kcnn
 from kcnn.data import examples as records
@@ -47,17 +48,6 @@ OTHERS = [name for name in FORMATS if name != "savedmodel"]
 LENGTHS = {"onnx": 1e-3, "openvino": 1e-3, "tfjs": 1e-3, "tflite-float16": 0.2}
 # Of an output, over the largest number in it.
 TOLERANCES = {"tflite-float16": 5e-3, "tflite-dynamic": 0.1, "tflite-int8": 0.1}
-
-
-def randomize(model):
-    """Gives batch norm statistics, and the classifier weights that tell pictures apart."""
-    random = np.random.default_rng(0)
-    for weight in model.weights:
-        if weight.name == "moving_mean":
-            weight.assign(random.uniform(-0.2, 0.2, weight.shape))
-        if weight.name in ("moving_variance", "gamma"):
-            weight.assign(random.uniform(0.5, 1.5, weight.shape))
-    return model
 
 
 def small_network():

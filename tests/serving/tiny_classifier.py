@@ -36,7 +36,11 @@ def tiny_model(classes=7, dtype=None):
     # Large weights, so that the answers for two pictures differ by more than rounding.
     head = keras.layers.Dense(classes, kernel_initializer=keras.initializers.RandomNormal(stddev=0.2), dtype="float32")
     outputs = head(x)
-    model = keras.Model(inputs, outputs)
+    return randomize(keras.Model(inputs, outputs))
+
+
+def randomize(model):
+    """Gives batch norm statistics and scales that no new network has."""
     random = np.random.default_rng(0)
     for weight in model.weights:
         if weight.name == "moving_mean":
