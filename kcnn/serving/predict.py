@@ -26,7 +26,13 @@ Item = str | os.PathLike | bytes | np.ndarray | Image.Image | Source
 
 BATCH_BYTES = 64 * 2**20  # of files in one request, unless a single one is larger
 _TOP = 5
-_SIGNATURES = {"bytes": "serving_default", "uint8": "images", "float32": "images_float"}
+# By kind of content, the signature and its input; named in each call, since TensorFlow tries a nameless one by names
+# first, and writes all of it into the message of that error.
+_SIGNATURES = {
+    "bytes": ("serving_default", "image_bytes"),
+    "uint8": ("images", "images"),
+    "float32": ("images_float", "images"),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,7 +127,7 @@ class Classifier:
         with contextlib.closing(_batches(inputs, batch_size, fetch)) as batches:
             for batch in batches:
                 encoded = [_encoded(name, content) for name, content in batch]
-                answer = signature(tf.constant(encoded))
+                answer = signature(image_bytes=tf.constant(encoded))
                 for (name, _), status in zip(batch, answer["status"].numpy(), strict=True):
                     if status:
                         raise UserError(f"{name}: {status.decode()}")
@@ -151,11 +157,12 @@ class Classifier:
         When it fails, its halves are asked again, down to the image at fault: exports of earlier versions of this
         program, which answer without "status", fail for one that cannot be decoded; others where memory is short.
         """
-        name = _SIGNATURES[kind]
+        name, taken = _SIGNATURES[kind]
         if name not in self._served.signatures:
             raise UserError(f"{self.directory}: takes no {kind} pixels: publish the model again, or pass uint8")
         try:
-            answer = self._served.signatures[name](tf.constant(images if kind == "bytes" else np.stack(images)))
+            content = tf.constant(images if kind == "bytes" else np.stack(images))
+            answer = self._served.signatures[name](**{taken: content})
         except (tf.errors.InvalidArgumentError, tf.errors.ResourceExhaustedError) as error:
             short = isinstance(error, tf.errors.ResourceExhaustedError)
             if kind != "bytes" and not short:

@@ -2,13 +2,14 @@
 
     python tests/benchmarks/predict.py [--model mobilenetv2] [--images 256] [--batch_size 32] [--rounds 5]
 
-Both sides run in one process, in turns; the ratio is that of the medians, and the processor time per image is the
+All sides run in one process, in turns; the ratio is that of the medians, and the processor time per image is the
 steadier figure when other programs are running. What `predict` does more: it walks the
-folder, reads the files, prints a JSON line for each.
+folder, reads the files, prints a JSON line for each. The other runtimes take their turns too.
 """
 
 import argparse
 import contextlib
+import functools
 import os
 import statistics
 import tempfile
@@ -23,6 +24,8 @@ import tensorflow as tf
 import kcnn
 from kcnn.data.transform import Preprocessing
 from kcnn.serving import command
+from kcnn.serving.predict import Classifier
+from kcnn.serving.runtimes import RUNTIMES
 
 
 def main() -> None:
@@ -36,12 +39,17 @@ def main() -> None:
     labels = [f"class {index}" for index in range(1000)]
     with tempfile.TemporaryDirectory() as directory:
         model = kcnn.create_model(arguments.model, len(labels))
-        kcnn.export_classifier(model, f"{directory}/export", labels, Preprocessing((spec.input_size,) * 2))
+        kcnn.export_classifier(
+            model,
+            f"{directory}/export",
+            labels,
+            Preprocessing((spec.input_size,) * 2),
+            formats=tuple(RUNTIMES.values()),
+        )
         photos = [input_pipeline.photo(seed) for seed in range(arguments.images)]
         for index, photo in enumerate(photos):
             Path(directory, "photos", f"{index % 10}").mkdir(parents=True, exist_ok=True)
             Path(directory, "photos", f"{index % 10}", f"{index}.jpg").write_bytes(photo)
-        classifier = kcnn.load_classifier(f"{directory}/export")
         signature = tf.saved_model.load(f"{directory}/export").signatures["serving_default"]
 
         def bare() -> None:
@@ -49,7 +57,7 @@ def main() -> None:
                 answer = signature(image_bytes=tf.constant(photos[start : start + arguments.batch_size]))
                 answer["top_probabilities"].numpy()
 
-        def predict() -> None:
+        def predict(classifier: Classifier) -> None:
             with open(os.devnull, "w", encoding="utf-8") as nowhere, contextlib.redirect_stdout(nowhere):
                 command.run(
                     classifier,
@@ -62,7 +70,10 @@ def main() -> None:
                     private_redirects=False,
                 )
 
-        sides = {"the signature, bytes in memory": bare, "predict, a folder": predict}
+        sides = {"the signature, bytes in memory": bare}
+        for runtime in RUNTIMES:
+            classifier = kcnn.load_classifier(f"{directory}/export", runtime)
+            sides[f"predict, a folder, {runtime}"] = functools.partial(predict, classifier)
         for side in sides.values():
             side()
         rates: dict[str, list[float]] = {name: [] for name in sides}

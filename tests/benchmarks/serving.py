@@ -1,6 +1,6 @@
 """Requests a second and their latency, of one image each, with batching off and on.
 
-    python tests/benchmarks/serving.py saved_models/mobilenetv2 PHOTO [--clients 16] [--seconds 10]
+    python tests/benchmarks/serving.py saved_models/mobilenetv2 PHOTO [--clients 16] [--seconds 10] [--runtime openvino]
 
 Starts `main.py serve` twice in a row on this machine, clients and server on the same cores. A client asks as soon as it
 has its last answer.
@@ -46,6 +46,7 @@ def main():
     parser.add_argument("photo", type=Path)
     parser.add_argument("--clients", type=int, default=16)
     parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--runtime", default="tensorflow")
     options = parser.parse_args()
     image = {"b64": base64.b64encode(options.photo.read_bytes()).decode()}
     body = json.dumps({"instances": [image]}).encode()
@@ -54,7 +55,7 @@ def main():
     for mode, flags in MODES.items():
         with tempfile.TemporaryDirectory() as folder:
             base = f"--model_base_path={options.model.resolve()}"
-            with serve(Path(folder), options.model.name, base, QUEUE, *flags) as server:
+            with serve(Path(folder), options.model.name, base, f"--runtime={options.runtime}", QUEUE, *flags) as server:
                 for clients in (1, options.clients):
                     measure(server, path, body, clients, options.seconds / 5)
                     found = measure(server, path, body, clients, options.seconds)
