@@ -2,12 +2,16 @@
 
 import asyncio
 import contextlib
+import functools
 import signal
 import socket
 from collections.abc import Iterator
+from typing import Any
 
+import h11
 import tensorflow as tf
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from kcnn.errors import UserError
 from kcnn.serving.server.models import State
@@ -17,6 +21,42 @@ from kcnn.serving.server.rpc import Rpc
 from kcnn.serving.server.settings import Settings
 
 _IDLE_SECONDS = 60  # a connection that asks nothing is closed
+
+
+class Connection(H11Protocol):
+    """uvicorn's, which on its own waits for ever for a request to come in, and for an answer to be taken."""
+
+    def __init__(self, *args: Any, request_seconds: float, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self._request_seconds = request_seconds
+        self._waiting: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._wait()
+
+    def data_received(self, data: bytes) -> None:
+        if self._waiting is None:
+            self._wait()
+        super().data_received(data)
+        if self.conn.their_state not in (h11.IDLE, h11.SEND_BODY):  # the request is all there
+            self._stop_waiting()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def timeout_keep_alive_handler(self) -> None:
+        super().timeout_keep_alive_handler()
+        self.transport.abort()  # closing alone would keep what the client has not taken
+
+    def _wait(self) -> None:
+        self._waiting = self.loop.call_later(self._request_seconds, self.transport.abort)
+
+    def _stop_waiting(self) -> None:
+        if self._waiting is not None:
+            self._waiting.cancel()
+            self._waiting = None
 
 
 class _Http(uvicorn.Server):
@@ -44,6 +84,8 @@ async def _serve(settings: Settings) -> None:
     http = _Http(
         uvicorn.Config(
             application(requests),
+            # A second more than the answer that says so: 504.
+            http=functools.partial(Connection, request_seconds=settings.rest_api_timeout_in_ms / 1000 + 1),  # type: ignore[arg-type]
             log_level="warning",
             access_log=False,
             lifespan="off",
