@@ -9,11 +9,11 @@ with `--keras_optimizer`. The batch is what
 makes a step of about `--macs` multiply-adds, 4 to 32 images.
 
     python tests/benchmarks/zoo.py [--all | --family NAME... | --names NAME...] [--size 96] [--rounds 8] [--steps 1]
-        [--optimizer adamw] [--keras_optimizer]
+        [--optimizer adamw] [--keras_optimizer] [--share]
 
-Without a choice, the smallest architecture of each family. With `--bound`, what the ratio would be if a step were its
-convolutions and matrix products alone, each with both gradients and timed by itself: what no implementation on
-TensorFlow's kernels can exceed.
+Without a choice, the smallest architecture of each family. With `--share`, keras.applications' network without its
+batch normalisations takes turns too: what part of a step they are. Where it is less than a third, a step in which they
+cost nothing would be less than 1.5 times as fast.
 """
 
 import argparse
@@ -54,10 +54,30 @@ def training_step(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> 
     return step
 
 
+class Nothing(keras.layers.Layer):
+    """What stands where a batch normalisation was."""
+
+    def call(self, inputs, training=None, mask=None):
+        return inputs
+
+
+def without_batch_norm(model: keras.Model) -> keras.Model:
+    """A network of the same layers, but that its batch normalisations let everything pass."""
+
+    def clone(layer: keras.Layer) -> keras.Layer:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            return Nothing(name=layer.name)
+        return type(layer).from_config(layer.get_config())
+
+    return keras.models.clone_model(model, clone_function=clone)
+
+
 def compare(
-    spec: ModelSpec, size: int, batch: int, *, rounds: int, steps: int, optimizers: Sequence[Callable]
+    spec: ModelSpec, size: int, batch: int, *, rounds: int, steps: int, optimizers: Sequence[Callable], share: bool
 ) -> list[float]:
-    """Images per second: ours, theirs; `optimizers` make an optimizer for each."""
+    """Images per second: ours, theirs, and with `share` theirs without batch norm; `optimizers` make an optimizer for
+    ours and for theirs.
+    """
     rng = np.random.default_rng(0)
     images = rng.uniform(0, 255, (batch, size, size, 3)).astype(np.float32)
     labels = tf.one_hot(rng.integers(0, CLASSES, batch), CLASSES)
@@ -67,10 +87,11 @@ def compare(
         weights=None, input_shape=(size, size, 3), classifier_activation=None, **spec.application.arguments
     )
     ours = kcnn.create_model(spec.name, CLASSES, size)
-    contestants = [
-        (training_step(model, optimizer()), tf.constant(x))
-        for model, x, optimizer in zip((ours, theirs), (images, prepared), optimizers, strict=True)
-    ]
+    mine, stock = optimizers
+    entered = [(ours, images, mine), (theirs, prepared, stock)]
+    if share:
+        entered.append((without_batch_norm(theirs), prepared, stock))
+    contestants = [(training_step(model, optimizer()), tf.constant(x)) for model, x, optimizer in entered]
     for step, inputs in contestants:
         for _ in range(2):  # the first call traces the function, the second finds its buffers
             float(step(inputs, labels))
@@ -83,38 +104,6 @@ def compare(
             float(loss)
             best[index] = min(best[index], (time.perf_counter() - start) / steps)
     return [batch / seconds for seconds in best]
-
-
-def products_seconds(spec: ModelSpec, size: int, batch: int, rounds: int) -> float:
-    """What the convolutions and matrix products of a training step take, one after the other, each at its fastest."""
-    model = kcnn.create_model(spec.name, CLASSES, size)
-    kinds = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.Dense)
-    alike: dict[str, list[keras.Layer]] = {}
-    for layer in model.layers:
-        if isinstance(layer, kinds):
-            own = {key: value for key, value in layer.get_config().items() if key != "name"}
-            alike.setdefault(f"{type(layer)} {layer.input.shape} {own}", []).append(layer)
-    total = 0.0
-    for layers in alike.values():
-        layer = layers[0]
-        inputs = tf.random.normal((batch, *layer.input.shape[1:]))
-        upstream = tf.random.normal((batch, *layer.output.shape[1:]))
-
-        @tf.function
-        def run(inputs, upstream, layer=layer):
-            with tf.GradientTape() as tape:
-                tape.watch(inputs)
-                outputs = layer(inputs, training=True)
-            wanted = [layer.kernel] if inputs.shape[-1] == 3 else [inputs, layer.kernel]  # pixels have no gradient
-            return outputs[0], tape.gradient(outputs, wanted, output_gradients=upstream)
-
-        best = float("inf")
-        for _ in range(rounds + 2):
-            start = time.perf_counter()
-            run(inputs, upstream)[0].numpy()
-            best = min(best, time.perf_counter() - start)
-        total += best * len(layers)
-    return total
 
 
 def chosen(flags: argparse.Namespace) -> list[ModelSpec]:
@@ -143,7 +132,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1, help="of each of the two in a round")
     parser.add_argument("--optimizer", choices=OPTIMIZERS, default="adamw")
     parser.add_argument("--keras_optimizer", action="store_true", help="Keras' for both")
-    parser.add_argument("--bound", action="store_true", help="and the ratio that products alone would reach")
+    parser.add_argument("--share", action="store_true", help="and how much of keras.applications' step is batch norm")
     flags = parser.parse_args()
 
     kinds = {"adamw": (AdamW, keras.optimizers.AdamW), "sgd": (SGD, keras.optimizers.SGD)}[flags.optimizer]
@@ -156,12 +145,13 @@ def main() -> None:
     for spec in chosen(flags):
         size = max(flags.size, spec.min_size)
         batch = flags.batch or int(min(max(flags.macs / (spec.macs * (size / spec.input_size) ** 2), 4), 32))
-        ours, theirs = compare(spec, size, batch, rounds=flags.rounds, steps=flags.steps, optimizers=optimizers)
+        ours, theirs, *bare = compare(
+            spec, size, batch, rounds=flags.rounds, steps=flags.steps, optimizers=optimizers, share=flags.share
+        )
         ratios[spec.name] = ours / theirs
         line = f"{spec.name:<24} {size:>4} {batch:>5} {ours:>8.1f} {theirs:>8.1f} {ours / theirs:>6.2f}"
-        if flags.bound:
-            seconds = products_seconds(spec, size, batch, flags.rounds * flags.steps)
-            line += f"  (products alone: {batch / seconds:.1f}, {batch / seconds / theirs:.2f})"
+        if bare:
+            line += f"  (batch norm: {1 - theirs / bare[0]:.0%} of keras.applications' step)"
         print(line, flush=True)
         keras.backend.clear_session(free_memory=True)
     slower = [name for name, ratio in ratios.items() if ratio < 1]
