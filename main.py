@@ -1,7 +1,7 @@
 """Train, export and use an image classifier.
 
 python main.py --model mobilenetv2 --finetune              train on a data set, publish to saved_models/mobilenetv2/1
-python main.py predict saved_models/mobilenetv2 a.jpg dir/ the top classes of pictures
+python main.py predict mobilenetv2 a.jpg dir/              the top classes of pictures
 python main.py export mobilenetv2 --formats onnx           the same network in another form, as the next version
 python main.py serve mobilenetv2                           a server with TensorFlow Serving's APIs, and a page
 python main.py pretrain --model mobilenetv2                weights to start from, of images that formulas draw
@@ -168,7 +168,7 @@ GROUPS = {
             "Images a step, over all devices; of predict, in a request. (default: the recipe's; of predict, 32)",
         ),
     ],
-    "train, export, label, rollback": [
+    "train, export, predict, serve, label, rollback": [
         flags.DEFINE_string("saved_models", "saved_models", "Folder of the published models."),
     ],
     "predict": [
@@ -208,7 +208,7 @@ GROUPS = {
         flags.DEFINE_string(
             "model_base_path",
             None,
-            "The folder of its versions, the newest of which is served. (default: saved_models/NAME)",
+            "The folder of its versions, the newest of which is served. (default: that of its name in --saved_models)",
         ),
         flags.DEFINE_string(
             "model_config_file", None, "TensorFlow Serving's models.config instead: several models, versions, labels."
@@ -420,12 +420,13 @@ def predict(arguments: list[str]) -> int:
     if FLAGS.json and FLAGS.csv:
         raise UserError("--json and --csv: expected one of the two")
     command.check(pictures, FLAGS.files_from, FLAGS.top, batch_size, FLAGS.allow_urls, FLAGS.allow_private_redirects)
-    runtimes.find(FLAGS.runtime, versions.find(model))
+    version = versions.find(versions.named(model, FLAGS.saved_models))
+    runtimes.find(FLAGS.runtime, version)
     _import_tensorflow_quietly()
     import kcnn
 
     failed = command.run(
-        kcnn.load_classifier(model, FLAGS.runtime),
+        kcnn.load_classifier(version, FLAGS.runtime),
         pictures,
         files_from=FLAGS.files_from,
         layout="json" if FLAGS.json else "csv" if FLAGS.csv else "text",
@@ -501,12 +502,13 @@ def serve(arguments: list[str]) -> int:
 
     check_installed()
     runtimes.check(FLAGS.runtime)
+    from kcnn.serving import versions
     from kcnn.serving.server import settings
 
     if FLAGS.model_config_file is not None:
         served = settings.read_models(FLAGS.model_config_file)
     else:
-        folder = FLAGS.model_base_path or os.path.join("saved_models", arguments[0] if arguments else name)
+        folder = FLAGS.model_base_path or versions.named(arguments[0] if arguments else name, FLAGS.saved_models)
         served = (settings.served_model(name, folder),)
     limits = {flag: FLAGS[flag].value for flag in settings.FLAGS}
     told = settings.Settings(served, **limits)

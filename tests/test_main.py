@@ -140,7 +140,7 @@ def test_rollback_and_labels(workplace, tmp_path):
 def test_predict_reads_lists_patterns_and_standard_input(workplace):
     folder, _ = workplace
     photo = (folder / "photos/blåbær/3.jpg").read_bytes()
-    arguments = ["predict", "saved_models/mobilenetv2_0.35", "photos/red fox/1*.jpg", "-", "--csv", "--top", 1]
+    arguments = ["predict", "mobilenetv2_0.35", "photos/red fox/1*.jpg", "-", "--csv", "--top", 1]
     done = kcnn(*arguments, cwd=folder, stdin=photo)
     rows = list(csv.reader(done.stdout.splitlines()))
     assert rows[0] == ["file", "error", "class_1", "probability_1"]
@@ -336,8 +336,8 @@ MISTAKES = [
     (["data", "--resume"], "--resume: data does not read it; it goes with train, pretrain"),
     (["--json"], "--json: train does not read it; it goes with predict, models, lineage, runs"),
     (["predict", "empty", "a.jpg"], "no saved model"),
-    (["predict", "empty"], "expected a model's folder and pictures"),
-    (["predict"], "expected a model's folder and pictures"),
+    (["predict", "empty"], "expected a model and pictures"),
+    (["predict"], "expected a model and pictures"),
     (["predict", "models/lenet", "a.jpg"], "did you mean 'models/lenet5'"),
     (["predict", "models/lenet5", "a.jpg"], "the saved model in 'models/lenet5/1' cannot be loaded"),
     (["predict", "empty", "a.jpg", "--top", "0"], "--top 0: expected 1 or more"),

@@ -27,9 +27,7 @@ def check(
 ) -> None:
     """Raises UserError for what cannot be meant, before anything is loaded."""
     if not pictures and files_from is None:
-        raise UserError(
-            "predict: expected a model's folder and pictures, as in: predict saved_models/mobilenetv2 a.jpg dir/"
-        )
+        raise UserError("predict: expected a model and pictures, as in: predict mobilenetv2 a.jpg dir/")
     for flag, number in (("--top", top), ("--batch_size", batch_size)):
         if number < 1:
             raise UserError(f"{flag} {number}: expected 1 or more")

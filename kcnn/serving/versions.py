@@ -62,8 +62,9 @@ def _served(folder: Path) -> Path | None:
 
 
 def named(model: str, saved_models: str | os.PathLike) -> Path:
-    """The folder that a user means by a model's name in `saved_models`, or by a path."""
-    return Path(model) if os.sep in model else Path(saved_models, model)
+    """The folder that a user means by a model's name in `saved_models`, or by a path; a folder's name may be either."""
+    path, published = Path(model), Path(saved_models, model)
+    return path if os.sep in model or (path.is_dir() and not published.is_dir()) else published
 
 
 def published(folder: Path) -> Path:

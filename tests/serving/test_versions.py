@@ -297,3 +297,12 @@ def test_the_table(three):
         "3",
         "4 (served)  canary  copy of 1",
     ]
+
+
+def test_a_model_goes_by_its_name_or_its_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for folder in ("saved_models/a", "a", "b"):
+        Path(folder).mkdir(parents=True)
+    given = ("a", "b", "c", "./a", "saved_models/a/1")
+    wanted = ("saved_models/a", "b", "saved_models/c", "a", "saved_models/a/1")
+    assert [versions.named(model, "saved_models") for model in given] == list(map(Path, wanted))
