@@ -13,14 +13,12 @@ python main.py lineage saved_models/mobilenetv2/3          what made it: data, c
 python main.py runs [3 5]                                  the runs of the pipeline, or what differs between two
 """
 
-import contextlib
 import json
 import math
 import os
 import shlex
 import signal
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -336,11 +334,7 @@ def pretrain(arguments: list[str]) -> int:
     from pipelines import pretraining
 
     config = _config(FLAGS.recipe or "pretrain")
-    job = pretraining.Job(
-        config=config,
-        **_call(),
-    )
-    pretraining.run(job)
+    pretraining.run(pretraining.Job(config=config, **_call()))
     return 0
 
 
@@ -440,56 +434,23 @@ def predict(arguments: list[str]) -> int:
 
 def label(arguments: list[str]) -> int:
     """Puts the labels stable and canary on versions, as in stable=3 canary=highest, and prints what there is."""
-    from kcnn.serving import bundle, versions
+    if not arguments:
+        raise UserError("label: expected a model's name, as in: label mobilenetv2")
+    from kcnn.serving import release, versions
 
-    folder = _published("label", arguments[:1])
-    changes = dict(map(_label, arguments[1:]))
-    if changes:
-        with _changing(folder):
-            versions.label(folder, changes)
-            bundle.write(folder)
-    print(versions.table(folder))
+    release.label(versions.published(versions.named(arguments[0], FLAGS.saved_models)), arguments[1:])
     return 0
 
 
 def rollback(arguments: list[str]) -> int:
     """Publishes an earlier version again, under the next number, by which it is the served one; removes nothing."""
-    from kcnn.serving import bundle, versions
-
     if len(arguments) != 2 or not arguments[1].isdecimal():
         raise UserError("rollback: expected a model's name and a version, as in: rollback mobilenetv2 3")
-    folder = _published("rollback", arguments[:1])
-    with _changing(folder):
-        version = versions.rollback(folder, int(arguments[1]), shlex.join(["python", *sys.argv]))
-        print(f"Published: {version}, a copy of {folder / arguments[1]}", flush=True)
-        bundle.write(folder)
-    print(versions.table(folder))
+    from kcnn.serving import release, versions
+
+    folder = versions.published(versions.named(arguments[0], FLAGS.saved_models))
+    release.rollback(folder, int(arguments[1]), shlex.join(["python", *sys.argv]))
     return 0
-
-
-def _published(command: str, arguments: list[str]) -> Path:
-    """The folder of a published model, given by its name or itself."""
-    from kcnn.serving import versions
-
-    if not arguments:
-        raise UserError(f"{command}: expected a model's name, as in: {command} mobilenetv2")
-    return versions.published(versions.named(arguments[0], FLAGS.saved_models))
-
-
-@contextlib.contextmanager
-def _changing(folder: Path) -> Iterator[None]:
-    """Within it, what cannot be written is the user's to mend."""
-    try:
-        yield
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be written: {error.strerror or error}") from None
-
-
-def _label(setting: str) -> tuple[str, int | None]:
-    name, _, number = setting.partition("=")
-    if number != "highest" and not number.isdecimal():
-        raise UserError(f"label {setting!r}: expected LABEL=VERSION, as in stable=3, or LABEL=highest")
-    return name, None if number == "highest" else int(number)
 
 
 def serve(arguments: list[str]) -> int:
