@@ -16,6 +16,9 @@ import tensorflow as tf
 
 _JPEG, _PNG, _WEBP, _BMP, _GIF = b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"BM", b"GIF8"
 _MAX_SEGMENTS = 4096  # a file with more was made to keep a server busy
+_MAX_GIF_STEPS = 50_000  # likewise; each past a block of data, or all the full ones in a row that it finds
+_FULL_BLOCKS = 1024  # at most
+_ENDLESS = 2**62  # what no limit allows
 # Orientation → how the stored image becomes upright: transposed first, then reversed along (rows, columns).
 # Exif 2.32, section 4.6.5, tag 0x0112.
 _TRANSPOSED = (False, False, False, False, False, True, True, True, True)
@@ -113,7 +116,10 @@ def decode_window(
 
 
 def stored_pixels(encoded: tf.Tensor) -> tf.Tensor:
-    """How many pixels a file says it holds (of an animation: a frame), int64 scalar; -1 for an unknown format.
+    """How many pixels a file says it holds, int64 scalar; -1 for an unknown format.
+
+    Of an animation a frame's; but a GIF's frames count as a third each, as they are all held with a byte a pixel before
+    the first is taken.
 
     Raises:
         tf.errors.InvalidArgumentError: when it runs, for a JPEG without a whole header.
@@ -131,21 +137,60 @@ def _stored_pixels(encoded: tf.Tensor) -> tf.Tensor:
         return tf.reduce_prod(tf.abs(tf.cast(sides, tf.int64)))
 
     def webp() -> tf.Tensor:
-        kind = _read(encoded, 12, 1, tf.int32)[0]
-        lossy = _read(encoded, 26, 2, tf.uint16) & 0x3FFF
-        bits = _read(encoded, 21, 1, tf.int32)[0]
-        lossless = 1 + tf.stack([bits & 0x3FFF, tf.bitwise.right_shift(bits, 14) & 0x3FFF])
+        extended = _read(encoded, 12, 1, tf.int32)[0] == _code(b"VP8X")
         canvas = 1 + tf.reduce_sum(tf.reshape(_read(encoded, 24, 6, tf.uint8), [2, 3]) * [1, 2**8, 2**16], axis=1)
-        is_lossy, is_lossless = kind == _code(b"VP8 "), kind == _code(b"VP8L")
-        return product(tf.where(is_lossy, lossy, tf.where(is_lossless, lossless, canvas)))
+        _, _, start = _webp_bitstream(encoded)
+        lossy = _read(encoded, start + 14, 2, tf.uint16) & 0x3FFF
+        bits = _read(encoded, start + 9, 1, tf.int32)[0]
+        lossless = 1 + tf.stack([bits & 0x3FFF, tf.bitwise.right_shift(bits, 14) & 0x3FFF])
+        is_lossless = _read(encoded, start, 1, tf.int32)[0] == _code(b"VP8L")
+        return tf.maximum(tf.where(extended, product(canvas), 0), product(tf.where(is_lossless, lossless, lossy)))
 
     sizes = [
         (_starts(encoded, _PNG), lambda: product(_read(encoded, 16, 2, tf.int32, little=False))),
-        (_starts(encoded, _GIF), lambda: product(_read(encoded, 6, 2, tf.uint16))),
+        (_starts(encoded, _GIF), lambda: product(_read(encoded, 6, 2, tf.uint16)) + _gif_frames(encoded) // 3),
         (_starts(encoded, _BMP), lambda: product(_read(encoded, 18, 2, tf.int32))),
         (_starts(encoded, _WEBP), webp),
     ]
     return tf.case(sizes, default=lambda: tf.constant(-1, tf.int64))
+
+
+@_apart
+def _gif_frames(encoded: tf.Tensor) -> tf.Tensor:
+    """Pixels of all frames, int64. https://www.w3.org/Graphics/GIF/spec-gif89a.txt, 18 to 25."""
+    margin = tf.zeros([10], tf.uint8)  # behind the end, so that a descriptor can be read anywhere
+    content = tf.concat([tf.io.decode_raw(encoded, tf.uint8), margin], axis=0)
+    length = tf.strings.length(encoded)
+
+    def colours(flags: tf.Tensor) -> tf.Tensor:
+        return tf.where(flags & 0x80 != 0, 3 * tf.bitwise.left_shift(2, flags & 7), 0)
+
+    def full_blocks(position: tf.Tensor) -> tf.Tensor:
+        """How many blocks of 255 bytes there are in a row; nearly all are, and a step for each takes long."""
+        heads = tf.gather(content, tf.minimum(position + 256 * tf.range(_FULL_BLOCKS), length))
+        return tf.cast(tf.argmin(tf.concat([tf.cast(heads == 255, tf.int32), [0]], axis=0)), tf.int32)
+
+    def step(position: tf.Tensor, inside: tf.Tensor, pixels: tf.Tensor, steps: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        """Past blocks of data within a frame or an extension, or past the beginning of one of these."""
+        found = tf.cast(tf.slice(content, [position], [10]), tf.int32)
+        code, (left, right, top, bottom, flags) = found[0], tf.unstack(found[5:])
+        begins = tf.cast(~inside & (code == 0x2C), tf.int32)
+        size = tf.cast((left + 256 * right) * begins, tf.int64) * tf.cast(top + 256 * bottom, tf.int64)
+        known = inside | (code == 0x21) | (code == 0x2C)
+        full = full_blocks(position)
+        data = tf.where(full > 0, 256 * full, 1 + code)
+        skipped = tf.where(inside, data, 2 + begins * (9 + colours(flags)))
+        following = tf.where(known, tf.minimum(position + skipped, length), length)
+        return following, ~inside | (code != 0), pixels + size, steps + 1
+
+    begin = 13 + colours(_read(encoded, 10, 1, tf.uint8)[0])
+    _, _, pixels, steps = tf.while_loop(
+        lambda position, *_: position < length,
+        step,
+        (begin, tf.constant(False), tf.constant(0, tf.int64), tf.constant(0)),
+        maximum_iterations=_MAX_GIF_STEPS,
+    )
+    return tf.where(steps < _MAX_GIF_STEPS, pixels, _ENDLESS)
 
 
 def halvings(size: tf.Tensor, image_size: tuple[int, int]) -> tf.Tensor:
@@ -216,10 +261,7 @@ def _decode_webp(encoded: tf.Tensor) -> tf.Tensor:
 
     The container: https://developers.google.com/speed/webp/docs/riff_container
     """
-    bitstreams = [_code(b"VP8 "), _code(b"VP8L")]
-    frame = _find_chunk(encoded, [*bitstreams, _code(b"ANMF")])
-    animated = _read(encoded, frame, 1, tf.int32)[0] == _code(b"ANMF")
-    start = _find_chunk(encoded, bitstreams, tf.where(animated, frame + 24, frame))
+    frame, animated, start = _webp_bitstream(encoded)
     # What stood before the bitstream goes to the end, where it is ignored, so that the size in the header still holds.
     simple = _substring(encoded, 0, 12) + _substring(encoded, start, -1) + _substring(encoded, 12, start - 12)
     lossless = _read(encoded, start, 1, tf.int32)[0] == _code(b"VP8L")
@@ -312,6 +354,14 @@ def _find_chunk(encoded: tf.Tensor, codes: list[int], start: tf.Tensor | int = 1
         return tf.reduce_any(code == [0, *codes]) | (length < 0), position + 8 + length + (length & 1)
 
     return _walk(start, step)
+
+
+def _webp_bitstream(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Where the first frame is, whether that is an animation's, and where its pixels are, alone or in it."""
+    bitstreams = [_code(b"VP8 "), _code(b"VP8L")]
+    frame = _find_chunk(encoded, [*bitstreams, _code(b"ANMF")])
+    animated = _read(encoded, frame, 1, tf.int32)[0] == _code(b"ANMF")
+    return frame, animated, _find_chunk(encoded, bitstreams, tf.where(animated, frame + 24, frame))
 
 
 @_apart

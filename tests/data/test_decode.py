@@ -9,10 +9,11 @@ import pytest
 import tensorflow as tf
 from PIL import Image, ImageOps
 
-from kcnn.data.decode import decode_image, decode_window, exif_orientation
+from kcnn.data.decode import decode_image, decode_window, exif_orientation, stored_pixels
 
 _decode = tf.function(decode_image, input_signature=[tf.TensorSpec([], tf.string)])
 _orientation = tf.function(exif_orientation, input_signature=[tf.TensorSpec([], tf.string)])
+_pixels = tf.function(stored_pixels, input_signature=[tf.TensorSpec([], tf.string)])
 _EXIF = b"Exif\0\0"
 ORIENTATIONS = range(1, 9)
 
@@ -238,3 +239,41 @@ def test_large_jpeg_is_decoded_small(orientation, target, ratio):
     upright = ImageOps.exif_transpose(Image.open(io.BytesIO(encoded)))
     expected = upright.crop((32, 16, 288, 296)).reduce(ratio)
     assert np.abs(window.astype(int) - np.asarray(expected)).mean() < 1.5
+
+
+@pytest.mark.parametrize("size", [(1, 1), (37, 100), (640, 3)])
+def test_the_pixels_that_a_file_stores(size):
+    image = photo(size=size)
+    for encoded in (
+        *(saved(image, format) for format in ("JPEG", "PNG", "BMP", "WEBP")),
+        saved(image, "WEBP", lossless=True),
+        saved(photo("RGBA", size), "WEBP"),
+        saved(image, "WEBP", save_all=True, append_images=[photo(size=size, seed=1)]),
+    ):
+        assert _pixels(encoded) == size[0] * size[1]
+    assert _pixels(b"") == _pixels(b"x") == -1
+
+
+def test_the_frames_that_a_gif_stores():
+    """With colours of their own, comments between them, and more than a block each."""
+    frames = [photo(size=(90, 70), seed=seed) for seed in range(5)]
+    encoded = saved(frames[0], "GIF", save_all=True, append_images=frames[1:], comment=b"c" * 600)
+    assert _pixels(encoded) == 90 * 70 + 5 * 90 * 70 // 3
+
+
+def test_files_that_store_more_than_they_say():
+    frame = b"\x2c" + struct.pack("<HHHHB", 0, 0, 60_000, 60_000, 0) + b"\x02\x02\x4c\x01\x00"
+    small = b"GIF89a" + struct.pack("<HHBBB", 1, 1, 0, 0, 0)
+    one = frame.replace(struct.pack("<H", 60_000), struct.pack("<H", 1))
+    assert _pixels(small + frame + b";") > 10**9
+    assert _pixels(small + one + b"\x21\xfe\x03abc\x00" + frame + b";") > 10**9
+    assert _pixels(small + b"\x21\xfe" + b"\x01x" * 250_000 + b"\x00;") > 10**9  # to keep a server busy
+    for damaged in (small, small + frame[:7], small[:9], b"GIF8", small + b"\x21\xfe\xff"):
+        assert 0 <= _pixels(damaged) <= 1
+    # A WebP of which only what stands around the picture is small.
+    canvas = b"RIFF\0\0\0\0WEBPVP8X" + struct.pack("<I", 10) + bytes(10)
+    lossless = b"VP8L" + struct.pack("<IBI", 8, 0x2F, 9999 | 9999 << 14) + bytes(3)
+    lossy = b"VP8 " + struct.pack("<I", 10) + b"\0\0\0\x9d\x01\x2a" + struct.pack("<HH", 9000, 8000)
+    assert _pixels(canvas + lossless) == 10**8
+    assert _pixels(canvas + lossy) == 72 * 10**6
+    assert _pixels(canvas + b"ANMF" + struct.pack("<I", 26) + bytes(16) + lossy) == 72 * 10**6
