@@ -455,8 +455,8 @@ def rollback(arguments: list[str]) -> int:
 
 def serve(arguments: list[str]) -> int:
     """Answers TensorFlow Serving's REST API and gRPC, and shows a page to try a model on, until SIGTERM or Ctrl-C."""
-    name = FLAGS.model_name or (arguments[0] if arguments else None)
-    if len(arguments) > 1 or (name is None) == (FLAGS.model_config_file is None):
+    asked = arguments[0] if arguments else FLAGS.model_name
+    if len(arguments) > 1 or (asked is None) == (FLAGS.model_config_file is None):
         raise UserError("serve: expected a model's name or --model_config_file FILE, as in: serve mobilenetv2")
     from kcnn.serving import runtimes
     from kcnn.serving.server import check_installed
@@ -469,8 +469,8 @@ def serve(arguments: list[str]) -> int:
     if FLAGS.model_config_file is not None:
         served = settings.read_models(FLAGS.model_config_file)
     else:
-        folder = FLAGS.model_base_path or versions.named(arguments[0] if arguments else name, FLAGS.saved_models)
-        served = (settings.served_model(name, folder),)
+        folder = FLAGS.model_base_path or versions.named(asked, FLAGS.saved_models)
+        served = (settings.served_model(FLAGS.model_name or Path(asked).name, folder),)
     limits = {flag: FLAGS[flag].value for flag in settings.FLAGS}
     told = settings.Settings(served, **limits)
     _import_tensorflow_quietly()

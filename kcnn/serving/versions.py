@@ -40,6 +40,11 @@ def versions(folder: Path) -> list[Path]:
     return sorted((entry for entry in folder.glob("*") if entry.name.isdecimal()), key=lambda entry: int(entry.name))
 
 
+def whole(folder: Path) -> list[Path]:
+    """The versions that hold a SavedModel, the oldest first."""
+    return [version for version in versions(folder) if (version / "saved_model.pb").is_file()]
+
+
 def find(path: str | os.PathLike) -> Path:
     """What is served from there: the folder itself, if it holds a SavedModel, or the highest of its versions.
 
@@ -57,8 +62,7 @@ def find(path: str | os.PathLike) -> Path:
 
 
 def _served(folder: Path) -> Path | None:
-    candidates = [folder, *reversed(versions(folder))]
-    return next((path for path in candidates if (path / "saved_model.pb").is_file()), None)
+    return folder if (folder / "saved_model.pb").is_file() else next(reversed(whole(folder)), None)
 
 
 def named(model: str, saved_models: str | os.PathLike) -> Path:
@@ -197,8 +201,8 @@ def original(version: Path) -> int:
 
 def labels(folder: Path) -> dict[str, int]:
     """The version on which each label stands; nothing without versions."""
-    highest = next_version(folder) - 1
-    return {label: put_labels(folder).get(label, highest) for label in LABELS} if highest else {}
+    there = whole(folder)
+    return {label: put_labels(folder).get(label, int(there[-1].name)) for label in LABELS} if there else {}
 
 
 def put_labels(folder: Path) -> dict[str, int]:
@@ -212,7 +216,7 @@ def put_labels(folder: Path) -> dict[str, int]:
         put = {name: int(number) for name, number in json.loads(path.read_text()).items()}
     except FileNotFoundError:
         return {}
-    except (ValueError, TypeError, AttributeError):
+    except (ValueError, TypeError, AttributeError, OverflowError):
         raise UserError(f'{path}: expected labels and versions, as in {{"stable": 3}}') from None
     return {name: number for name, number in put.items() if (folder / str(number)).is_dir()}
 

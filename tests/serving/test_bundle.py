@@ -20,6 +20,7 @@ from tensorflow_serving.config import model_server_config_pb2
 
 from kcnn.serving import bundle, versions
 from kcnn.serving.predict import load_classifier
+from kcnn.serving.server import settings
 
 NAME = "tiny_0.35"
 # What tensorflow-serving-api leaves out of https://github.com/tensorflow/serving, tensorflow_serving/:
@@ -365,3 +366,8 @@ def test_the_clients_say_what_is_wrong(folder, server, tmp_path, program, scheme
 def test_the_client_says_what_is_missing(folder, tmp_path):
     done = run_client(folder, "rest_client.py", "http://127.0.0.1:1", tmp_path / "missing.jpg")
     assert (done.returncode, "No such file" in done.stderr) == (1, True)
+
+
+def test_the_local_server_takes_the_configuration_where_it_lies(fakes):
+    (model,) = settings.read_models(fakes / "models.config")
+    assert (model.name, model.base_path) == ("m", fakes)

@@ -440,15 +440,23 @@ def test_what_is_wrong_with_the_flags_is_said(tmp_path, export_dir, server):
     (broken / "saved_model.pb").write_bytes(b"\x00")
     config = tmp_path / "models.config"
     config.write_text("model_config_list { config { nam: 'x' } }")
+    absent = tmp_path / "absent.config"
+    policy = "model_version_policy { specific { versions: 9 } }"
+    absent.write_text(f"model_config_list {{ config {{ name: 'tiny' base_path: '{export_dir.parent}' {policy} }} }}")
     for arguments, said in [
         ([], "expected a model's name"),
-        (["../tiny"], "model name '../tiny'"),
+        ([".tiny"], "model name '.tiny'"),
+        (["../nope"], "no numbered versions there"),
         (["nope"], "no numbered versions there"),
         (["tiny", f"--model_base_path={export_dir}"], "is one version"),
         (["tiny", f"--model_base_path={export_dir.parent}", "--max_batch_size=0"], "--max_batch_size 0"),
         ([f"--model_config_file={config}"], "no ModelServerConfig"),
         (["tiny", f"--model_base_path={export_dir.parent}", f"--rest_api_port={server.rest}"], "in use"),
         (["broken", f"--model_base_path={broken.parent}", "--port=0", "--rest_api_port=0"], "cannot be loaded"),
+        (
+            [f"--model_config_file={absent}", "--port=0", "--rest_api_port=0"],
+            "Could not find any versions of model tiny",
+        ),
     ]:
         done = main(*arguments)
         assert done.returncode == 2, done.stderr

@@ -2,11 +2,9 @@
 go, and its own end.
 """
 
-import asyncio
 import base64
 import concurrent.futures
 import contextlib
-import functools
 import json
 import random
 import shutil
@@ -21,11 +19,8 @@ import grpc
 import numpy as np
 import pytest
 import tensorflow as tf
-import uvicorn
 from serving_process import Client, other_model, publish, serve
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
-
-from kcnn.serving.server.process import Connection
 
 TINY, OTHER = "/v1/models/tiny:predict", "/v1/models/other:predict"
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -352,30 +347,6 @@ def test_clients_that_never_end_their_requests_are_cut_off(small):
             assert got[: len(answer)] == answer
     assert 3 < time.monotonic() - start < 10  # the time-out is 3 s
     assert idle.ask("/healthz")[0] == 200
-
-
-def test_an_answer_that_is_never_taken_is_dropped():
-    async def application(scope, receive, send):
-        await send({"type": "http.response.start", "status": 200, "headers": []})
-        await send({"type": "http.response.body", "body": bytes(2**26)})
-
-    async def ask():
-        listener = socket.create_server(("127.0.0.1", 0))
-        connection = functools.partial(Connection, request_seconds=30)
-        config = uvicorn.Config(application, http=connection, lifespan="off", timeout_keep_alive=1, log_level="error")
-        server = uvicorn.Server(config)
-        serving = asyncio.create_task(server.serve([listener]))
-        reader, writer = await asyncio.open_connection(*listener.getsockname(), limit=2**10)
-        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-        assert await reader.readline() == b"HTTP/1.1 200 OK\r\n"
-        assert len(server.server_state.connections) == 1
-        await asyncio.sleep(3)
-        assert not server.server_state.connections
-        writer.close()
-        server.should_exit = True
-        await serving
-
-    asyncio.run(ask())
 
 
 def test_ends_when_what_has_begun_is_answered(small):

@@ -10,7 +10,9 @@ import ctypes
 import enum
 import gc
 import io
+import os
 import sys
+import traceback
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -21,13 +23,12 @@ from PIL import Image
 from tensorflow_serving.apis import prediction_log_pb2
 
 from kcnn.errors import UserError
-from kcnn.serving import runtimes
 from kcnn.serving.server.metrics import Metrics
 from kcnn.serving.server.runtime import RUNTIMES, Model
 from kcnn.serving.server.settings import ServedModel, Settings
 from kcnn.serving.server.status import StatusError
 from kcnn.serving.versions import labels as labels_of
-from kcnn.serving.versions import versions
+from kcnn.serving.versions import whole
 
 WARMUP = Path("assets.extra", "tf_serving_warmup_requests")
 
@@ -53,11 +54,11 @@ class Servable:
 
     model: Model
 
-    def __init__(self, name: str, path: Path, stamp: tuple[int, int] | None):
+    def __init__(self, name: str, path: Path, stamp: "Stamp"):
         self.name = name
         self.path = path
         self.version = int(path.name)
-        self.state = State.START
+        self.state = State.LOADING
         self.error: str | None = None
         self.stamp = stamp
         self._users = 0
@@ -91,6 +92,7 @@ class Models:
         self.served = {model.name: model for model in settings.models}
         self._versions: dict[str, dict[int, Servable]] = {name: {} for name in self.served}
         self._labels: dict[str, Mapping[str, int]] = {name: {} for name in self.served}
+        self._obstacles: dict[str, str] = {}
         self._unloading: set[asyncio.Task] = set()
 
     def ready(self) -> bool:
@@ -147,33 +149,43 @@ class Models:
         """Follows the folders, for ever."""
         while True:
             await asyncio.sleep(self._settings.file_system_poll_wait_seconds)
-            await self.poll()
+            try:
+                await self.poll()
+            except Exception:  # a mistake here must not end what is served
+                traceback.print_exc(file=sys.stderr)
 
     async def poll(self) -> None:
-        """Loads what is to be served and is not; then unloads what is not to be served."""
+        """Loads what is to be served and is not; once all of that answers, unloads what is not to be served."""
         for name, model in self.served.items():
             try:
                 wanted, labels = await asyncio.to_thread(_wanted, model)
             except (OSError, UserError) as error:  # what is served, is served on
-                print(f"{model.base_path}: {error}", file=sys.stderr, flush=True)
+                if self._obstacles.get(name) != str(error):
+                    print(f"{model.base_path}: {error}", file=sys.stderr, flush=True)
+                self._obstacles[name] = str(error)
                 continue
+            self._obstacles.pop(name, None)
             for path in wanted:
                 known = self._versions[name].get(int(path.name))
-                if known is None or (known.state is State.END and known.stamp != self._stamp(path)):
+                if known is None or (known.state is State.END and known.stamp != _stamp(path)):
                     await self._load_version(name, path)
             available = self._available(name)
             numbers = {int(path.name) for path in wanted}
-            stay = [one for one in available if one.version in numbers]
-            for servable in available:
-                # Where what is to come fails to load, the old one goes on.
-                if servable not in stay and (stay or not wanted):
-                    self._unload(servable)
-            self._labels[name] = labels
+            # Where what is to come fails to load, the old goes on, under its labels too.
+            if numbers <= {servable.version for servable in available}:
+                for servable in available:
+                    if servable.version not in numbers:
+                        self._unload(servable)
+            there = {servable.version for servable in self._available(name)}
+            before = self._labels[name]
+            self._labels[name] = {
+                label: before[label] if number not in there and before.get(label) in there else number
+                for label, number in labels.items()
+            }
 
     async def _load_version(self, name: str, path: Path) -> None:
-        servable = Servable(name, path, self._stamp(path))
+        servable = Servable(name, path, _stamp(path))
         self._versions[name][servable.version] = servable
-        servable.state = State.LOADING
         try:
             servable.model = await asyncio.to_thread(self._load_and_warm, path)
         except Exception as error:  # whatever is wrong with the files, the server goes on
@@ -184,14 +196,6 @@ class Models:
         servable.state = State.AVAILABLE
         self._metrics.version.labels(name, servable.version).set(1)
         print(f"Loaded {path}", flush=True)
-
-    def _stamp(self, path: Path) -> tuple[int, int] | None:
-        """What tells whether the files are others than before."""
-        try:
-            found = runtimes.file(self._settings.runtime, path).stat()
-        except OSError:
-            return None
-        return found.st_ino, found.st_mtime_ns
 
     def _load_and_warm(self, path: Path) -> Model:
         model = self._load(path)
@@ -212,7 +216,7 @@ class Models:
             del servable.model
             await asyncio.to_thread(_free, model)
             servable.state = State.END
-            servable.stamp = None  # when it comes back it is loaded again
+            servable.stamp = frozenset()  # when it comes back it is loaded again
             print(f"Unloaded {servable.path}", flush=True)
 
         task = asyncio.get_running_loop().create_task(finish())
@@ -220,9 +224,28 @@ class Models:
         task.add_done_callback(self._unloading.discard)
 
 
+Stamp = frozenset[tuple[str, int, int, int]]
+
+
+def _stamp(version: Path) -> Stamp:
+    """What tells whether the files are others than before, or more of them."""
+    found = set()
+    for path in version.rglob("*"):
+        with contextlib.suppress(OSError):  # it is just changing
+            facts = path.stat()
+            found.add((str(path), facts.st_ino, facts.st_size, facts.st_mtime_ns))
+    return frozenset(found)
+
+
 def _wanted(model: ServedModel) -> tuple[list[Path], Mapping[str, int]]:
-    """The versions on disk that are to be served, the oldest first, and the labels."""
-    found = [path for path in versions(model.base_path) if (path / "saved_model.pb").is_file()]
+    """The versions on disk that are to be served, the oldest first, and the labels.
+
+    Raises:
+        OSError: the folder cannot be read.
+        UserError: its labels cannot.
+    """
+    os.listdir(model.base_path)  # raises where a pattern would find nothing
+    found = whole(model.base_path)
     labels = labels_of(model.base_path) if model.labels is None else model.labels
     numbers = set(model.specific)
     if not numbers:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import functools
+import resource
 import signal
 import socket
 from collections.abc import Iterator
@@ -19,44 +20,86 @@ from kcnn.serving.server.requests import Requests
 from kcnn.serving.server.rest import application
 from kcnn.serving.server.rpc import Rpc
 from kcnn.serving.server.settings import Settings
+from kcnn.serving.server.status import StatusError
 
-_IDLE_SECONDS = 60  # a connection that asks nothing is closed
+_IDLE_SECONDS = 60  # a connection that asks nothing is closed, and one that takes nothing
+_FILES = 8192  # that the process may have open, connections among them
+
+
+class _Timer:
+    """Ends a connection, unless it is stopped before."""
+
+    def __init__(self, connection: "Connection", seconds: float):
+        self._connection, self._seconds = connection, seconds
+        self._running: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        if self._running is None:
+            self._running = self._connection.loop.call_later(self._seconds, self._connection.transport.abort)
+
+    def stop(self) -> None:
+        if self._running is not None:
+            self._running.cancel()
+            self._running = None
 
 
 class Connection(H11Protocol):
-    """uvicorn's, which on its own waits for ever for a request to come in, and for an answer to be taken."""
+    """uvicorn's, which on its own has no limit to how many there are, and waits for ever for a request to come in or an
+    answer to be taken.
 
-    def __init__(self, *args: Any, request_seconds: float, **kwargs: Any):
+    Args:
+        most: connections at once; further ones are closed.
+        request_seconds: what a request has to come in.
+    """
+
+    def __init__(self, *args: Any, most: int, request_seconds: float, **kwargs: Any):
         super().__init__(*args, **kwargs)
-        self._request_seconds = request_seconds
-        self._waiting: asyncio.TimerHandle | None = None
+        self._most = most
+        self._request, self._answer = _Timer(self, request_seconds), _Timer(self, _IDLE_SECONDS)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._wait()
+        self._request.start()
+        if len(self.connections) > self._most:
+            transport.abort()
 
     def data_received(self, data: bytes) -> None:
-        if self._waiting is None:
-            self._wait()
+        self._request.start()
         super().data_received(data)
         if self.conn.their_state not in (h11.IDLE, h11.SEND_BODY):  # the request is all there
-            self._stop_waiting()
+            self._request.stop()
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._stop_waiting()
-        super().connection_lost(exc)
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._answer.start()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._answer.stop()
 
     def timeout_keep_alive_handler(self) -> None:
         super().timeout_keep_alive_handler()
         self.transport.abort()  # closing alone would keep what the client has not taken
 
-    def _wait(self) -> None:
-        self._waiting = self.loop.call_later(self._request_seconds, self.transport.abort)
+    def send_400_response(self, msg: str) -> None:
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            super().send_400_response(msg)
+        else:  # what is wrong comes behind the answer
+            self.transport.abort()
 
-    def _stop_waiting(self) -> None:
-        if self._waiting is not None:
-            self._waiting.cancel()
-            self._waiting = None
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._request.stop()
+        self._answer.stop()
+        super().connection_lost(exc)
+
+
+def _connections() -> int:
+    """How many there may be: half of the files that the process may open, of which it may open more from now on."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = _FILES if hard == resource.RLIM_INFINITY else min(hard, _FILES)
+    if soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    return max(soft, most) // 2
 
 
 class _Http(uvicorn.Server):
@@ -84,9 +127,12 @@ async def _serve(settings: Settings) -> None:
     http = _Http(
         uvicorn.Config(
             application(requests),
-            # A second more than the answer that says so: 504.
-            http=functools.partial(Connection, request_seconds=settings.rest_api_timeout_in_ms / 1000 + 1),  # type: ignore[arg-type]
-            log_level="warning",
+            http=functools.partial(  # type: ignore[arg-type]
+                Connection,
+                most=_connections(),
+                request_seconds=settings.rest_api_timeout_in_ms / 1000 + 1,  # a second more than the answer: 504
+            ),
+            log_level="error",  # what clients do wrong is no warning
             access_log=False,
             lifespan="off",
             server_header=False,
@@ -116,8 +162,12 @@ async def _serve(settings: Settings) -> None:
 async def _watch(requests: Requests, rpc: Rpc, settings: Settings, listener: socket.socket) -> None:
     """Loads the models, says where they are served, and follows their folders."""
     await requests.models.poll()
-    for name in requests.models.served:
-        for one in requests.models.status(name):
+    for name, model in requests.models.served.items():
+        try:
+            found = requests.models.status(name)
+        except StatusError as error:
+            raise UserError(f"{str(model.base_path)!r}: {error.message}") from None
+        for one in found:
             if one.state is State.END:
                 raise UserError(f"the model in {str(one.path)!r} cannot be loaded: {one.error}")
     await rpc.say(serving=True)

@@ -10,7 +10,7 @@ from google.protobuf import text_format
 from tensorflow_serving.config import model_server_config_pb2
 
 from kcnn.errors import UserError
-from kcnn.serving.versions import versions
+from kcnn.serving.versions import whole
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -112,6 +112,9 @@ def served_model(name: str, base_path: str | os.PathLike) -> ServedModel:
 def read_models(config_file: str | os.PathLike) -> tuple[ServedModel, ...]:
     """The models of a `models.config`: the text of a ModelServerConfig.
 
+    The one that a run writes beside the versions has their folder as the container has it, /models/<name>: where there
+    is none, it is the folder in which the file is.
+
     Source: https://www.tensorflow.org/tfx/serving/serving_config
 
     Raises:
@@ -129,9 +132,10 @@ def read_models(config_file: str | os.PathLike) -> tuple[ServedModel, ...]:
     for entry in config.model_config_list.config:
         policy = entry.model_version_policy
         latest = 0 if policy.HasField("all") else policy.latest.num_versions or 1
-        model = ServedModel(
-            entry.name, Path(entry.base_path), latest, tuple(policy.specific.versions), dict(entry.version_labels)
-        )
+        base, here = Path(entry.base_path), Path(config_file).resolve().parent
+        if not base.exists() and base.name == here.name:
+            base = here
+        model = ServedModel(entry.name, base, latest, tuple(policy.specific.versions), dict(entry.version_labels))
         _check(model, f"{where}: base_path {entry.base_path!r}")
         if entry.name in found:
             raise UserError(f"{where}: two models are named {entry.name!r}")
@@ -146,5 +150,5 @@ def _check(model: ServedModel, where: str) -> None:
         raise UserError(f"model name {model.name!r}: expected letters, digits, '.', '_' and '-'")
     if (model.base_path / "saved_model.pb").is_file():
         raise UserError(f"{where} is one version: expected the folder around it, {str(model.base_path.parent)!r}")
-    if not versions(model.base_path):
+    if not whole(model.base_path):
         raise UserError(f"{where}: no numbered versions there, as {str(model.base_path / '1' / 'saved_model.pb')!r}")

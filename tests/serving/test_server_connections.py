@@ -1,0 +1,101 @@
+"""HTTP connections: how many there may be, and how long they may keep the server waiting."""
+
+import asyncio
+import contextlib
+import functools
+import logging
+import socket
+
+import pytest
+import uvicorn
+
+from kcnn.serving.server import process
+from kcnn.serving.server.process import Connection
+
+ASK = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+async def large(scope, receive, send):
+    """Answers more than the system keeps for a client that does not read."""
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": bytes(2**26)})
+
+
+async def small(scope, receive, send):
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+    await send({"type": "http.response.body", "body": b"ok"})
+
+
+@contextlib.asynccontextmanager
+async def served(application, *, most=100, idle=60):
+    listener = socket.create_server(("127.0.0.1", 0))
+    connection = functools.partial(Connection, most=most, request_seconds=30)
+    config = uvicorn.Config(
+        application, http=connection, lifespan="off", timeout_keep_alive=idle, timeout_graceful_shutdown=1
+    )
+    server = uvicorn.Server(config)
+    serving = asyncio.create_task(server.serve([listener]))
+    yield listener.getsockname(), server.server_state.connections
+    server.should_exit = True
+    await serving
+
+
+async def until(holds):
+    async with asyncio.timeout(20):
+        while not holds():
+            await asyncio.sleep(0.05)
+
+
+@pytest.mark.parametrize("asked", [ASK, ASK * 5], ids=["one", "pipelined"])
+def test_an_answer_that_is_never_taken_is_dropped(asked, monkeypatch):
+    """Whatever else the client asks."""
+    monkeypatch.setattr(process, "_IDLE_SECONDS", 1)
+
+    async def ask():
+        async with served(large, idle=60 if asked != ASK else 1) as (address, connections):
+            reader, writer = await asyncio.open_connection(*address, limit=2**10)
+            writer.write(asked)
+            assert await reader.readline() == b"HTTP/1.1 200 OK\r\n"
+            assert len(connections) == 1
+            await until(lambda: not connections)
+            writer.close()
+
+    asyncio.run(ask())
+
+
+def test_no_more_connections_than_there_may_be():
+    async def ask():
+        async with served(small, most=3) as (address, connections):
+            opened = [await asyncio.open_connection(*address) for _ in range(10)]
+            await until(lambda: len(connections) == 3)
+            answers = []
+            for reader, writer in opened:
+                with contextlib.suppress(ConnectionError):
+                    writer.write(ASK)
+                    await writer.drain()
+                    answers.append((await reader.readline())[:12])
+            assert [answer for answer in answers if answer] == [b"HTTP/1.1 200"] * 3
+            for _, writer in opened:
+                writer.close()
+            await until(lambda: not connections)
+            reader, writer = await asyncio.open_connection(*address)  # there is room again
+            writer.write(ASK)
+            assert (await reader.readline())[:12] == b"HTTP/1.1 200"
+            writer.close()
+
+    asyncio.run(ask())
+
+
+def test_nonsense_behind_an_answer_closes_the_connection_and_says_nothing(caplog):
+    async def ask():
+        async with served(small) as (address, connections):
+            reader, writer = await asyncio.open_connection(*address)
+            writer.write(ASK[:-2] + b"Transfer-Encoding: chunked\r\n\r\n")
+            assert (await reader.readline())[:12] == b"HTTP/1.1 200"
+            writer.write(b"zz\r\n")
+            await until(lambda: not connections)
+            writer.close()
+
+    with caplog.at_level(logging.ERROR):
+        asyncio.run(ask())
+    assert caplog.records == []
