@@ -55,7 +55,8 @@ import kcnn.models, kcnn.data.datasets
 kcnn.models.__path__.append("models")
 kcnn.data.datasets.__path__.append("datasets")
 import augmentation, main
-sys.exit(main.run(["main.py", "--model", "Tiny-5", "--dataset", "squares", "--augment", "grey", "--epochs", "4"]))
+flags = "--model Tiny-5 --dataset squares --augment grey --epochs 1 --to Pusher"
+sys.exit(main.run(["main.py", *flags.split()]))
 """
 
 

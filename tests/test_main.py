@@ -30,6 +30,16 @@ def kcnn(*arguments, cwd, status=0, stdin=b""):
     return done
 
 
+def here(*arguments):
+    """The status of the command in this process, which has TensorFlow already."""
+    import main
+
+    main.FLAGS.unparse_flags()
+    for name in main.FLAGS:
+        main.FLAGS[name].unparse()
+    return main.run(["main.py", *arguments])
+
+
 def photo(path, hue, seed, size=(48, 36)):
     """Noise around a colour: two classes that a network tells apart at once."""
     pixels = np.random.default_rng(seed).normal(hue, 30, (size[1], size[0], 3)).clip(0, 255).astype(np.uint8)
@@ -234,7 +244,7 @@ def test_finetuning_from_a_file_is_head_first(workplace):
     folder, _ = workplace
     (weights,) = folder.glob(".kcnn/Trainer/model_run/*/weights.safetensors")
     tuning = ["--finetune", "--weights", weights, "--unfreeze", 2, "--batch_norm", "frozen", "--epochs", 1]
-    done = kcnn(*SMALL, *tuning, "--dataset", "photos", "--name", "tuned", cwd=folder)
+    done = kcnn(*SMALL, *tuning, "--dataset", "photos", "--name", "tuned", "--to", "Pusher", cwd=folder)
     assert "Frozen features" in done.stderr
     (record,) = (
         path for path in folder.glob(".kcnn/Trainer/model_run/*/training.json") if str(weights) in path.read_text()
@@ -249,7 +259,8 @@ def test_finetuning_from_a_file_is_head_first(workplace):
 
 def test_ctrl_c_and_resume(workplace):
     folder, _ = workplace
-    arguments = [*SMALL, "--dataset", "photos", "--epochs", "8", "--patience", "8", "--name", "resumed"]
+    lenet = ["--model", "lenet5", "--image_size", "32", "--batch_size", "16", "--offline", "--to", "Pusher"]
+    arguments = [*lenet, "--dataset", "photos", "--epochs", "8", "--patience", "8", "--name", "resumed"]
     process = subprocess.Popen(
         [sys.executable, str(MAIN), *arguments], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -290,8 +301,12 @@ def test_help_is_by_command(tmp_path):
     ]
 
 
-def test_models(tmp_path):
-    rows = [json.loads(line) for line in kcnn("models", "--json", cwd=tmp_path).stdout.splitlines()]
+def test_models(tmp_path, capfd):
+    def printed(*arguments):
+        assert here("models", *arguments) == 0
+        return capfd.readouterr().out.splitlines()
+
+    rows = [json.loads(line) for line in printed("--json")]
     by_name = {row["name"]: row for row in rows}
     assert {"vgg16", "inceptionv3", "resnet50", "mobilenetv2"} <= set(by_name)
     # He et al., CVPR 2016, Table 1: 3.8e9 multiply-adds; torchvision's and Keras' counts are 4.1e9 and 3.9e9
@@ -301,11 +316,11 @@ def test_models(tmp_path):
     lines = kcnn("models", "vgg16", cwd=tmp_path).stdout.splitlines()
     assert lines[0].split()[:5] == ["name", "year", "params", "mult-adds", "input"]
     assert lines[1].split()[:9] == ["vgg16", "2014", "138.36", "M", "15.470", "G", "224", "71.3", "90.1"]
-    small = kcnn("models", "--json", "--max_params", "4", "--max_macs", "0.1", cwd=tmp_path).stdout.splitlines()
+    small = printed("--json", "--max_params", "4", "--max_macs", "0.1")
     expected = {row["name"] for row in rows if row["params"] <= 4e6 and row["macs"] <= 1e8}
     assert {json.loads(line)["name"] for line in small} == expected
     assert "mobilenetv2_0.35" in expected
-    family = kcnn("models", "--json", "--family", "densenet", cwd=tmp_path).stdout.splitlines()
+    family = printed("--json", "--family", "densenet")
     assert {json.loads(line)["name"] for line in family} >= {"densenet121", "densenet169", "densenet201", "densenet264"}
 
 
@@ -369,7 +384,6 @@ MISTAKES = [
 
 
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path, monkeypatch, capfd):
-    import main
     from kcnn.serving import versions
 
     def full(*_):
@@ -380,7 +394,7 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path, monkeypatch, capf
         (tmp_path / "m" / number / "saved_model.pb").write_text(number)
     monkeypatch.setattr(versions, "replace", full)
     for arguments in (["label", f"{tmp_path}/m", "stable=1"], ["rollback", f"{tmp_path}/m", "1"]):
-        assert main.run(["main.py", *arguments]) == 2
+        assert here(*arguments) == 2
         assert capfd.readouterr().err == f"main.py: error: {tmp_path}/m: cannot be written: No space left on device\n"
 
 
@@ -388,8 +402,6 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path, monkeypatch, capf
     ("arguments", "message"), MISTAKES, ids=lambda value: " ".join(value) if isinstance(value, list) else ""
 )
 def test_mistakes_get_one_line_and_leave_nothing(arguments, message, tmp_path, monkeypatch, capfd):
-    import main
-
     (tmp_path / "empty").mkdir()
     (tmp_path / "models" / "lenet5" / "1").mkdir(parents=True)
     (tmp_path / "models" / "lenet5" / "1" / "saved_model.pb").write_bytes(b"torn")
@@ -399,10 +411,7 @@ def test_mistakes_get_one_line_and_leave_nothing(arguments, message, tmp_path, m
         (tmp_path / "texts" / name).write_text("text")
     before = sorted(map(str, tmp_path.rglob("*")))
     monkeypatch.chdir(tmp_path)
-    main.FLAGS.unparse_flags()
-    for name in main.FLAGS:
-        main.FLAGS[name].unparse()
-    assert main.run(["main.py", *arguments]) == 2
+    assert here(*arguments) == 2
     lines = [line for line in capfd.readouterr().err.splitlines() if line.startswith("main.py: error: ")]
     assert len(lines) == 1
     assert message in lines[0]

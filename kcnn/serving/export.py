@@ -76,6 +76,8 @@ def _optimized(
 
 def _pixels(encoded: Sequence[bytes], preprocessing: Preprocessing) -> tf.Tensor:
     """What the network sees of those files that can be read, float32 [N, h, w, 3]."""
+    if not encoded:
+        return tf.zeros([0, *preprocessing.image_size, 3])
     images, statuses = read_images(tf.constant(list(encoded), tf.string), preprocessing)
     return images[statuses == ""]
 

@@ -29,6 +29,8 @@ from kcnn.training.optimizers import build_optimizer, warmup_cosine
 from kcnn.training.state import Progress, load_progress, load_state, save_state
 from kcnn.weights import load_weights, save_weights
 
+_CACHE_BYTES = 2**26  # of validation images, decoded
+
 
 @dataclasses.dataclass(frozen=True)
 class Data:
@@ -228,6 +230,9 @@ def _phase_data(
         return batches.apply(tf.data.experimental.assert_cardinality(math.ceil(count / config.batch_size)))
 
     validation = in_order(data.val, data.val_count) if data.val_count else None
+    pixels = data.val_count * math.prod(data.preprocessing.image_size)
+    if validation is not None and 12 * pixels <= _CACHE_BYTES:
+        validation = validation.cache()  # to begin anew takes half a second an epoch
     if phase.unfreeze == 0 and not phase.augmentations and phase.crop_scale is None:
         backbone, head = split_at_head(main_output(model))
 

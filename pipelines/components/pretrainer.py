@@ -66,7 +66,7 @@ def pretrainer(
         "seed": settings.seed,
         "config": settings.to_dict(),
         "hardware": {"cores": os.cpu_count(), "machine": platform.machine(), "gpus": len(gpus)},
-        "hours": round(sum(epoch["seconds"] for epoch in progress.history) / 3600, 2),
+        "hours": round(sum(epoch["seconds"] for epoch in progress.history) / 3600, 4),
         "validation_accuracy": progress.best and round(progress.best[0], 4),
         "history": progress.history,
         "sha256": sha256(backbone.weights),

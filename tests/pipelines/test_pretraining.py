@@ -8,12 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import small_disks
 from PIL import Image
 from safetensors.numpy import load_file
 
 MAIN = Path(__file__).parents[2] / "main.py"
-ROTATION = ["--dataset", "photos", "--objective", "rotation", "--epochs", "20", "--augment", ""]
-SMALL = ["--model", "mobilenetv2_0.5", "--image_size", "32", "--batch_size", "16", "--offline"]
+ROTATION = ["--dataset", "photos", "--objective", "rotation", "--epochs", "8", "--augment", ""]
+SMALL = ["--model", "lenet5", "--image_size", "32", "--batch_size", "16", "--offline"]
 
 
 def run(*arguments, cwd, status=0):
@@ -66,7 +67,7 @@ def test_what_it_made_is_a_start_for_the_main_job(workplace):
     (weights,) = folder.glob(".kcnn/Pretrainer/backbone/*/backbone.safetensors")
     done = run(*SMALL, "--recipe", "linear_probe", "--weights", weights, "--epochs", 2, cwd=folder)
     assert f"Weights: {weights}" in done.stdout
-    assert "Published: saved_models/mobilenetv2_0.5/1" in done.stdout
+    assert "Published: saved_models/lenet5/1" in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -78,8 +79,8 @@ def test_what_it_made_is_a_start_for_the_main_job(workplace):
         (["pretrain", "now"], "unexpected argument 'now'"),
     ],
 )
-def test_mistakes(workplace, arguments, message):
-    folder, _ = workplace
-    error = run(*arguments, cwd=folder, status=2).stderr
-    assert message in error
-    assert "Traceback" not in error
+def test_mistakes(workplace, arguments, message, monkeypatch):
+    monkeypatch.chdir(workplace[0])
+    status, said = small_disks.call(*arguments)
+    assert status == 2, said  # 1 for a traceback
+    assert message in said
