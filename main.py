@@ -104,7 +104,9 @@ GROUPS = {
             "dtype", None, "float32, mixed_bfloat16 or mixed_float16 while training. (default: float32)"
         ),
         flags.DEFINE_integer("seed", None, "Of initialisation, order and augmentation. (default: 0)"),
-        flags.DEFINE_bool("resume", False, "Go on with the interrupted training of the same settings."),
+        flags.DEFINE_bool(
+            "resume", True, "Go on where a training of the same settings, data and program was interrupted."
+        ),
     ],
     "train": [
         flags.DEFINE_bool(

@@ -66,7 +66,6 @@ def graph(job: Job, weights: str | None, fingerprint: str) -> list[Node]:
         config=config.to_json(),
         weights=weights,
         weights_digest=digest,
-        resume=job.resume,
         examples=examples,
         transform_graph=transform_graph,
         hyperparameters=hyperparameters,

@@ -19,7 +19,7 @@ class Job:
         exclude: a list of images to leave out (`kcnn.data.exclusions`); None to take all.
         beam: Apache Beam's options (`kcnn.data.drivers.beam_options`), to run the data components there; None to run
             them here.
-        resume: go on with the interrupted training of the same settings.
+        resume: go on where a training of the same settings, data and program was interrupted; without, begin anew.
         first: run only this component and what takes from it; None for all.
         last: run only this component and what it takes from; None for all.
     """
@@ -28,7 +28,7 @@ class Job:
     command: str
     exclude: str | None = None
     beam: list[str] | None = None
-    resume: bool = False
+    resume: bool = True
     first: str | None = None
     last: str | None = None
 

@@ -50,7 +50,6 @@ def graph(job: Job, weights: str | None, fingerprint: str) -> list[Node]:
             "dataset": config.dataset,
             "fingerprint": fingerprint,
         },
-        resume=job.resume,
         examples=examples,
     ).outputs["backbone"]
     return [port.node for port in (examples, backbone)]

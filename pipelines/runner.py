@@ -12,7 +12,7 @@ What has an artifact's row in the database is whole, whenever the process is kil
 2. when the component has returned, they are flushed to the disk, described, and renamed; then one transaction
    publishes all;
 3. a run begins by ending what dead runs left: with a folder that is renamed the rest of 2 is done, otherwise the
-   execution is FAILED and its folders are removed, but for those of resumable components, which `resume` goes on from.
+   execution is FAILED and its folders are removed, but for those of resumable components, where the next run goes on.
 
 What others do to a folder after that is noticed: by its size before it is taken, by its content when a component fails.
 """
@@ -40,6 +40,7 @@ from pipelines import metadata
 from pipelines.component import Artifact, Node, order, upstream
 
 _RESUMABLE = "json_extract(properties, '$.resumable')"
+_SAME_WORK = f"type = ? AND state = 'FAILED' AND {_RESUMABLE} AND json_extract(properties, '$.work') = ?"
 _NO_SPACE = tuple(os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
 _NO_ENTRY = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO)
 _NUMPY_NO_SPACE = " requested and "  # "1000 requested and 12 written", which is all that numpy says
@@ -83,7 +84,7 @@ def run(
     nodes: Sequence[Node],
     root: Path,
     *,
-    resume: bool = False,
+    resume: bool = True,
     first: str | None = None,
     last: str | None = None,
     pipeline: str = "pipeline",
@@ -95,7 +96,8 @@ def run(
     Args:
         nodes: the graph.
         root: the pipeline's root folder. Several runs may share it at once.
-        resume: resumable components go on in the folders that the last unfinished execution of their key left.
+        resume: resumable components go on in the folders that the last unfinished execution of their key left; without,
+            they begin anew.
         first: run only this component and what takes from it, near or far; what they need must be finished.
         last: run only this component and what it takes from.
         pipeline: the graph's name, for the metadata.
@@ -288,12 +290,11 @@ def _begin(session: _Session, node: Node, key: str, inputs: dict[str, metadata.R
     db, work = session.db, _key(node, inputs, "")
     with metadata.transaction(db):
         left = metadata.executions(db, f"key = ? AND state = 'FAILED' AND {_RESUMABLE}", key)
-        if resume:
-            for row in metadata.executions(db, "key = ? AND state = 'RUNNING'", key):
-                raise _Refused(f"--resume: {node.name} is at work on the same in run {row['properties']['run']}")
+        other = metadata.executions(db, _SAME_WORK, node.name, work) if not left else []
         resumed = resume and bool(left)
         if resumed:
-            execution = left.pop(0)["id"]
+            resumable = left.pop(0)
+            execution, before = resumable["id"], resumable["properties"]["run"]
             metadata.set_execution(db, execution, _facts(session, node, work), state="RUNNING", started=time.time())
         else:
             execution = metadata.begin(db, node.name, key, {**_facts(session, node, work), "resumable": node.resumable})
@@ -301,9 +302,11 @@ def _begin(session: _Session, node: Node, key: str, inputs: dict[str, metadata.R
         for row in left:  # given up, in the database before the folders: nobody resumes from half of them
             metadata.set_execution(db, row["id"], {"resumable": False})
     for row in left:
-        _remove(session.root, row["id"])
-    if resume and not resumed:
-        print(f"{node.name}: nothing is left to resume of these settings, data and sources; it begins anew", flush=True)
+        _remove(session.root, row)
+    if resumed:
+        print(f"{node.name}: goes on where run {before} ended", flush=True)
+    elif other:
+        print(f"{node.name}: another version of the program began this; it begins anew", flush=True)
     return execution
 
 
@@ -320,19 +323,20 @@ def _execute(session: _Session, node: Node, execution: int, inputs: dict[str, me
         rows = _described(outputs)
     except BaseException as error:
         if not node.resumable:
-            _remove(session.root, execution)
+            for artifact in outputs.values():
+                shutil.rmtree(artifact.path, ignore_errors=True)
         with contextlib.suppress(sqlite3.Error), metadata.transaction(session.db):  # the next run finds it dead
             metadata.fail(session.db, execution, {"error": _line(error)})
         if isinstance(error, KeyboardInterrupt):
             error.add_note(
-                f"The same command with --resume goes on from what {node.name} last saved."
+                f"The same command goes on from what {node.name} last saved."
                 if node.resumable
                 else f"The same command goes on with {node.name}; what was done before it is kept."
             )
         if isinstance(error, UserError) or not isinstance(error, Exception):
             raise
         if (obstacle := _obstacle(error, next(iter(outputs.values())).path)) is not None:
-            advice = "; once it can, --resume goes on from what was saved" if node.resumable else ""
+            advice = "; once it can, the same command goes on from what was saved" if node.resumable else ""
             raise UserError(f"{node.name}: cannot write in {obstacle}{advice}") from error
         for key, row in inputs.items():
             if content.fingerprint(taken[key].path, taken[key].derived) != row["fingerprint"]:
@@ -350,9 +354,14 @@ def _partial(root: Path, component: str, output: str, execution: int) -> Path:
     return root / component / output / f"{execution}.partial"
 
 
-def _remove(root: Path, execution: int) -> None:
-    for folder in root.glob(f"*/*/{execution}.partial"):
-        shutil.rmtree(folder, ignore_errors=True)
+def _remove(root: Path, row: metadata.Row) -> None:
+    """The folders of an execution that is given up, under both of their names; by its row, since users' own folders
+    may lie in the root too.
+    """
+    for name in row["properties"].get("outputs", ()):
+        for place in (_folder, _partial):
+            if (folder := place(root, row["type"], name, row["id"])).exists():
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _described(outputs: Mapping[str, Artifact]) -> dict[str, tuple[str, str, int, int, dict[str, Any]]]:
@@ -390,12 +399,11 @@ def _give_up_what_is_done_again(session: _Session, node: Node, execution: int) -
     db = session.db
     with metadata.transaction(db):
         (done,) = metadata.executions(db, "id = ?", execution)
-        same = f"type = ? AND state = 'FAILED' AND {_RESUMABLE} AND json_extract(properties, '$.work') = ?"
-        left = metadata.executions(db, same, node.name, done["properties"]["work"])
+        left = metadata.executions(db, _SAME_WORK, node.name, done["properties"]["work"])
         for row in left:
             metadata.set_execution(db, row["id"], {"resumable": False})
     for row in left:
-        _remove(session.root, row["id"])
+        _remove(session.root, row)
 
 
 def _end_what_dead_runs_left(session: _Session) -> None:
@@ -424,7 +432,5 @@ def _end_what_dead_runs_left(session: _Session) -> None:
             folders = [place(root, row["type"], name, row["id"]) for place in (_folder, _partial)]
             outputs[name] = kinds[kind](next(folder for folder in folders if folder.exists()))
         _publish(session, row["type"], row["id"], _described(outputs))
-    failed = {str(row["id"]) for row in metadata.executions(db, f"state = 'FAILED' AND NOT {_RESUMABLE}")}
-    for folder in root.glob("*/*/*"):
-        if folder.name.removesuffix(".partial") in failed:
-            shutil.rmtree(folder, ignore_errors=True)
+    for row in metadata.executions(db, f"state = 'FAILED' AND NOT {_RESUMABLE}"):
+        _remove(root, row)

@@ -278,11 +278,11 @@ def test_ctrl_c_and_resume(workplace):
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130, stderr
-    assert "--resume goes on" in stderr
+    assert "The same command goes on from what Trainer last saved." in stderr
     assert "Traceback" not in stderr
     assert not (folder / "saved_models/resumed").exists()
 
-    done = kcnn(*arguments, "--resume", cwd=folder)
+    done = kcnn(*arguments, cwd=folder)
     assert "Resuming after" in done.stdout
     assert "Published: saved_models/resumed/1" in done.stdout
     assert not list(folder.glob(".kcnn/*/*/*.partial"))

@@ -24,13 +24,12 @@ from pipelines.artifacts import Backbone, Examples
 from pipelines.component import Output, component
 
 
-@component(resumable=True, ignored=("resume", "record"))
+@component(resumable=True, ignored=("record",))
 def pretrainer(
     config: str,
     weights: str | None,
     weights_digest: str,
     record: dict[str, Any],
-    resume: bool,
     examples: Examples,
     backbone: Output[Backbone],
 ) -> None:
@@ -49,7 +48,7 @@ def pretrainer(
         return starting_network(dataclasses.replace(settings, dtype=dtype), data.classes, size, weights)[0]
 
     print(f"Pre-training {spec.name} at {size}x{size} on {data.train_count} images to tell {data.classes} classes")
-    progress = train(settings, data, build, backbone.path, resume=resume)
+    progress = train(settings, data, build, backbone.path, resume=True)
     network = main_output(build("float32"))
     best = backbone.path / "best.safetensors"
     load_weights(network, best)

@@ -17,12 +17,11 @@ from pipelines.artifacts import Examples, HyperParameters, ModelRun, TransformGr
 from pipelines.component import Output, component
 
 
-@component(resumable=True, ignored=("resume",))
+@component(resumable=True)
 def trainer(
     config: str,
     weights: str | None,
     weights_digest: str,
-    resume: bool,
     examples: Examples,
     transform_graph: TransformGraph,
     model_run: Output[ModelRun],
@@ -49,7 +48,7 @@ def trainer(
     data = examples.training_data(preprocessing)
     print(f"Training {spec.name} at {width}x{height} on {data.train_count} images of {data.classes} classes")
     start = time.monotonic()
-    progress = train(settings, data, build, model_run.path, resume=resume)
+    progress = train(settings, data, build, model_run.path, resume=True)
     seconds = time.monotonic() - start
 
     training = {

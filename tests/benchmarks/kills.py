@@ -162,12 +162,12 @@ def kill_at_random(job: str, minutes: float, seed: int) -> None:
         folder.mkdir()
         rounds, status = rounds + 1, -signal.SIGKILL
         for _ in range(chance.randint(1, MOST_KILLS)):
-            more = ["--resume"] if job == "train" and chance.random() < 0.5 else []
+            more = ["--noresume"] if job == "train" and chance.random() < 0.5 else []
             status = end(start(folder, [*arguments, *more]), chance.uniform(0, duration))
             assert status in (0, -signal.SIGKILL), (status, folder / "log")
             kills += status != 0
             check(folder, published)
-        more = ["--resume"] if job == "train" and chance.random() < 0.5 else []
+        more = ["--noresume"] if job == "train" and chance.random() < 0.5 else []
         assert end(start(folder, [*arguments, *more])) == 0, folder / "log"
         check(folder, published)
         made = results(folder)

@@ -70,8 +70,8 @@ def test_a_failure_leaves_nothing_that_looks_whole(tmp_path, calls):
         runner.run(graph(fail=True), tmp_path)
     assert [path.suffix for path in (tmp_path / "Double" / "doubled").iterdir()] == [".partial"]
     with pytest.raises(RuntimeError):
-        runner.run(graph(fail=True), tmp_path)  # anew, from an empty folder
-    assert runner.run(graph(fail=True), tmp_path, resume=True)["Double"]["doubled"].read() == 6
+        runner.run(graph(fail=True), tmp_path, resume=False)  # anew, from an empty folder
+    assert runner.run(graph(fail=True), tmp_path)["Double"]["doubled"].read() == 6
     assert calls == ["source", "double", "double", "double", "push"]
 
 

@@ -115,8 +115,8 @@ def test_a_run_leaves_alone_what_another_is_at_work_on_until_that_is_dead(root, 
     steps.run(root, n=2)
     (partial,) = root.glob("*/*/*.partial")
     assert partial.parent == root / "Double" / "doubled"
-    with pytest.raises(UserError, match="--resume: Double is at work on the same in run 1"):
-        steps.run(root, n=1, resume=True)
+    assert steps.run(root, n=1, resume=True)["Double"]["doubled"]  # it does not take what another is at work on
+    assert partial.exists()
     gate.touch()
     end(slow)
     assert not partial.exists()
@@ -146,6 +146,22 @@ def test_a_resumable_component_keeps_what_it_had_for_the_same_settings(root, tmp
     assert not partial.exists()
     assert partial.with_suffix("").is_dir()
     assert steps.check(root) == set()
+
+
+def test_folders_that_it_did_not_make_stay(root, tmp_path):
+    """Also where their names are those of executions that failed: a class called 1, a published version."""
+    killed = begin(root, n=1, gate=str(tmp_path / "gate"))
+    wait_for(tmp_path / "gate.reached", killed)
+    killed.kill()
+    end(killed, -signal.SIGKILL)
+    mine = [root / "saved_models" / "m" / "1", root / "Source" / "photos" / "1", root / "data" / "cat" / "1.partial"]
+    for folder in mine:
+        folder.mkdir(parents=True)
+        (folder / "file").write_text("mine")
+    steps.run(root, n=2)
+    assert ("Source", "FAILED") in states(root)
+    assert not list(root.glob("Source/number/*.partial"))
+    assert all((folder / "file").read_text() == "mine" for folder in mine)
 
 
 def test_caching_is_by_content(root):
