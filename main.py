@@ -50,11 +50,12 @@ GROUPS = {
             "(default: processes of this machine)",
         ),
         flags.DEFINE_multi_string("beam_options", [], "Apache Beam's own options, as in '--flink_master=host:8081'."),
-        flags.DEFINE_string(
+        flags.DEFINE_multi_string(
             "exclude",
-            None,
+            [],
             "A CSV of filename,finding,exclude: images to leave out, those with anything in the last column. The "
-            "scan's exclusions.csv and the audit's label_errors.csv are such lists, to be filled in.",
+            "scan's exclusions.csv and the audit's label_errors.csv are such lists, to be filled in; it may be given "
+            "for both.",
         ),
         flags.DEFINE_string("from", None, "Run only this component and what takes from it: Trainer, Evaluator, ..."),
         flags.DEFINE_string("to", None, "Run only this component and what it takes from."),

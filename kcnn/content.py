@@ -21,8 +21,14 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.is_file())
+def _files(folder: Path, without: Sequence[str]) -> list[Path]:
+    """Hidden ones aside, such as an editor puts beside what it has open."""
+    found = ((path, path.relative_to(folder).parts) for path in folder.rglob("*"))
+    return sorted(
+        path
+        for path, parts in found
+        if parts[0] not in without and not any(part.startswith(".") for part in parts) and path.is_file()
+    )
 
 
 def _map(function: Callable[[Path], T], paths: Sequence[Path], description: str) -> list[T]:
@@ -31,20 +37,20 @@ def _map(function: Callable[[Path], T], paths: Sequence[Path], description: str)
         return list(bar(done, total=len(paths), description=description, unit="file", after=_PATIENCE))
 
 
-def fingerprint(folder: Path, without: str | None = None) -> str:
-    """sha256 of the content: of the files' relative names, sorted, each with the sha256 of its bytes; all but those in
-    its folder `without`.
+def fingerprint(folder: Path, without: Sequence[str] = ()) -> str:
+    """sha256 of the content: of the files' relative names, sorted, each with the sha256 of its bytes; all but what
+    stands under the names `without` in it.
     """
     digest = hashlib.sha256()
-    files = [path for path in _files(folder) if path.relative_to(folder).parts[0] != without]
+    files = _files(folder, without)
     for path, content in zip(files, _map(sha256, files, "Hashing"), strict=True):
         digest.update(f"{content}  {path.relative_to(folder).as_posix()}\n".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
 
 
-def size(folder: Path) -> tuple[int, int]:
-    """How many files, and their bytes."""
-    sizes = [path.stat().st_size for path in _files(folder)]
+def size(folder: Path, without: Sequence[str] = ()) -> tuple[int, int]:
+    """How many files, and their bytes; likewise."""
+    sizes = [path.stat().st_size for path in _files(folder, without)]
     return len(sizes), sum(sizes)
 
 

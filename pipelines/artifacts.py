@@ -136,7 +136,7 @@ class TransformGraph(Artifact):
     <path>/metadata/schema.pbtxt                what it takes
     """
 
-    derived = "transform_fn"
+    derived = ("transform_fn",)
 
     def write(self, preprocessing: Preprocessing, labels: Sequence[str], schema: schema_pb2.Schema) -> None:
         """Keeps it, with the class names, for examples of the schema."""
@@ -159,6 +159,8 @@ class Findings(Artifact):
     <path>/exclusions.csv   filename, finding, exclude: a list to edit, the last column empty, of images in the examples
     <path>/scan.json        images: how many were looked at; usual: finding → images, where most show it
     """
+
+    editable = ("exclusions.csv",)
 
     def write(self, scan: Scan) -> None:
         """Keeps them."""
@@ -216,6 +218,8 @@ class LabelErrors(Artifact):
     <path>/report.html        one page with the pictures
     <path>/audit.json         images that were judged, label_errors, doubts; what judged them, and how well
     """
+
+    editable = ("label_errors.csv",)
 
     def write(self, audit: Audit, seen_by: str, errors: Sequence[LabelError], html: str) -> None:
         """Keeps them, the most doubtful first, with their page and, in words, with what saw the images."""

@@ -27,12 +27,14 @@ class Artifact:
 
     Attributes:
         path: the folder.
-        derived: a folder in it that follows from the rest, but whose bytes differ each time it is made; what takes the
+        derived: folders in it that follow from the rest, but whose bytes differ each time they are made; what takes the
             artifact is not done again because of them.
+        editable: files in it that people may change.
     """
 
     path: Path
-    derived: ClassVar[str | None] = None
+    derived: ClassVar[tuple[str, ...]] = ()
+    editable: ClassVar[tuple[str, ...]] = ()
 
     @property
     def home(self) -> Path:

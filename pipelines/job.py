@@ -16,7 +16,7 @@ class Job:
     Attributes:
         pipeline_root: the folder of what is made.
         command: how it was called, for the records.
-        exclude: a list of images to leave out (`kcnn.data.exclusions`); None to take all.
+        exclude: lists of images to leave out (`kcnn.data.exclusions`).
         beam: Apache Beam's options (`kcnn.data.drivers.beam_options`), to run the data components there; None to run
             them here.
         resume: go on where a training of the same settings, data and program was interrupted; without, begin anew.
@@ -26,7 +26,7 @@ class Job:
 
     pipeline_root: str
     command: str
-    exclude: str | None = None
+    exclude: Sequence[str] = ()
     beam: list[str] | None = None
     resume: bool = True
     first: str | None = None

@@ -2,6 +2,7 @@
 
 import contextlib
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from kcnn.config import Config
@@ -52,14 +53,14 @@ def settle_weights(config: Config) -> tuple[Config, str | None]:
     return build("scratch", **kept), None
 
 
-def leave_out(dataset: Dataset, path: str | None) -> Dataset:
-    """`dataset` without the images that the list at `path` leaves out, which one line says; itself without a list.
+def leave_out(dataset: Dataset, paths: Sequence[str]) -> Dataset:
+    """`dataset` without the images that the lists at `paths` leave out, which a line for each says.
 
     Raises:
-        UserError: the list cannot be read, or names a file that is not in the data set.
+        UserError: a list cannot be read, or names a file that is not in the data set.
     """
-    left = exclusions.exclude(dataset, path)
-    if path is not None:
+    left = exclusions.exclude(dataset, paths)
+    for path in paths:
         print(f"Excluded: {len(exclusions.read(Path(path)))} of {dataset.count} images, by {path}")
     return left
 

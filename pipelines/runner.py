@@ -253,12 +253,14 @@ def _outputs(session: _Session, node: Node, execution: int) -> dict[str, metadat
     Raises:
         UserError: it is there, and not as it was made.
     """
-    outputs = metadata.artifacts(session.db, execution, "OUTPUT")
-    folders = [session.root / artifact["uri"] for artifact in outputs.values()]
-    if not outputs.keys() >= node.output_types.keys() or not all(folder.is_dir() for folder in folders):
+    made_then = metadata.artifacts(session.db, execution, "OUTPUT")
+    outputs = {name: made_then[name] for name in node.output_types if name in made_then}
+    folders = {name: session.root / artifact["uri"] for name, artifact in outputs.items()}
+    if outputs.keys() != node.output_types.keys() or not all(folder.is_dir() for folder in folders.values()):
         return None
-    for artifact, folder in zip(outputs.values(), folders, strict=True):
-        found, made = content.size(folder), (artifact["files"], artifact["bytes"])
+    for name, artifact in outputs.items():
+        found = content.size(folders[name], node.output_types[name].editable)
+        made = artifact["files"], artifact["bytes"]
         if made not in (found, (None, None)):  # which older versions did not keep
             changed = f"has {found[0]} files of {found[1]} bytes instead of {made[0]} of {made[1]}"
             raise UserError(_changed(session, artifact, changed))
@@ -339,7 +341,7 @@ def _execute(session: _Session, node: Node, execution: int, inputs: dict[str, me
             advice = "; once it can, the same command goes on from what was saved" if node.resumable else ""
             raise UserError(f"{node.name}: cannot write in {obstacle}{advice}") from error
         for key, row in inputs.items():
-            if content.fingerprint(taken[key].path, taken[key].derived) != row["fingerprint"]:
+            if _fingerprint(taken[key]) != row["fingerprint"]:
                 raise UserError(f"{node.name}: {_changed(session, row, 'has changed')}") from error
         raise
     _publish(session, node.name, execution, rows)
@@ -371,12 +373,16 @@ def _described(outputs: Mapping[str, Artifact]) -> dict[str, tuple[str, str, int
     return {
         name: (
             type(artifact).__name__,
-            content.fingerprint(artifact.path, artifact.derived),
-            *content.size(artifact.path),
+            _fingerprint(artifact),
+            *content.size(artifact.path, artifact.editable),
             artifact.properties(),
         )
         for name, artifact in outputs.items()
     }
+
+
+def _fingerprint(artifact: Artifact) -> str:
+    return content.fingerprint(artifact.path, [*artifact.derived, *artifact.editable])
 
 
 def _publish(session: _Session, component: str, execution: int, rows: Mapping[str, tuple]) -> None:

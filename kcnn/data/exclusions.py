@@ -1,16 +1,17 @@
-"""Images to leave out, by a list to edit: the `exclusions.csv` of a scan, the `label_errors.csv` of an audit, or a file
+"""Images to leave out, by lists to edit: the `exclusions.csv` of a scan, the `label_errors.csv` of an audit, or files
 of your own.
 
     filename,finding,exclude
     train/cat/a.jpg,leak,x
     train/dog/b.jpg,blank,
 
-A row whose `exclude` is not empty leaves its image out; other rows and columns say nothing. No file is deleted.
+A row whose `exclude` is not empty leaves its image out, but a "no" there is refused; other rows and columns say
+nothing. No file is deleted.
 """
 
 import csv
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from kcnn.content import sha256
@@ -19,6 +20,7 @@ from kcnn.errors import UserError
 
 _NAMED = 3  # unknown files, in an error
 _SHOWN = 80  # characters of a header, likewise
+_NO = ("0", "f", "false", "n", "no")  # which could be meant either way
 
 
 def read(path: Path) -> dict[str, str]:
@@ -40,7 +42,13 @@ def read(path: Path) -> dict[str, str]:
                         f"--exclude {path}: no column {column!r}: expected filename,finding,exclude, got {got}"
                     )
             for row in rows:
-                if (row["exclude"] or "").strip():
+                mark = (row["exclude"] or "").strip()
+                if mark.lower() in _NO:
+                    raise UserError(
+                        f"--exclude {path}, line {rows.line_num}: {mark!r} in column exclude: expected anything else "
+                        "to leave the image out, or nothing to take it"
+                    )
+                if mark:
                     found.setdefault(row["filename"], []).append(row.get("finding") or "")
     except OSError as error:
         raise UserError(f"--exclude {path}: cannot be read: {error.strerror}") from None
@@ -49,47 +57,56 @@ def read(path: Path) -> dict[str, str]:
     return {name: ", ".join(dict.fromkeys(filter(None, findings))) for name, findings in found.items()}
 
 
-def digest(path: str | Path | None) -> str:
-    """sha256 of a list's bytes, "" without a list.
+def digest(paths: Sequence[str | Path]) -> str:
+    """sha256 of each list's bytes; "" without lists.
 
     Raises:
-        UserError: it cannot be read.
+        UserError: one cannot be read.
     """
-    if path is None:
-        return ""
-    try:
-        return sha256(Path(path))
-    except OSError as error:
-        raise UserError(f"--exclude {path}: cannot be read: {error.strerror}") from None
+    found = []
+    for path in paths:
+        try:
+            found.append(sha256(Path(path)))
+        except OSError as error:
+            raise UserError(f"--exclude {path}: cannot be read: {error.strerror}") from None
+    return " ".join(found)
 
 
-def exclude(dataset: Dataset, path: str | Path | None) -> Dataset:
-    """`dataset` in which the images of a list have no label, and the list for a reason; itself without a list.
+def exclude(dataset: Dataset, paths: Sequence[str | Path]) -> Dataset:
+    """`dataset` in which the images of the lists have no label, and the lists for a reason; itself without lists.
 
     Raises:
-        UserError: as `read` does; or a file of the list is not in the data set.
+        UserError: as `read` does; or a file of a list is not in the data set.
     """
-    if path is None:
+    if not paths:
         return dataset
-    listed = read(Path(path))
-    unknown = dict.fromkeys(listed)
-    for source in dataset.sources():
-        unknown.pop(source.filename, None)
-    if unknown:
-        raise UserError(f"--exclude {path}: {_unknown(list(unknown), dataset)}")
+    lists = {path: read(Path(path)) for path in paths}
+    known = {source.filename for source in dataset.sources()}
+    listed: dict[str, list[str]] = {}
+    for path, names in lists.items():
+        if unknown := [name for name in names if name not in known]:
+            raise UserError(f"--exclude {path}: {_unknown(unknown, dataset)}")
+        for name, finding in names.items():
+            listed.setdefault(name, []).append(": ".join(filter(None, (f"excluded by {path}", finding))))
 
     def left_out(source: Source) -> Source:
         if source.filename not in listed:
             return source
-        reason = ": ".join(filter(None, (f"excluded by {path}", listed[source.filename])))
-        return dataclasses.replace(source, label=None, reason=reason)
+        return dataclasses.replace(source, label=None, reason="; ".join(listed[source.filename]))
 
     def sources() -> Iterator[Source]:
         yield from map(left_out, dataset.sources())
 
     return dataclasses.replace(
-        dataset, sources=sources, fingerprint=fingerprint([dataset.fingerprint, "excluded", sorted(listed.items())])
+        dataset,
+        sources=sources,
+        fingerprint=fingerprint([dataset.fingerprint, "excluded", sorted(map(list, _findings(lists.values())))]),
     )
+
+
+def _findings(lists: Iterable[Mapping[str, str]]) -> set[tuple[str, str]]:
+    """What is excluded and why, whatever the lists are called."""
+    return {pair for names in lists for pair in names.items()}
 
 
 def _unknown(names: list[str], dataset: Dataset) -> str:

@@ -91,7 +91,7 @@ def next_version(folder: Path) -> int:
 
 def digest(version: Path) -> str:
     """sha256 of what of a version decides its answers: all but `assets.extra`."""
-    return content.fingerprint(version, without="assets.extra")
+    return content.fingerprint(version, without=["assets.extra"])
 
 
 def publish(folder: Path, write: Callable[[Path], None]) -> Path:

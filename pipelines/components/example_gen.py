@@ -1,5 +1,7 @@
 """ExampleGen: a data set becomes example shards, split and checked."""
 
+from collections.abc import Sequence
+
 from kcnn.data import drivers, exclusions
 from kcnn.data.datasets import Dataset, open_dataset
 from kcnn.data.ingest import ingest
@@ -16,19 +18,19 @@ def example_gen(
     fingerprint: str,
     labelled: bool,
     examples: Output[Examples],
-    exclude: str | None = None,
+    exclude: Sequence[str] = (),
     exclude_digest: str = "",
     beam: list[str] | None = None,
 ) -> None:
-    """Reads `dataset`, its labels only if `labelled`, without what the list `exclude` leaves out; `fingerprint` and
-    `exclude_digest` tell the present data and list from others of the same names. `beam` is as `drivers.opened` takes
+    """Reads `dataset`, its labels only if `labelled`, without what the lists `exclude` leave out; `fingerprint` and
+    `exclude_digest` tell the present data and lists from others of the same names. `beam` is as `drivers.opened` takes
     it.
     """
 
     def opened() -> Dataset:
         source = open_dataset(dataset, data_dir=data_dir, offline=offline, labelled=labelled)
         if exclusions.digest(exclude) != exclude_digest:
-            raise UserError(f"--exclude {exclude}: it has changed since the run began; run again")
+            raise UserError(f"--exclude {', '.join(exclude)}: changed since the run began; run again")
         source = exclusions.exclude(source, exclude)
         if source.fingerprint != fingerprint:
             raise UserError(f"--dataset {dataset}: it has changed since the run began; run again")

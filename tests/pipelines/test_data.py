@@ -212,7 +212,7 @@ def test_what_is_excluded_is_said_counted_and_kept(ran, tmp_path, capsys):
         writer.writerows(
             {**row, "exclude": "x" * (row["filename"] in ("val/dog/blank.png", "test/cat/<i>leak.jpg"))} for row in rows
         )
-    excluding = dataclasses.replace(job(tmp_path / "root", folder / "photos"), exclude=str(path))
+    excluding = dataclasses.replace(job(tmp_path / "root", folder / "photos"), exclude=[str(path)])
     data.run(excluding)
     said = capsys.readouterr().out
     assert f"Excluded: 2 of 84 images, by {path}\n" in said
@@ -233,6 +233,24 @@ def test_what_is_excluded_is_said_counted_and_kept(ran, tmp_path, capsys):
     with pytest.raises(UserError, match="did you mean val/dog/blank"):
         data.run(excluding)
     assert "Excluded" not in capsys.readouterr().out
+
+
+def test_the_list_may_be_edited_where_it_lies(ran, tmp_path, capsys):
+    """With a program that keeps a file of its own beside it."""
+    folder, _ = ran
+    own = job(tmp_path / "root", folder / "photos")
+    data.run(own)
+    (path,) = (tmp_path / "root").glob("ImageScan/findings/*/exclusions.csv")
+    path.write_text(path.read_text().replace("val/dog/blank.png,blank,", "val/dog/blank.png,blank,x", 1))
+    (path.parent / ".~lock.exclusions.csv#").write_text("open")
+    capsys.readouterr()
+    data.run(own)
+    assert capsys.readouterr().out.count(": unchanged") == 6
+    data.run(dataclasses.replace(own, exclude=[str(path)]))
+    assert f"Excluded: 1 of 84 images, by {path}\n" in capsys.readouterr().out
+    (path.parent / "findings.jsonl").write_text("")
+    with pytest.raises(UserError, match="since it was made"):
+        data.run(own)
 
 
 def test_runs_tell_the_data_set(ran):

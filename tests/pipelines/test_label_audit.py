@@ -86,7 +86,7 @@ def test_planted_label_errors_are_listed_shown_and_left_where_they_are(photos, t
         writer = csv.DictWriter(file, rows[0])
         writer.writeheader()
         writer.writerows({**row, "exclude": "x" if row in sure else ""} for row in rows)
-    left = [source for source in exclude(open_dataset(str(photos)), filled).sources() if source.label is None]
+    left = [source for source in exclude(open_dataset(str(photos)), [filled]).sources() if source.label is None]
     assert {source.filename for source in left} == set(WRONG)
     assert {source.reason for source in left} == {f"excluded by {filled}: label_error"}
 
