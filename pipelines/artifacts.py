@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import json
 import os
+import uuid
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,6 +23,7 @@ from kcnn.data.ingest import Summary
 from kcnn.data.scan import Finding, Scan
 from kcnn.data.transform import Preprocessing
 from kcnn.evaluation.label_errors import Audit, LabelError
+from kcnn.serving import versions
 from kcnn.training import trials
 from kcnn.training.trainer import Data
 from pipelines.component import Artifact
@@ -482,7 +484,29 @@ class PushedModel(Artifact):
 
     <path>/pushed.json   {"version": the folder under saved_models or null, "refused": the checks that stood against it,
                          "notes": what to know of how it was published, or how to go on; lines for people}
+    <path>/begun.json    {"folder": where it is going to be published, "publication": what its card will have}
     """
+
+    def begin(self, folder: Path) -> str:
+        """Keeps that a version in `folder` is going to be published; returns what its card is to have as "publication",
+        by which it is found should nobody be left to `write`.
+        """
+        begun = {"folder": str(folder.absolute()), "publication": uuid.uuid4().hex}
+        (self.path / "begun.json").write_text(json.dumps(begun) + "\n", encoding="utf-8")
+        return begun["publication"]
+
+    def recovered(self) -> bool:
+        """Whether the version that was going to be published is."""
+        try:
+            begun = json.loads((self.path / "begun.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):  # it had not begun
+            return False
+        for version in versions.versions(Path(begun["folder"])):
+            card = versions.read_card(version) or {}
+            if card.get("publication") == begun["publication"]:
+                self.write(version, notes=card["notes"])
+                return True
+        return False
 
     def write(self, version: Path | None, refused: Sequence[str] = (), notes: Sequence[str] = ()) -> None:
         """Keeps it."""

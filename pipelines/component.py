@@ -41,6 +41,10 @@ class Artifact:
         """Its folder once it is whole, which is what people are told."""
         return self.path.with_suffix("")
 
+    def recovered(self) -> bool:
+        """Whether what a killed component has left is whole all the same, since what it did elsewhere is done."""
+        return False
+
     def properties(self) -> dict[str, Any]:
         """The facts that the metadata keep of it, JSON-able and few."""
         return {}

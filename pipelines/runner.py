@@ -11,8 +11,9 @@ What has an artifact's row in the database is whole, whenever the process is kil
 1. an execution is RUNNING in the database before its outputs' folders, `<execution>.partial`, are made;
 2. when the component has returned, they are flushed to the disk, described, and renamed; then one transaction
    publishes all;
-3. a run begins by ending what dead runs left: with a folder that is renamed the rest of 2 is done, otherwise the
-   execution is FAILED and its folders are removed, but for those of resumable components, where the next run goes on.
+3. a run begins by ending what dead runs left: with a folder that is renamed, or where the model that was to be
+   published is, the rest of 2 is done, otherwise the execution is FAILED and its folders are removed, but for those of
+   resumable components, where the next run goes on.
 
 What others do to a folder after that is noticed: by its size before it is taken, by its content when a component fails.
 """
@@ -412,6 +413,13 @@ def _give_up_what_is_done_again(session: _Session, node: Node, execution: int) -
         _remove(session.root, row)
 
 
+def _recovered(root: Path, row: metadata.Row, kinds: Mapping[str, type[Artifact]]) -> bool:
+    """Whether all that a killed component was to make is whole though it did not return."""
+    outputs = row["properties"]["outputs"].items()
+    folders = [(kinds[kind], _partial(root, row["type"], name, row["id"])) for name, kind in outputs if kind in kinds]
+    return len(folders) == len(outputs) > 0 and all(kind(folder).recovered() for kind, folder in folders)
+
+
 def _end_what_dead_runs_left(session: _Session) -> None:
     """Step 3 of the module's docstring."""
     db, root = session.db, session.root
@@ -425,7 +433,7 @@ def _end_what_dead_runs_left(session: _Session) -> None:
             ends = [(row["type"], name, row["id"]) for name in row["properties"]["outputs"]]
             named = [_folder(root, *end).exists() for end in ends]
             there = all(_folder(root, *end).exists() or _partial(root, *end).exists() for end in ends)
-            if any(named) and there and row["properties"]["code"] == _code():
+            if (any(named) and there and row["properties"]["code"] == _code()) or _recovered(root, row, kinds):
                 returned.append(row)
                 metadata.set_execution(db, row["id"], {"run": session.run})  # which keeps it from other runs
             else:

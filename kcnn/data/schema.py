@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 from google.protobuf import text_format
-from scipy import special
+from scipy import special, stats
 from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2, statistics_pb2
 
 from kcnn.data.records import COLUMN
@@ -340,19 +340,20 @@ def labels_distance(here: dict[str, int], there: dict[str, int]) -> tuple[str, f
 
     Returns:
         the value; |share here - share there|; and what chance makes that at most, but for `FALSE_ALARMS` of all pairs
-        of samples from one distribution, over all values together (Bernstein's inequality).
+        of samples from one distribution, over all values together: of the value's images in both, how many are here is
+        hypergeometric then (Fisher's exact test).
     """
     n, m = sum(here.values()), sum(there.values())
     values = sorted({*here, *there})
-    log = math.log(2 * len(values) / FALSE_ALARMS)
-    found = []
-    for value in values:
-        a, b = here.get(value, 0), there.get(value, 0)
-        share = (a + b) / (n + m)
-        variance = share * (1 - share) * (1 / n + 1 / m)
-        linear = log * max(1 / n, 1 / m) / 3
-        found.append((value, abs(a / n - b / m), linear + math.sqrt(linear**2 + 2 * log * variance)))
-    return max(found, key=lambda item: item[1] - item[2])
+    counts = np.array([[here.get(value, 0), there.get(value, 0)] for value in values])
+    both = counts.sum(axis=1)
+    alike = stats.hypergeom(n + m, both, n)
+    each = FALSE_ALARMS / (2 * len(values))
+    ends = np.stack([alike.ppf(each), alike.isf(each)])  # how many of them are here, by chance
+    chances = np.abs(ends / n - (both - ends) / m).max(axis=0)
+    distances = np.abs(counts[:, 0] / n - counts[:, 1] / m)
+    worst = int(np.argmax(distances - chances))
+    return values[worst], float(distances[worst]), float(chances[worst])
 
 
 def numbers_distance(here: dict[float, float], there: dict[float, float]) -> tuple[float, float]:

@@ -59,11 +59,11 @@ def pusher(
     if present and versions.digest(present[-1]) != model_blessing.facts()["baseline_digest"]:
         notes.append(f"published without a comparison with {present[-1]}, which appeared while this run was at work")
 
+    known_by = {**record, "notes": notes, "publication": pushed.begin(folder)}
+
     def write(staged: Path) -> None:
         shutil.copytree(model.serving, staged)
-        card = describe(
-            {**record, "notes": notes}, examples, model_run, model, evaluation, model_blessing, infra_blessing
-        )
+        card = describe(known_by, examples, model_run, model, evaluation, model_blessing, infra_blessing)
         versions.write_card(staged, card)
         shutil.copytree(evaluation.report, staged / "assets.extra" / "evaluation")
         bundle.write_warmup(staged, name, list(records.images(examples.shards("train"), WARMUP_IMAGES)))

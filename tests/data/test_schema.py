@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from scipy.spatial.distance import jensenshannon
+from scipy.stats import fisher_exact
 from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2
 
 from kcnn.data import schema, statistics
@@ -281,6 +282,14 @@ def test_chance_alone_stays_within_its_bound():
             distance, chance = schema.numbers_distance(here, there)
             above[1] += distance > chance
     assert (above <= [20, 45]).all()  # the second is approximate: see the function
+
+
+def test_a_gross_difference_of_small_samples_is_seen():
+    here, there = {"cat": 60, "dog": 10}, {"cat": 120, "dog": 120}
+    assert fisher_exact([[60, 10], [120, 120]]).pvalue < 1e-7
+    _, distance, chance = schema.labels_distance(here, there)
+    assert distance == pytest.approx(60 / 70 - 1 / 2)
+    assert distance > chance + 0.05
 
 
 def test_distances():

@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import shutil
+import signal
 import subprocess
 import sys
 import unittest.mock
@@ -33,6 +34,7 @@ from pipelines.preflight import check_gates, last_pushed
 from pipelines.publication import Publication
 from tests import shards
 
+ROOT = Path(__file__).parents[2]
 LABELS = ("cat", "dog")
 COUNT = 120  # test images: of either class 60, of either size 60; the i-th is as hard as i
 
@@ -374,6 +376,29 @@ def test_keeps_as_many_as_asked(copy):
         check_gates(1, None, None)
     with pytest.raises(UserError, match="--max_latency_ms 0: expected a positive number"):
         check_gates(None, 0.0, None)
+
+
+KILLED = """
+import os, pathlib, signal, sys
+sys.path[:0] = [sys.argv[1], sys.argv[1] + "/tests/pipelines"]
+import test_gates
+from kcnn.serving import versions
+from pipelines import runner
+runner._code = lambda: "this program"
+publish = versions.publish
+versions.publish = lambda *arguments: (publish(*arguments), os.kill(os.getpid(), signal.SIGKILL))
+test_gates.run(pathlib.Path(sys.argv[2]))
+"""
+
+
+def test_what_is_published_is_recorded_though_the_run_was_killed_right_then(copy):
+    before = published(copy)
+    done = subprocess.run([sys.executable, "-c", KILLED, ROOT, copy], capture_output=True, text=True, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    (version,) = set(published(copy)) - set(before)
+    run(copy)
+    found = lineage.lineage(copy / "root", copy / "saved_models" / version)
+    assert {"Trainer", "Evaluator", "Pusher"} <= {row["component"] for row in found["executions"]}
 
 
 def test_another_run_that_published_meanwhile_is_told_of(copy):
