@@ -18,6 +18,7 @@ from tensorflow_serving.config import model_server_config_pb2
 
 from kcnn.serving import versions
 
+WARMUP = Path("assets.extra", "tf_serving_warmup_requests")  # within a version
 FILES = Path(__file__).parent / "bundle_files"
 BATCH_SIZES = (1, 2, 4, 8, 16, 32)  # of the warm-up: those that batching.config allows
 WARMUP_BYTES = 16 * 2**20  # that the warm-up requests of a version may take, beyond that of one image
@@ -96,7 +97,7 @@ def write_warmup(version: Path, name: str, images: Sequence[bytes]) -> int:
     if not images:
         return 0
     requests = list(_warmup(version, name, images))
-    path = version / "assets.extra" / "tf_serving_warmup_requests"
+    path = version / WARMUP
     path.parent.mkdir(exist_ok=True)
     with tf.io.TFRecordWriter(str(path)) as file:
         for request in requests:

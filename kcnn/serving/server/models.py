@@ -23,14 +23,13 @@ from PIL import Image
 from tensorflow_serving.apis import prediction_log_pb2
 
 from kcnn.errors import UserError
+from kcnn.serving.bundle import WARMUP
 from kcnn.serving.server.metrics import Metrics
-from kcnn.serving.server.runtime import RUNTIMES, Model
+from kcnn.serving.server.runtime import DEFAULT_SIGNATURE, RUNTIMES, Model
 from kcnn.serving.server.settings import ServedModel, Settings
 from kcnn.serving.server.status import StatusError
 from kcnn.serving.versions import labels as labels_of
 from kcnn.serving.versions import whole
-
-WARMUP = Path("assets.extra", "tf_serving_warmup_requests")
 
 
 class State(enum.IntEnum):
@@ -271,7 +270,7 @@ def _warm(model: Model, path: Path, max_batch_size: int) -> None:
             if log.HasField("predict_log"):
                 request = log.predict_log.request
                 inputs = {name: np.asarray(tf.make_ndarray(tensor)) for name, tensor in request.inputs.items()}
-                model.run(request.model_spec.signature_name or "serving_default", inputs)
+                model.run(request.model_spec.signature_name or DEFAULT_SIGNATURE, inputs)
         return
     file = io.BytesIO()
     Image.new("RGB", (64, 64)).save(file, "JPEG")
