@@ -27,6 +27,7 @@ from absl import flags
 from kcnn.config import SETTINGS, Config
 from kcnn.errors import RefusedError, UserError, nearest
 from kcnn.progress import import_quietly
+from kcnn.tables import one_line
 
 FLAGS = flags.FLAGS
 flags.DEFINE_bool("help", False, "Show this help.", short_name="h")
@@ -550,10 +551,10 @@ def run(argv: list[str]) -> int:
         print("\nInterrupted.", *getattr(interruption, "__notes__", []), file=sys.stderr)
         return 130
     except RefusedError as error:
-        print(f"main.py: {error}", file=sys.stderr)
+        print(f"main.py: {one_line(str(error))}", file=sys.stderr)
         return 1
     except UserError as error:
-        message = str(error)
+        message = one_line(str(error))  # file names may hold anything
     except flags.Error as error:
         message = str(error).replace("FATAL Flags parsing error: ", "")
     print(f"main.py: error: {message}", file=sys.stderr)

@@ -8,7 +8,7 @@ def aligned(rows: Iterable[Sequence[str]], right: Sequence[int] = ()) -> str:
 
     File names need not be text: what cannot be printed is escaped.
     """
-    rows = list(rows)
+    rows = [[*map(one_line, row)] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [
         "  ".join(
@@ -17,9 +17,16 @@ def aligned(rows: Iterable[Sequence[str]], right: Sequence[int] = ()) -> str:
         )
         for row in rows
     ]
-    return printable("\n".join(line.rstrip() for line in lines))
+    return "\n".join(line.rstrip() for line in lines)
 
 
 def printable(text: str) -> str:
-    """Without the surrogates that stand for bytes of a file's name which are no UTF-8."""
-    return text.encode("utf-8", "backslashreplace").decode()
+    """Text, of several lines or one, that leaves the terminal alone whatever files are called: control characters and
+    bytes that are no UTF-8 become escapes.
+    """
+    return "\n".join(map(one_line, text.split("\n")))
+
+
+def one_line(text: str) -> str:
+    """Likewise, line breaks too."""
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)

@@ -1,18 +1,20 @@
 """A look at a data set: what is in it, and what in it would hurt a classifier; by the steps of `validation.py`."""
 
 import dataclasses
+import os
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from kcnn.data.checks import CHECKS
-from kcnn.data.datasets import open_dataset
-from kcnn.data.datasets.image_folder import visible
+from kcnn.data.datasets import one_spelling, open_dataset
+from kcnn.data.datasets.image_folder import listed
 from kcnn.data.scan import COPIES, Finding
+from kcnn.tables import one_line
 from pipelines import job as jobs
 from pipelines.component import Node
-from pipelines.preflight import check_writable, leave_out
+from pipelines.preflight import check_apart, check_writable, leave_out
 from pipelines.validation import validated_examples
 
 
@@ -54,7 +56,9 @@ def run(job: Job) -> Path | None:
     Raises:
         UserError: before anything is read or written, whatever can be known to fail by then.
     """
+    job = dataclasses.replace(job, dataset=one_spelling(job.dataset))
     check_writable("--pipeline_root", Path(job.pipeline_root))
+    check_apart(Path(job.pipeline_root), job.dataset)
     dataset = open_dataset(job.dataset, data_dir=job.data_dir, offline=job.offline, labelled=_labelled(job.dataset))
     dataset = leave_out(dataset, job.exclude)
     config = {"dataset": job.dataset, "data_dir": job.data_dir, "offline": job.offline}
@@ -90,15 +94,20 @@ def _number(count: int, unit: str) -> str:
     return f"{count} {unit}" + "s" * (count != 1)
 
 
-_HOW = {"identical": "are equal, byte for byte", "alike": "show one picture", "mirrored": "show one picture, mirrored"}
+_HOW = {
+    "identical": "are equal, byte for byte",
+    "alike": "show one picture",
+    "mirrored": "show one picture, mirrored",
+    "turned": "show one picture, turned or flipped",
+}
 
 
 def _in_words(leak: Finding) -> str:
-    one, other = (f"{leak.filenames[i]} ({leak.splits[i]}, {leak.labels[i]})" for i in (0, 1))
+    one, other = (one_line(f"{leak.filenames[i]} ({leak.splits[i]}, {leak.labels[i]})") for i in (0, 1))
     return f"{one} and {other} {_HOW[leak.how]}"
 
 
 def _labelled(dataset: str) -> bool:
     """Whether there are classes: not in a folder without folders."""
     path = Path(dataset).expanduser()
-    return not path.is_dir() or any(entry.is_dir() and visible(entry.name) for entry in path.iterdir())
+    return not os.path.isdir(path) or bool(listed(path, path)[0])

@@ -13,7 +13,17 @@ from pipelines.components.label_audit import label_audit
 from pipelines.components.trainer import trainer
 from pipelines.components.transform import transform
 from pipelines.components.tuner import tuner
-from pipelines.preflight import check_names, check_tune, check_writable, leave_out, settle_weights, weights_digest
+from pipelines.preflight import (
+    check_apart,
+    check_classes,
+    check_names,
+    check_tune,
+    check_writable,
+    leave_out,
+    settle_dataset,
+    settle_weights,
+    weights_digest,
+)
 from pipelines.publication import Publication, concluded, published
 from pipelines.validation import validated_examples
 
@@ -91,14 +101,16 @@ def run(job: Job) -> Path | None:
         UserError: before anything is read or written, whatever can be known to fail by then.
         RefusedError: the model was made and evaluated, and a gate refuses to publish it.
     """
-    config = job.config
+    config = settle_dataset(job.config)
     if config.objective != "classes":
         raise UserError(
             f"--objective {config.objective}: expected classes, which a classifier learns; others go with pretrain"
         )
     publications.check(job.publication)
     check_writable("--pipeline_root", Path(job.pipeline_root))
+    check_apart(Path(job.pipeline_root), config.dataset)
     dataset = open_dataset(config.dataset, data_dir=config.data_dir, offline=config.offline)
+    check_classes(config.dataset, dataset)
     dataset = leave_out(dataset, job.exclude)
     check_names(config)
     check_tune(job.tune)

@@ -1,15 +1,17 @@
 """What is settled before the work begins: where it may write, and which weights it starts from."""
 
 import contextlib
+import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from kcnn.config import Config
+from kcnn.config import Config, override
 from kcnn.content import sha256
 from kcnn.data import exclusions, schema
 from kcnn.data.augment import AUGMENTATIONS
-from kcnn.data.datasets import Dataset
+from kcnn.data.datasets import DATASETS, Dataset, one_spelling
+from kcnn.data.datasets.image_folder import visible
 from kcnn.errors import UserError
 from kcnn.models.factory import create_model, model_spec
 from kcnn.recipes import build
@@ -51,6 +53,23 @@ def settle_weights(config: Config) -> tuple[Config, str | None]:
     print(f"Weights: {reason}, so all of {spec.name} trains from scratch, in one phase")
     kept = {name: value for name, value in config.overrides.items() if name not in ("weights", "unfreeze")}
     return build("scratch", **kept), None
+
+
+def settle_dataset(config: Config) -> Config:
+    """`config` with the one spelling of its data set by which runs are compared."""
+    dataset = one_spelling(config.dataset)
+    return config if dataset == config.dataset else override(config, dataset=dataset)
+
+
+def check_classes(name: str, dataset: Dataset) -> None:
+    """Raises UserError where it is known unread that no classifier can be trained on the data set behind `name`."""
+    if dataset.flaws:
+        raise UserError(f"--dataset {name}: {dataset.flaws[0]}")
+    if dataset.labelled and len(dataset.labels) == 1:
+        raise UserError(
+            f"--dataset {name}: only one class ({dataset.labels[0]!r}); a classifier needs two or more: expected "
+            "<class>/<image> or <train|val|test>/<class>/<image> in a folder, path,label[,split] in a table"
+        )
 
 
 def leave_out(dataset: Dataset, paths: Sequence[str]) -> Dataset:
@@ -158,6 +177,18 @@ def check_writable(flag: str, folder: Path) -> None:
             pass
     except OSError as error:
         raise UserError(f"{flag} {folder}: cannot be written: {existing}: {error.strerror}") from None
+
+
+def check_apart(root: Path, dataset: str) -> None:
+    """Raises UserError where what is made in the pipeline's root would be taken for images of `dataset`."""
+    folder, inner = Path(dataset).expanduser().resolve(), root.resolve()
+    if dataset in DATASETS or not os.path.isdir(folder) or not inner.is_relative_to(folder):
+        return
+    if all(map(visible, inner.relative_to(folder).parts)):
+        raise UserError(
+            f"--pipeline_root {root}: inside --dataset {dataset}, whose files all count as images; expected a folder "
+            "outside, or a hidden one such as .kcnn"
+        )
 
 
 def weights_digest(weights: str | None, model: str) -> str:

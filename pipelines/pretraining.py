@@ -13,7 +13,16 @@ from pipelines import runner
 from pipelines.component import Node
 from pipelines.components.example_gen import example_gen
 from pipelines.components.pretrainer import pretrainer
-from pipelines.preflight import check_names, check_writable, leave_out, settle_weights, weights_digest
+from pipelines.preflight import (
+    check_apart,
+    check_classes,
+    check_names,
+    check_writable,
+    leave_out,
+    settle_dataset,
+    settle_weights,
+    weights_digest,
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -62,9 +71,11 @@ def run(job: Job) -> Path | None:
     Raises:
         UserError: before anything is read or written, whatever can be known to fail by then.
     """
-    config = job.config
+    config = settle_dataset(job.config)
     check_writable("--pipeline_root", Path(job.pipeline_root))
+    check_apart(Path(job.pipeline_root), config.dataset)
     dataset = open_dataset(config.dataset, data_dir=config.data_dir, offline=config.offline, labelled=_labelled(config))
+    check_classes(config.dataset, dataset)
     dataset = leave_out(dataset, job.exclude)
     check_names(config)
     config, weights = settle_weights(config)

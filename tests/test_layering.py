@@ -15,7 +15,7 @@ MAY_IMPORT = {
     "kcnn.nn": {"kcnn.errors", "kcnn.registry"},
     "kcnn.models": {"kcnn.nn", "kcnn.errors", "kcnn.registry", "kcnn.tables", "kcnn.weights"},
     "kcnn.weights": {"kcnn.nn", "kcnn.models", "kcnn.errors", "kcnn.registry", "kcnn.progress"},
-    "kcnn.data": {"kcnn.errors", "kcnn.registry", "kcnn.progress", "kcnn.content"},
+    "kcnn.data": {"kcnn.errors", "kcnn.registry", "kcnn.progress", "kcnn.content", "kcnn.tables"},
     "kcnn.training": BASE | {"kcnn.models", "kcnn.data", "kcnn.weights", "kcnn.nn"},
     "kcnn.evaluation": BASE | {"kcnn.models", "kcnn.data", "kcnn.weights", "kcnn.nn"},
     "kcnn.serving": BASE | {"kcnn.models", "kcnn.data", "kcnn.weights", "kcnn.nn"},

@@ -18,6 +18,7 @@ import pickle
 import shlex
 import signal
 import tempfile
+import textwrap
 import threading
 import time
 import uuid
@@ -37,6 +38,7 @@ _RUNNERS = {
     "DataflowRunner": "DataflowRunner",
 }
 _GIVEN_UP = -(2**62)  # in the place of how many images are done
+_REASON = 1000  # characters of what a service says
 _ALONE = 3  # so many tasks are done sooner in this process than another one loads TensorFlow
 
 T = TypeVar("T")
@@ -194,18 +196,13 @@ def _run_beam(
     total: int | None,
     description: str,
 ) -> Iterator[R]:
-    import apache_beam
-    from apache_beam.options.pipeline_options import PipelineOptions
     from apache_beam.runners.runner import PipelineState
 
     with (
         tempfile.TemporaryDirectory(dir=folder.absolute(), prefix=".beam-") as results,
         bar(total=len(tasks), description=description, unit="task") as progress,
     ):
-        pipeline = apache_beam.Pipeline(options=PipelineOptions(list(options)))
-        numbered = pipeline | apache_beam.Create(list(enumerate(tasks))) | apache_beam.Reshuffle()
-        numbered | apache_beam.Map(functools.partial(_keep, function, results))  # type: ignore[operator]
-        running = pipeline.run()
+        running = _submit(options, functools.partial(_keep, function, results), tasks)
         while not PipelineState.is_terminal(running.state):
             time.sleep(1)
             progress.update(len(os.listdir(results)) - progress.n)
@@ -216,6 +213,29 @@ def _run_beam(
             if error is not None:
                 raise UserError(error)
             yield result
+
+
+def _submit(options: Sequence[str], function: Callable[[tuple[int, Any]], None], tasks: Sequence[Any]) -> Any:
+    """The running pipeline, which applies `function` to the numbered tasks.
+
+    Raises:
+        UserError: the runner's service is not there, or its options are not right.
+    """
+    import apache_beam
+    from apache_beam.options.pipeline_options import PipelineOptions
+
+    runner = options[0].removeprefix("--runner=")
+    try:
+        pipeline = apache_beam.Pipeline(options=PipelineOptions(list(options)))
+        numbered = pipeline | apache_beam.Create(list(enumerate(tasks))) | apache_beam.Reshuffle()
+        numbered | apache_beam.Map(function)  # type: ignore[operator]
+        return pipeline.run()
+    except Exception as error:
+        if runner == _RUNNERS["DirectRunner"]:  # needs no service, and has done all the work by now
+            raise
+        given = f" with --beam_options {shlex.join(options[1:])}" if options[1:] else ""
+        reason = textwrap.shorten(f"{type(error).__name__}: {error}", _REASON, placeholder=" ...")
+        raise UserError(f"--beam_runner {runner}: cannot be started{given}: {reason}") from error
 
 
 def _keep(function: Callable[[T], R], folder: str, numbered: tuple[int, T]) -> None:

@@ -21,7 +21,6 @@ import itertools
 import os
 import pickle
 import shutil
-import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -32,12 +31,12 @@ import tensorflow as tf
 from PIL import Image, UnidentifiedImageError
 
 from kcnn.data import drivers, examples, splits
-from kcnn.data.datasets import Dataset, Source
+from kcnn.data.datasets import UNLABELLED, Dataset, Source
 from kcnn.data.decode import decode_image
+from kcnn.data.pictures import DAMAGE
 from kcnn.errors import UserError
 from kcnn.progress import bar
-
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # large photos are no attack
+from kcnn.tables import one_line
 
 FORMATS = {"JPEG": "JPEG", "MPO": "JPEG", "PNG": "PNG", "GIF": "GIF", "BMP": "BMP", "DIB": "BMP", "WEBP": "WEBP"}
 CORRUPT = "corrupt or truncated"
@@ -46,6 +45,7 @@ _MOST_PARTS = 500  # files that the merge reads at once; of more images than the
 _THREADS = min(os.cpu_count() or 1, 8)
 _WINDOW = 2 * _THREADS  # images, or batches of them, ahead of the one in hand
 _BATCH, _BATCH_BYTES = 64, 2**20  # images that are decoded together, and what they may have read before that
+_NAMED = 20  # classes, in a warning
 _DEALT_BYTES = 32 * 2**20  # of sources that wait in memory for being dealt
 
 A = TypeVar("A")
@@ -90,6 +90,23 @@ class Summary:
         """The number of images in a split."""
         return sum(self.counts[split].values())
 
+    def flaws(self) -> list[str]:
+        """Why no classifier can be trained on it, a line each."""
+        images = {label: sum(counts[label] for counts in self.counts.values()) for label in self.labels}
+        found = []
+        if len(self.labels) == 1 and self.labels != (UNLABELLED,):
+            found.append(
+                f"only class {self.labels[0]!r} has readable images; two or more are needed" + _few(self.excluded)
+            )
+        if untrained := {label: _images(images[label]) for label in images if not self.counts["train"][label]}:
+            classes = f"{len(untrained)} class" + "es" * (len(untrained) > 1)
+            found.append(f"{classes} without an image to train on; add some, or leave the class out" + _few(untrained))
+        if not self.total("test"):
+            found.append(
+                f"{_images(sum(images.values()))} are too few to hold out a test split; add some, or a test folder"
+            )
+        return found
+
 
 @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
 def _pixels(encoded: tf.Tensor) -> tf.Tensor:
@@ -125,7 +142,7 @@ def look(source: Source) -> tuple[Row, bytes]:
         return dataclasses.replace(row, reason="not an image"), encoded
     except Image.DecompressionBombError:
         return dataclasses.replace(row, reason="too many pixels"), encoded
-    except (OSError, SyntaxError, ValueError):  # what Pillow raises for damaged headers
+    except DAMAGE:
         return dataclasses.replace(row, reason=CORRUPT), encoded
     if found not in FORMATS:
         reason = f"{found} is not a supported format ({', '.join(sorted(set(FORMATS.values())))})"
@@ -348,32 +365,39 @@ def tally(facts: Iterable[tuple[str, str, str | None, int, int]], plan: splits.S
     return dataclasses.replace(result, straddling=straddling, ambiguous=ambiguous)
 
 
+def check_trainable(summary: Summary) -> None:
+    """Raises UserError for the first of the flaws that a look at the data set only warns of."""
+    for flaw in summary.flaws():
+        raise UserError(f"--dataset: {flaw}")
+
+
 def _summarize(dataset: Dataset, found: Tally, excluded: dict[str, str]) -> Summary:
     readable = {label for _, label in found.images}
     labels = tuple(label for label in dataset.labels if label in readable)
     counts = {split: {label: found.images[split, label] for label in labels} for split in examples.SPLITS}
-    total = found.images.total()
-    gone = [label for label in dataset.labels if label not in readable]
-    complaint = f"--dataset {dataset.name}: "
-    if not total:
-        raise UserError(f"{complaint}none of its {len(excluded)} files is an image that can be read" + _few(excluded))
-    if dataset.labelled and len(labels) < 2:
+    if not found.images:
         raise UserError(
-            f"{complaint}only class {labels[0]!r} has readable images; a classifier needs two or more" + _few(excluded)
+            f"--dataset {dataset.name}: none of its {len(excluded)} files is an image that can be read" + _few(excluded)
         )
-    for label in labels:
-        if not counts["train"][label]:
-            count = sum(counts[split][label] for split in examples.SPLITS)
-            raise UserError(
-                f"{complaint}class {label!r} has {count} readable images and none of them in train; add some"
-            )
-    if not sum(counts["test"].values()):
-        raise UserError(f"{complaint}{total} images are too few to hold out a test split; add images or a test folder")
-    untested = [label for label in labels if not counts["test"][label]]
+    gone = [label for label in dataset.labels if label not in readable]
+    untested = [label for label in labels if not counts["test"][label]] if found.bytes["test"] else []
+    train = sum(counts["train"].values())
+    summary = Summary(
+        labels=labels,
+        counts=counts,
+        excluded=excluded,
+        warnings=(),
+        mean_bytes=max(1, found.bytes["train"] // max(1, train)),
+        median_side=median(found.sides) if train else 0,
+        mirror=dataset.mirror,
+    )
     remarks = [
+        *dataset.flaws,
+        *summary.flaws(),
+        *dataset.remarks,
         *([f"{len(excluded)} file{'s' * (len(excluded) > 1)} excluded" + _few(excluded)] if excluded else []),
-        *([f"classes without a readable image, left out: {', '.join(gone)}"] if gone else []),
-        *([f"classes without a test image (add images to measure them): {', '.join(untested)}"] if untested else []),
+        *([f"classes without a readable image, left out: {_names(gone)}"] if gone else []),
+        *([f"classes without a test image (add images to measure them): {_names(untested)}"] if untested else []),
         *(
             [f"{found.straddling} images are in train and, byte for byte, in val or test too: the figures will flatter"]
             if found.straddling
@@ -381,16 +405,16 @@ def _summarize(dataset: Dataset, found: Tally, excluded: dict[str, str]) -> Summ
         ),
         *([f"{found.ambiguous} images appear under two or more labels"] if found.ambiguous else []),
     ]
-    train = sum(counts["train"].values())
-    return Summary(
-        labels=labels,
-        counts=counts,
-        excluded=excluded,
-        warnings=tuple(remarks),
-        mean_bytes=max(1, found.bytes["train"] // train),
-        median_side=median(found.sides),
-        mirror=dataset.mirror,
-    )
+    return dataclasses.replace(summary, warnings=tuple(map(one_line, remarks)))
+
+
+def _names(labels: Sequence[str]) -> str:
+    more = len(labels) - _NAMED
+    return ", ".join(labels[:_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def _images(count: int) -> str:
+    return f"{count} image" + "s" * (count != 1)
 
 
 def median(counts: Counter[int]) -> int:
@@ -400,9 +424,10 @@ def median(counts: Counter[int]) -> int:
     return next(value for value, end in zip(ordered, ends, strict=True) if end > counts.total() // 2)
 
 
-def _few(excluded: dict[str, str]) -> str:
-    shown = [f"{name} ({reason})" for name, reason in itertools.islice(excluded.items(), 3)]
-    more = len(excluded) - len(shown)
+def _few(facts: dict[str, str]) -> str:
+    """The first three names, each with what is to be said of it, as the end of a line."""
+    shown = [one_line(f"{name} ({fact})") for name, fact in itertools.islice(facts.items(), 3)]
+    more = len(facts) - len(shown)
     return ": " + ", ".join(shown) + (f" and {more} more" if more else "") if shown else ""
 
 
@@ -443,7 +468,7 @@ def write(work: Work, directory: Path, shard: Shard) -> None:
         except OSError:
             encoded = b""
         if hashlib.sha256(encoded).hexdigest() != row.sha256:
-            raise UserError(f"--dataset {name}: {source.filename} changed while it was read; run again")
+            raise UserError(f"--dataset {name}: {one_line(source.filename)} changed while it was read; run again")
         return examples.Example(
             encoded,
             source.filename,
@@ -469,8 +494,7 @@ def ingest(dataset: Dataset, directory: Path, driver: drivers.Driver | None = No
     """Writes the shards of `dataset` to `directory`; `driver` runs the tasks, on this machine when None.
 
     Raises:
-        UserError: nothing readable, fewer than two classes, a class without a training image, or nothing to test on;
-            or the data set changed meanwhile.
+        UserError: nothing readable, or the data set changed meanwhile.
     """
     directory = directory.absolute()
     parts = min(_MOST_PARTS, max(1, -(-dataset.count // PART)))
@@ -493,7 +517,7 @@ def _ingest(dataset: Dataset, directory: Path, work: Work, driver: drivers.Drive
     )
     name, times = max((part.most for part in examined if part.most), key=lambda most: most[1], default=("", 0))
     if times > 1:
-        raise UserError(f"--dataset {dataset.name}: {name} is listed {times} times; expected each image once")
+        raise UserError(f"--dataset {dataset.name}: {one_line(name)} is listed {times} times; expected each image once")
     excluded = dict(sorted(itertools.chain.from_iterable(part.excluded for part in examined)))
     given = frozenset().union(*(part.given for part in examined))
     plan = splits.plan((fact[:3] for fact in merged(work)), given)

@@ -2,32 +2,17 @@
 
 import dataclasses
 import io
-import struct
-import warnings
 from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from kcnn.data import copies
+from kcnn.data import copies, pictures
 from kcnn.data.records import Example
 from kcnn.data.statistics import luminance
 
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # large photos are no attack
-
 _SHARPNESS_SIDE = 256  # sharpness is that of the image shrunk to fit this square; half of it misses slight blurs
-_ORIENTATION_TAG = 0x0112  # Exif 2.32, section 4.6.5
-_Transpose = Image.Transpose
-_UPRIGHT = {
-    2: _Transpose.FLIP_LEFT_RIGHT,
-    3: _Transpose.ROTATE_180,
-    4: _Transpose.FLIP_TOP_BOTTOM,
-    5: _Transpose.TRANSPOSE,
-    6: _Transpose.ROTATE_270,
-    7: _Transpose.TRANSVERSE,
-    8: _Transpose.ROTATE_90,
-}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -85,7 +70,7 @@ def look(serialized: bytes) -> Look:
     try:
         with Image.open(io.BytesIO(encoded)) as image:
             return dataclasses.replace(facts, **_pixels(image, encoded))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except pictures.DAMAGE as error:
         return dataclasses.replace(facts, damage=str(error).partition("<")[0].strip() or type(error).__name__)
 
 
@@ -93,10 +78,8 @@ def _pixels(image: Image.Image, encoded: bytes) -> dict[str, Any]:
     width, height = image.size
     frames = getattr(image, "n_frames", 1) if image.format in ("GIF", "PNG", "WEBP") else 1
     mode = _mode(image, encoded)
-    orientation = _orientation(image)
-    grey = luminance(image)
-    if orientation in _UPRIGHT:
-        grey = grey.transpose(_UPRIGHT[orientation])
+    orientation = pictures.orientation(image)
+    grey = pictures.upright(luminance(image), orientation)
     thumbnail = grey.resize((copies.SIDE, copies.SIDE), Image.Resampling.BILINEAR)
     grey.thumbnail((_SHARPNESS_SIDE, _SHARPNESS_SIDE), Image.Resampling.BOX)
     counts = np.array(grey.histogram())
@@ -125,14 +108,6 @@ def _mode(image: Image.Image, encoded: bytes) -> str:
     if image.has_transparency_data and np.asarray(image.convert("RGBA").getchannel("A")).min() < 255:
         return "transparent"
     return "greyscale" if image.mode in ("1", "L", "LA") else "colour"
-
-
-def _orientation(image: Image.Image) -> int:
-    try:
-        found = image.getexif().get(_ORIENTATION_TAG)
-    except (OSError, SyntaxError, ValueError, struct.error):  # malformed: as if there were none
-        return 1
-    return found if isinstance(found, int) and found in _UPRIGHT else 1
 
 
 def _sharpness(pixels: np.ndarray) -> float | None:

@@ -82,15 +82,6 @@ def read_records(path: str) -> Iterator[bytes]:
         raise UserError(f"{path}: damaged examples; delete the folder that holds them and run again") from None
 
 
-def columns(example: Any) -> dict[str, str]:
-    """What else the data set says of the image in an `Example`, by name."""
-    return {
-        name.removeprefix(COLUMN): b"".join(feature.bytes_list.value).decode("utf-8", "surrogateescape")
-        for name, feature in sorted(example.features.feature.items())
-        if name.startswith(COLUMN)
-    }
-
-
 def map_shards(
     function: Callable[[Iterable[bytes]], T],
     shards: Mapping[str, Sequence[str]],

@@ -13,6 +13,7 @@ from PIL import Image, ImageOps
 from tensorflow_metadata.proto.v0 import statistics_pb2
 
 from kcnn.data.checks import CHECKS, Check
+from kcnn.data.pictures import DAMAGE, orientation, upright
 from kcnn.data.records import Example, read_records
 from kcnn.data.scan import COPIES, Copies, Finding, Scan
 
@@ -27,7 +28,18 @@ _HOW = {
     "identical": "the same file, byte for byte",
     "alike": "the same picture",
     "mirrored": "the same picture, mirrored",
+    "turned": "the same picture, turned or flipped",
 }
+
+
+_USE = (
+    "<p>Nothing was excluded by it. All of it is in the folder <b>ImageScan/findings</b> of the pipeline root, under "
+    "the number that the command printed:</p>"
+    "<p><b>exclusions.csv</b> has an image a row; copies have the number of their group on this page. To leave images "
+    "out, write anything in the last column, <b>exclude</b>, and give the file as --exclude, here and in training. Of "
+    "a leak leave out the copy in train, and test stays what it was. No file is deleted.</p>"
+    "<p><b>findings.jsonl</b> has a finding a line, for programs.</p>"
+)
 
 
 def shown(scan: Scan) -> set[str]:
@@ -73,11 +85,13 @@ def _thumbnail(encoded: bytes) -> bytes:
     try:
         with Image.open(io.BytesIO(encoded)) as image:
             image.draft("RGB", (2 * _SIDE, 2 * _SIDE))
-            small = ImageOps.exif_transpose(image).convert("RGB")
+            turned = orientation(image)
+            small = image.convert("RGB")
             small.thumbnail((_SIDE, _SIDE))
+            small = upright(small, turned)
             small = ImageOps.scale(small, max(1, _SIDE // max(small.size)), Image.Resampling.NEAREST)
             small.save(buffer, "WEBP", quality=80)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+    except DAMAGE:
         return b""
     return buffer.getvalue()
 
@@ -144,7 +158,9 @@ def page(
         box("Images", _counts(summary)),
         box("Sizes and looks", _sizes(statistics)),
         box("Anomalies", _list(anomalies) or "<p>None: the splits are alike and as the schema says.</p>"),
+        *([box("Warnings", _list(summary.warnings))] if summary.warnings else []),
         box("Excluded files", _excluded(summary.excluded)),
+        *([box("What to do with what was found", _USE)] if any(finding.splits for finding in scan.findings) else []),
         "</div>",
         *(_section(scan, kind, pictures) for kind in (*COPIES, *CHECKS)),
     ]
@@ -276,8 +292,12 @@ def _section(scan: Scan, kind: Check | Copies, pictures: Mapping[str, bytes]) ->
     if not count:
         return ""
     sheet = _sheet(scan, kind)
-    figures = "".join((_group if isinstance(kind, Copies) else _single)(finding, pictures) for finding in sheet)
-    more = f"; the first {len(sheet):,} of {count:,}" if count > len(sheet) else f"; {count:,}"
+    groups = scan.groups()
+    figures = "".join(
+        _group(finding, groups[finding], pictures) if isinstance(kind, Copies) else _single(finding, pictures)
+        for finding in sheet
+    )
+    more = f"; the first {len(sheet):,} of {count:,}, all in findings.jsonl" if count > len(sheet) else f"; {count:,}"
     return (
         f"<h2 id={kind.name}>{text(kind.title)}{more}</h2><p class=dim>{text(kind.reason)}</p>"
         f"<div class=sheet>{figures}</div>"
@@ -290,14 +310,14 @@ def _single(finding: Finding, pictures: Mapping[str, bytes]) -> str:
     return _figure(finding, 0, pictures, f"<br><b>{text(finding.value)}</b>{threshold}")
 
 
-def _group(finding: Finding, pictures: Mapping[str, bytes]) -> str:
+def _group(finding: Finding, number: int, pictures: Mapping[str, bytes]) -> str:
     names = _first(finding)
     score = "" if finding.how == "identical" else f", correlation {finding.value}"
     more = f"; {len(finding.filenames)} files" if len(finding.filenames) > 2 else ""
     figures = "".join(_figure(finding, index, pictures, "") for index in range(len(names)))
     width = 122 * len(names) + 8  # pixels: figures, the gaps between them, padding
     return (
-        f"<div class=group style='width:{width}px'><p>{_HOW[finding.how]}{score}{more}</p>"
+        f"<div class=group style='width:{width}px'><p><b>{number}</b> {_HOW[finding.how]}{score}{more}</p>"
         f"<div class=sheet>{figures}</div></div>"
     )
 

@@ -8,12 +8,16 @@ together.
 Every class gets its share of each split to within chance. That chance leaves small classes without test or val images
 now and then, which the following mends without breaking the promise: a class without test images takes the val image
 nearest to the boundary, a class without val images the train image nearest to its own.
+
+A class of two images or more that has none in train, and could not be trained on, takes the drawn val image nearest to
+train, or, where none is in val, the test image. This last case alone breaks the promise, for that one image: when files
+are added that give its class an image in train or val, it is in test again.
 """
 
 import dataclasses
 import itertools
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 
 TEST_FRACTION = 0.15
 VAL_FRACTION = 0.15
@@ -59,45 +63,50 @@ def plan(images: Iterable[tuple[str, str, str | None]], given: Collection[str | 
     """Draws what is not given, and mends.
 
     Args:
-        images: (sha256, label, given split) in ascending order of the first, read once; memory holds two numbers and
-            two images for each label.
+        images: (sha256, label, given split) in ascending order of the first, read once; memory holds three numbers and
+            six images for each label.
         given: the given splits that occur among them. A given split stands, except that val and test are drawn out of
             train when there is no such split at all.
     """
     drawn = Splits("test" not in given, "val" not in given)
-    if not drawn.draws_val:  # classes are mended with val images and into val
-        return drawn
     counts: Counter[tuple[str, str]] = Counter()  # (split, label) → images
     first: dict[tuple[str, str], tuple[str, Counter[str]]] = {}  # (split, label) → lowest hash, its copies' labels
+    last: dict[tuple[str, str], tuple[str, Counter[str]]] = {}  # highest, of what is drawn and has one label
     several: set[str] = set()  # labels of two different train images or more
     for sha256, copies in itertools.groupby(images, lambda image: image[0]):
         labels: dict[str, Counter[str]] = {}
+        stands: set[str] = set()  # the splits that are given to a copy
         for _, label, split in copies:
-            labels.setdefault(drawn.of(sha256, split), Counter())[label] += 1
+            place = drawn.of(sha256, split)
+            labels.setdefault(place, Counter())[label] += 1
+            stands.update({place} & {split})
         for place, found in labels.items():
             for label, count in found.items():
                 if place == "train" and counts[place, label]:
                     several.add(label)
                 counts[place, label] += count
                 first.setdefault((place, label), (sha256, found))
+                if place not in stands and len(found) == 1:
+                    last[place, label] = (sha256, found)
     moved: dict[str, tuple[str, str]] = {}
     names = {label for _, label in counts}
 
-    def mend(source: str, target: str, able: Iterable[str]) -> None:
-        lacking = [label for label in able if not counts[target, label] and (source, label) in first]
-        for sha256, labels in dict(first[source, label] for label in lacking).items():
-            moved[sha256] = (source, target)
-            for label, count in labels.items():
-                counts[source, label] -= count
-                counts[target, label] += count
+    def mend(
+        source: str, target: str, able: Iterable[str], nearest: Mapping[tuple[str, str], tuple[str, Counter[str]]]
+    ) -> None:
+        lacking = [label for label in able if not counts[target, label] and (source, label) in nearest]
+        for sha256, labels in dict(nearest[source, label] for label in lacking).items():
+            if sha256 not in moved:
+                moved[sha256] = (source, target)
+                for label, count in labels.items():
+                    counts[source, label] -= count
+                    counts[target, label] += count
 
-    if drawn.draws_test:
-        mend("val", "test", names)
-    mend("train", "val", several)  # the last image of a class is not taken from training
+    trainable = {label for label in names if counts["val", label] + counts["test", label] > 1}
+    mend("val", "train", trainable, last)
+    mend("test", "train", trainable, last)
+    if drawn.draws_val:  # what is given as val stays there alone
+        if drawn.draws_test:
+            mend("val", "test", names, first)
+        mend("train", "val", several, first)  # the last image of a class is not taken from training
     return dataclasses.replace(drawn, moved=moved)
-
-
-def assign(images: Sequence[tuple[str, str, str | None]]) -> list[str]:
-    """The split of each image, from (sha256, label, split that the data set gives or None)."""
-    splits = plan(sorted(images, key=lambda image: image[0]), {split for _, _, split in images})
-    return [splits.of(sha256, split) for sha256, _, split in images]

@@ -13,7 +13,6 @@ import io
 import itertools
 import math
 import operator
-import warnings
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
@@ -22,10 +21,9 @@ import numpy as np
 from PIL import Image
 from tensorflow_metadata.proto.v0 import derived_feature_pb2, statistics_pb2
 
+from kcnn.data import pictures
 from kcnn.data.drivers import Driver
-from kcnn.data.records import COLUMN, Example, map_shards, read_records
-
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # large photos are no attack
+from kcnn.data.records import COLUMN, Example, map_shards
 
 _DECODED_SIDE = 256  # pixels: a JPEG is decoded at a half, a quarter or an eighth while its sides stay above this
 _SMALL_SIDE = 128  # brightness and sharpness are those of the image shrunk to fit this square
@@ -278,7 +276,7 @@ def _look(encoded: bytes) -> Row:
             width, height = image.size
             channels = 3 if image.mode == "P" else len(image.getbands())
             grey = luminance(image)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+    except pictures.DAMAGE:
         return {}
     grey.thumbnail((_SMALL_SIDE, _SMALL_SIDE), Image.Resampling.BOX)
     pixels = np.asarray(grey).astype(np.int32)
@@ -308,15 +306,6 @@ def collect(records: Iterable[bytes]) -> Statistics:
     while chunk := list(itertools.islice(rows, _ROWS)):
         total += Statistics.of(chunk)
     return total
-
-
-def scan(path: str) -> Statistics:
-    """Statistics of one shard: a pure function of the file.
-
-    Raises:
-        UserError: the file is damaged.
-    """
-    return collect(read_records(path))
 
 
 def compute(

@@ -250,9 +250,14 @@ def out_of_fold(features: np.ndarray, labels: np.ndarray, folds: np.ndarray) -> 
 
 
 def _doubted(labels: np.ndarray, probabilities: np.ndarray) -> list[tuple[int, int, float, float]]:
-    """Image, suggested class, and the probabilities of the given and of the suggested one."""
+    """Image, suggested class, and the probabilities of the given and of the suggested one.
+
+    Of images that are all of one class there is none: how probable another class has to be is told by its own images.
+    """
     from cleanlab.filter import find_label_issues
 
+    if len(np.unique(labels)) < 2:
+        return []
     doubted = np.flatnonzero(find_label_issues(labels, probabilities, filter_by="both", n_jobs=1))
     suggested = probabilities[doubted].argmax(axis=1)
     scores, confidences = probabilities[doubted, labels[doubted]], probabilities[doubted, suggested]

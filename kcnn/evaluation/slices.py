@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from kcnn.data.records import COLUMN
 from kcnn.evaluation.metrics import wilson
 
 SMALLEST = 20  # examples: what smaller slices show is chance
 MOST_VALUES = 1000  # of an attribute; what is rarer is one slice together
 NONE = "(none)"  # the value of an image that has none
-_COLUMN = "image/column/"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Collector:
 
     def add(self, feature: Mapping[str, Any]) -> None:
         """Takes the features of a record, tf.train.Feature messages by name."""
-        found = {_column(name): _text(feature[name]) for name in feature if name.startswith(_COLUMN)}
+        found = {_column(name): _text(feature[name]) for name in feature if name.startswith(COLUMN)}
         found["size"] = _size(feature)
         found["format"] = _text(feature["image/format"]) if "image/format" in feature else ""
         for name in found.keys() - self._values.keys():
@@ -77,7 +77,7 @@ class Collector:
 
 
 def _column(feature: str) -> str:
-    name = feature.removeprefix(_COLUMN)
+    name = feature.removeprefix(COLUMN)
     return f"column {name}" if name in ("class", "size", "format") else name
 
 

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from kcnn.config import Config
 from kcnn.content import sha256
+from kcnn.data.ingest import check_trainable
 from kcnn.data.objectives import OBJECTIVES
 from kcnn.data.transform import Preprocessing
 from kcnn.models.factory import model_spec
@@ -38,6 +39,7 @@ def pretrainer(
     `record` is what only the run knows of where the weights come from: command, commit, fingerprint of the data.
     """
     settings, summary = Config.from_json(config), examples.summary()
+    check_trainable(summary)
     spec = model_spec(settings.model)
     size = settings.image_size or image_size(spec, summary.median_side)
     settings = dataclasses.replace(settings, phases=tuple(suit(phase, summary) for phase in settings.phases))

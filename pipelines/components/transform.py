@@ -1,5 +1,6 @@
 """Transform: how images are brought to the network, settled once for training, evaluation and serving."""
 
+from kcnn.data.ingest import check_trainable
 from kcnn.models.factory import model_spec
 from kcnn.training.suit import preprocessing
 from pipelines.artifacts import Examples, Schema, TransformGraph
@@ -10,8 +11,11 @@ from pipelines.component import Output, component
 def transform(
     model: str, image_size: int | None, examples: Examples, schema: Schema, transform_graph: Output[TransformGraph]
 ) -> None:
-    """Settles size and crop by the images and the network, and writes them as a graph too. No image is read."""
+    """Settles size and crop by the images and the network, and writes them as a graph too. No image is read. What no
+    classifier can be trained on is refused here, with a page on it made by then.
+    """
     summary = examples.summary()
+    check_trainable(summary)
     spec = preprocessing(model_spec(model), summary, image_size)
     transform_graph.write(spec, summary.labels, schema.read())
     height, width = spec.image_size

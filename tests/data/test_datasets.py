@@ -10,7 +10,8 @@ import pytest
 import sklearn.datasets
 from PIL import Image
 
-from kcnn.data.datasets import UNLABELLED, open_dataset
+from kcnn.data.datasets import UNLABELLED, one_spelling, open_dataset
+from kcnn.data.datasets.image_folder import read_file
 from kcnn.errors import UserError
 
 
@@ -67,6 +68,108 @@ def test_a_class_may_be_called_train(tmp_path):
     for name in ("train/a.png", "bus/b.png"):
         put(tmp_path / name)
     assert open_dataset(str(tmp_path)).labels == ("bus", "train")
+
+
+def test_what_cannot_be_trained_on_can_be_looked_at(tmp_path):
+    for name in ("one/cat/a.png", "two/train/cat/a.png", "two/test/dog/b.png", "two/unsorted/x/c.png"):
+        put(tmp_path / name)
+    assert open_dataset(str(tmp_path / "one")).labels == ("cat",)
+    (tmp_path / "list.csv").write_text("path,label\na.png,cat\n")
+    assert open_dataset(str(tmp_path / "list.csv")).labels == ("cat",)
+    found = open_dataset(str(tmp_path / "two"))
+    assert found.flaws == ("unsorted beside test and train; expected train, val and test alone",)
+    assert (found.labels, found.count) == (("cat", "dog"), 3)
+    assert [(s.filename, s.reason) for s in found.sources() if s.label is None] == [
+        ("unsorted/x/c.png", "not in a folder of train, val or test")
+    ]
+    with pytest.raises(UserError, match="unsorted beside test and train"):
+        open_dataset(str(tmp_path / "two"), labelled=False)
+
+
+def test_what_is_left_out_is_said(tmp_path):
+    for name in ("cat/a.png", "dog/b.png"):
+        put(tmp_path / name)
+    (tmp_path / "void" / "deep").mkdir(parents=True)
+    (tmp_path / "cat" / "more").symlink_to("../dog")
+    (tmp_path / "fox").symlink_to("dog")  # a class
+    found = open_dataset(str(tmp_path))
+    assert found.remarks == ("class folders without a file, left out: void",)
+    assert {(s.filename, s.label) for s in found.sources()} == {
+        ("cat/a.png", "cat"), ("cat/more", None), ("dog/b.png", "dog"), ("fox/b.png", "fox"),
+    }  # fmt: skip
+    assert found.count == 4
+    (link,) = (s for s in open_dataset(str(tmp_path), labelled=False).sources() if s.filename == "cat/more")
+    assert (link.label, link.reason) == (None, "a link to a folder, which is not followed")
+
+
+@pytest.mark.parametrize("locked", ["", "cat", "cat/deep"])
+def test_a_folder_that_cannot_be_read_is_named(tmp_path, monkeypatch, locked):
+    for name in ("cat/a.png", "cat/deep/c.png", "dog/b.png"):
+        put(tmp_path / name)
+    scandir = os.scandir
+
+    def refusing(folder):
+        if str(folder) == str(tmp_path / locked):
+            raise PermissionError(13, "Permission denied", str(folder))
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    for labelled in (True, False):
+        with pytest.raises(UserError, match=f"the folder {tmp_path / locked} cannot be read: Permission denied"):
+            open_dataset(str(tmp_path), labelled=labelled)
+
+
+def test_a_table_that_cannot_be_read_is_named(tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    (tmp_path / "list.csv").touch()
+    monkeypatch.setattr(type(tmp_path), "open", refuse)
+    with pytest.raises(UserError, match=r"list\.csv: cannot be read: Permission denied"):
+        open_dataset(str(tmp_path / "list.csv"))
+
+
+@pytest.mark.parametrize(
+    ("size", "beginning", "message"),
+    [
+        (3 * 2**30, b"\xff\xd8\xff", r"too large \(3,072 MiB\)"),
+        (300 * 2**20, b"\0\0\0\x18ftyp", "300 MiB that do not begin like an image"),
+        (None, b"", "not a regular file"),
+    ],
+)
+def test_what_can_be_no_image_is_not_read(tmp_path, size, beginning, message):
+    path = tmp_path / "x.jpg"
+    if size is None:
+        os.mkfifo(path)
+    else:
+        path.write_bytes(beginning)
+        os.truncate(path, size)  # sparse
+    with pytest.raises(OSError, match=message) as caught:
+        read_file(str(path))
+    assert caught.value.strerror
+
+
+def test_large_images_are_read(tmp_path):
+    path = tmp_path / "x.png"
+    put(path)
+    expected = path.stat().st_size
+    os.truncate(path, 65 * 2**20)
+    assert len(read_file(str(path))) == 65 * 2**20 > expected
+
+
+def test_a_path_has_one_spelling(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("photos/cat", "digits/cat"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "list.csv").touch()
+    for given in ("photos", "photos/", "./photos", "./photos//", "photos/."):
+        assert one_spelling(given) == "photos"
+    assert one_spelling("./list.csv") == "list.csv"
+    assert one_spelling("~/photos/") == str(tmp_path / "photos")
+    for given in ("digits", "cifar10", "imagenette/160px-v2", "./gone/"):
+        assert one_spelling(given) == given
+    assert one_spelling("./digits/") == "./digits" == one_spelling("./digits")  # not the registered one
 
 
 def test_without_labels_any_folder_will_do_and_splits_stay(tmp_path):
@@ -140,10 +243,11 @@ def test_other_columns_of_a_table(tmp_path):
     [
         ({}, ".", "empty"),
         ({"a.png": "", "b.png": ""}, ".", "2 files but no class folders"),
-        ({"cat/a.png": ""}, ".", "only one class"),
         ({"cat/.x": "", "dog/.x": ""}, ".", "no files in its 2 class folders"),
-        ({"train/a/x": "", "val/a/x": "", "more/a/x": ""}, ".", "more beside train and val"),
-        ({"l.csv": "path,label\na,x\nb,x\n"}, "l.csv", "1 classes"),
+        ({"a\nb/a.png": "", "c/b.png": ""}, ".", r"the class 'a\\nb' has a line break"),
+        ({"caf\udce9/a.png": "", "c/b.png": ""}, ".", r"the class 'caf\\udce9' has a name that is not UTF-8"),
+        ({"l.csv": 'path,label\na,"x\ny"\nb,z\n'}, "l.csv", r"the class 'x\\ny' has a line break"),
+        ({"l.csv": "path,label\na,\nb,\n"}, "l.csv", "no class in its 2 lines"),
         ({"l.csv": "path,label,split\na,x,trian\n"}, "l.csv", "did you mean 'train'"),
         ({"l.csv": "path,label,x,x\na,b,c,d\n"}, "l.csv", "line 1: two columns are called 'x'"),
         ({"l.csv": "path,label\na,x\nb,y\n,,\nc,z,trian\n", "m.csv": "a,x\nb\n"}, "m.csv", "line 2: 1 columns"),

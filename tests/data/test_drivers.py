@@ -193,6 +193,26 @@ def test_beam_that_is_missing_is_told_with_the_command_that_installs_it(monkeypa
         drivers.beam_options("DirectRunner", [])
 
 
+def test_a_service_that_is_not_there_is_told_in_a_line(tmp_path, monkeypatch):
+    apache_beam = pytest.importorskip("apache_beam")
+
+    def refuse(pipeline):
+        raise RuntimeError("no such service:\n\tlocalhost:1")
+
+    monkeypatch.setattr(apache_beam.Pipeline, "run", refuse)
+    options = drivers.beam_options("FlinkRunner", ["--flink_master=localhost:1"])
+    with drivers.opened(options, tmp_path) as driver, pytest.raises(UserError) as caught:
+        list(driver(squares, [1], total=1, description="Squares"))
+    assert str(caught.value) == (
+        "--beam_runner FlinkRunner: cannot be started with --beam_options --flink_master=localhost:1: "
+        "RuntimeError: no such service: localhost:1"
+    )
+    direct = drivers.opened(drivers.beam_options("DirectRunner", []), tmp_path)
+    with direct as driver, pytest.raises(RuntimeError, match="no such service"):  # which is no user's mistake
+        list(driver(squares, [1], total=1, description="Squares"))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_beam_options_are_split_as_a_shell_does():
     pytest.importorskip("apache_beam")
     found = drivers.beam_options("FlinkRunner", ["--flink_master=a:1 --parallelism 4", "--job_name='my job'"])

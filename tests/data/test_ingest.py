@@ -2,6 +2,8 @@
 
 import hashlib
 import io
+import itertools
+import os
 import random
 from collections import Counter, defaultdict
 
@@ -119,19 +121,67 @@ def test_duplicates_across_given_splits_are_told(tmp_path):
     assert any("byte for byte" in warning for warning in summary.warnings)
 
 
-@pytest.mark.parametrize(
-    ("good", "message"),
-    [({"cat": 0, "dog": 0}, "none of its 4 files"), ({"cat": 30, "dog": 0}, "only class 'cat' has readable images")],
-)
-def test_too_little_to_learn_from(tmp_path, good, message):
-    for label, count in good.items():
+def test_nothing_to_look_at(tmp_path):
+    for label in ("cat", "dog"):
         (tmp_path / label).mkdir()
-        for index in range(count):
-            (tmp_path / label / f"{index}.png").write_bytes(encoded(index, "PNG"))
-        for index in range(2):
-            (tmp_path / label / f"broken{index}.png").write_bytes(b"broken")
-    with pytest.raises(UserError, match=message):
+        (tmp_path / label / "broken\n.png").write_bytes(b"broken")
+    with pytest.raises(UserError, match="none of its 2 files") as caught:
         ingest.ingest(open_dataset(str(tmp_path)), tmp_path / ".out")
+    assert r"cat/broken\n.png (not an image)" in str(caught.value)
+
+
+def drawn_into(split, seed=0):
+    """An image whose bytes draw it there."""
+    bounds = {"test": (0.0, 0.15), "val": (0.15, 0.3), "train": (0.3, 1.0)}[split]
+    found = (encoded(index, "PNG", (9, 8)) for index in itertools.count(seed))
+    return next(data for data in found if bounds[0] <= splits.position(hashlib.sha256(data).hexdigest()) < bounds[1])
+
+
+@pytest.mark.parametrize(
+    ("files", "flaws"),
+    [
+        ({"cat": ["train", "test"]}, ["only class 'cat' has readable images; two or more are needed"]),
+        (
+            {"cat": ["train", "test"], "dog": ["train"], "one": ["test"]},
+            ["1 class without an image to train on; add some, or leave the class out: one (1 image)"],
+        ),
+        (
+            {"cat": ["train"], "dog": ["train"]},
+            ["2 images are too few to hold out a test split; add some, or a test folder"],
+        ),
+        (
+            {"cat": ["test"], "dog": ["test"]},
+            ["2 classes without an image to train on; add some, or leave the class out: cat (1 image), dog (1 image)"],
+        ),
+        ({"cat": ["train", "test"], "dog": ["train"], "two": ["val", "val"]}, []),  # which is mended
+        ({"cat": ["train", "test"], "dog": ["train"], "two": ["test", "test"]}, []),
+    ],
+)
+def test_what_cannot_be_trained_on_is_a_warning_until_then(tmp_path, files, flaws):
+    for seed, (label, places) in enumerate(files.items()):
+        (tmp_path / label).mkdir()
+        for index, split in enumerate(places):
+            (tmp_path / label / f"{index}.png").write_bytes(drawn_into(split, 10_000 * seed + 1000 * index))
+    summary = ingest.ingest(open_dataset(str(tmp_path)), tmp_path / ".out")
+    assert summary.flaws() == flaws
+    assert [warning for warning in summary.warnings if warning in flaws] == flaws
+    assert sum(map(summary.total, examples.SPLITS)) == sum(map(len, files.values()))
+    if flaws:
+        with pytest.raises(UserError, match=flaws[0][:40]):
+            ingest.check_trainable(summary)
+    else:
+        ingest.check_trainable(summary)
+        assert summary.counts["train"]["two"] == 1
+
+
+def test_names_do_not_reach_the_terminal_raw(photos, tmp_path):
+    (photos / "cat" / "0\nerror: fake\x1b[31m.jpg").touch()
+    os.mkfifo(photos / "cat" / "00pipe.jpg")
+    summary = ingest.ingest(open_dataset(str(photos)), tmp_path / ".out")
+    (line,) = (warning for warning in summary.warnings if "files excluded" in warning)
+    assert line.isprintable()
+    assert r"cat/0\nerror: fake\x1b[31m.jpg (empty file)" in line
+    assert summary.excluded["cat/00pipe.jpg"] == "cannot be read: not a regular file"
 
 
 def test_missing_files_of_a_table_are_excluded(tmp_path):
@@ -175,7 +225,10 @@ def test_the_merge_counts_what_a_plain_look_at_everything_counts(tmp_path):
         plan = splits.plan((fact[:3] for fact in ingest.merged(work)), {split or None for split in given})
         found = ingest.tally(ingest.merged(work), plan)
 
-        places = splits.assign([(digest, label, split or None) for digest, label, split, _, _ in images])
+        plain = splits.plan(
+            [(*image[:2], image[2] or None) for image in sorted(images)], {split or None for split in given}
+        )
+        places = [plain.of(digest, split or None) for digest, _, split, *_ in images]
         splits_of, labels_of = defaultdict(set), defaultdict(set)
         for (digest, label, *_), place in zip(images, places, strict=True):
             splits_of[digest].add(place)
@@ -246,7 +299,9 @@ def test_other_columns_stay_with_their_image(tmp_path):
                 example = records.Example.FromString(record)
                 index = int(example.features.feature["image/filename"].bytes_list.value[0][4:-4])
                 expected = {"Place": f"hall {index % 3} é", **({"flash": "yes"} if index % 2 else {})}
-                assert records.columns(example) == expected
+                features = example.features.feature.items()
+                found = {name: one.bytes_list.value[0] for name, one in features if name.startswith(records.COLUMN)}
+                assert found == {records.COLUMN + name: value.encode() for name, value in expected.items()}
                 seen += 1
     assert seen == 60
 

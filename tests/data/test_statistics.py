@@ -20,6 +20,7 @@ from tensorflow_metadata.proto.v0 import statistics_pb2
 from kcnn.data import examples, statistics
 from kcnn.data import schema as schemas
 from kcnn.data.decode import decode_image
+from kcnn.data.records import read_records
 from kcnn.errors import UserError
 from tests.shards import write
 
@@ -59,7 +60,7 @@ def shards(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def proto(shards):
-    parts = [statistics.scan(path) for path in shards["train"]]
+    parts = [statistics.collect(read_records(path)) for path in shards["train"]]
     written = statistics.to_proto(functools.reduce(operator.add, parts), "train").SerializeToString()
     (dataset,) = statistics_pb2.DatasetFeatureStatisticsList.FromString(written).datasets
     assert (dataset.name, dataset.num_examples) == ("train", COUNT)
@@ -190,7 +191,7 @@ def test_what_pillow_cannot_read_is_missing():
 
 
 def test_merging_is_the_same_to_the_byte_in_any_order(shards):
-    records = [record for path in shards["train"] for record in statistics.read_records(path)]
+    records = [record for path in shards["train"] for record in read_records(path)]
     whole = statistics.collect(records)
     expected = statistics.to_proto(whole, "train").SerializeToString(deterministic=True)
     shuffled = random.Random(0)
@@ -267,7 +268,9 @@ def test_label_columns_are_counted_while_their_values_are_few():
 
 def test_a_pool_finds_what_one_process_finds(shards):
     pooled = statistics.compute(shards, COUNT + 1)
-    assert pooled["train"] == functools.reduce(operator.add, map(statistics.scan, shards["train"]))
+    assert pooled["train"] == functools.reduce(
+        operator.add, (statistics.collect(read_records(path)) for path in shards["train"])
+    )
     assert pooled["val"] == statistics.compute({"val": shards["val"]})["val"]
     assert pooled["val"].examples == 1
 
@@ -291,7 +294,7 @@ def test_a_damaged_shard_is_named(shards, tmp_path, damage):
     }
     path.write_bytes(content[damage])
     with pytest.raises(UserError, match=r"data_tfrecord-00000-of-00001\.gz: damaged examples"):
-        statistics.scan(str(path))
+        statistics.compute({"val": [str(path)]})
 
 
 def test_a_worker_loads_no_tensorflow():

@@ -110,6 +110,15 @@ def test_classes_of_few_images_are_judged_only_where_others_teach_them(counts):
     assert not any(doubt.wrong for doubt in found.doubts)
 
 
+@pytest.mark.parametrize("held_out", [[0] * 12, [2] * 12, [1], []])
+def test_labels_to_judge_may_be_of_one_class_or_none(held_out):
+    labels = np.concatenate([np.array(held_out, int), np.repeat([0, 1, 2], 30)])
+    features = np.random.default_rng(4).normal(size=(len(labels), 3)) + 30 * np.eye(3)[labels]
+    asked = np.arange(len(labels)) < len(held_out)
+    found = audit(features, labels, np.arange(len(labels)), ~asked, asked)
+    assert (found.images, found.doubts) == (len(held_out), ())
+
+
 def test_principal_components_keep_distances(tmp_path):
     rng = np.random.default_rng(3)
     basis = stats.special_ortho_group.rvs(300, random_state=3)[:20]

@@ -2,22 +2,26 @@
 
 import csv
 import dataclasses
+import hashlib
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import small_disks
 from PIL import Image
 from tensorflow_metadata.proto.v0 import anomalies_pb2
 
 from kcnn import content
 from kcnn.data import schema as schemas
 from kcnn.errors import UserError
+from kcnn.recipes import build
 from pipelines import data, lineage
 from pipelines.artifacts import ExampleAnomalies, Examples, Findings
-from pipelines.preflight import previous_statistics
+from pipelines.preflight import check_apart, previous_statistics, settle_dataset
 
 MAIN = Path(__file__).parents[2] / "main.py"
 
@@ -68,6 +72,7 @@ def test_one_screen_says_what_is_there_and_where(ran):
     assert "&lt;i&gt;leak.jpg" in html
     assert "<i>" not in html
     assert "broken.jpg" in html
+    assert all(word in html for word in ("ImageScan/findings", "exclusions.csv", "findings.jsonl", "--exclude"))
 
 
 def test_findings_are_kept_as_data_and_as_a_list_to_edit(ran):
@@ -92,6 +97,15 @@ def test_findings_are_kept_as_data_and_as_a_list_to_edit(ran):
     assert {(row["filename"], row["finding"]) for row in listed} == {
         (name, row["finding"]) for row in rows[:3] for name in row["filenames"]
     }
+    assert list(listed[0]) == ["group", "split", "label", "value", "filename", "finding", "exclude"]
+    assert [(row["group"], row["split"], row["label"], row["filename"]) for row in listed] == [
+        ("1", "train", "cat", "train/cat/0.jpg"),
+        ("1", "test", "cat", "test/cat/<i>leak.jpg"),
+        ("2", "train", "cat", "train/cat/both.jpg"),
+        ("2", "train", "dog", "train/dog/1.jpg"),
+        ("", "val", "dog", "val/dog/blank.png"),
+    ]
+    assert [row["value"] for row in listed] == [str(row["value"]) for row in rows[:3] for _ in row["filenames"]]
     assert {row["exclude"] for row in listed} == {""}
     findings = Findings(path)
     assert findings.properties() == {
@@ -251,6 +265,75 @@ def test_the_list_may_be_edited_where_it_lies(ran, tmp_path, capsys):
     (path.parent / "findings.jsonl").write_text("")
     with pytest.raises(UserError, match="since it was made"):
         data.run(own)
+
+
+def test_a_data_set_that_cannot_be_trained_on_has_a_page(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for index in range(20):
+        for name in ("train/cat", "train/dog", "test/cat", "test/fox"):
+            photo(tmp_path / "photos" / name / f"{index}.png", index + 100 * len(name) + ord(name[-1]))
+    photo(tmp_path / "photos" / "unsorted" / "x.png", 1)
+    page = data.run(job(".kcnn", "photos"))
+    said, html = capsys.readouterr().out, page.read_text()
+    for line in (
+        "unsorted beside test and train; expected train, val and test alone",
+        "1 class without an image to train on; add some, or leave the class out: fox (20 images)",
+        "1 file excluded: unsorted/x.png (not in a folder of train, val or test)",
+    ):
+        assert f"Warning: {line}\n" in said
+        assert line in html
+    assert "Warning: test: image/class/text: 'fox' (20 images) not in the schema\n" in said
+
+    train = ["--dataset", "photos", "--offline", "--model", "lenet5", "--image_size", "32"]
+    status, said = small_disks.call(*train)
+    assert status == 2
+    assert said == (
+        "main.py: error: --dataset photos: unsorted beside test and train; expected train, val and test alone\n"
+    )
+    shutil.rmtree("photos/unsorted")
+    for command in (train, ["pretrain", *train]):
+        status, said = small_disks.call(*command)
+        assert status == 2
+        (line,) = [line for line in said.splitlines() if "error" in line]
+        assert line == (
+            "main.py: error: --dataset: 1 class without an image to train on; add some, or leave the class out: "
+            "fox (20 images)"
+        )
+    assert not list(Path(".kcnn").glob("*rainer/*/*[0-9]"))
+
+
+@pytest.mark.parametrize("labels", [["cat"] * 9, ["cat", "dog"]])
+def test_one_class_and_no_image_to_train_on_have_a_page(tmp_path, labels):
+    seeds = iter(range(10_000))
+    for index, label in enumerate(labels):
+        path = tmp_path / "photos" / label / f"{index}.png"
+        photo(path, next(seeds))
+        while len(labels) == 2 and hashlib.sha256(path.read_bytes()).digest()[0] > 0x20:  # drawn into test
+            photo(path, next(seeds))
+    assert data.run(job(tmp_path / "root", tmp_path / "photos")).exists()
+
+
+def test_a_path_that_is_spelt_otherwise_is_the_same_data_set(ran, tmp_path, capsys, monkeypatch):
+    folder, _ = ran
+    monkeypatch.chdir(folder)
+    data.run(job(tmp_path, "photos"))
+    capsys.readouterr()
+    data.run(job(tmp_path, "./photos/"))
+    assert capsys.readouterr().out.count(": unchanged") == 6
+    assert settle_dataset(build("scratch", dataset="photos/")) == build("scratch", dataset="photos")
+    assert settle_dataset(build("scratch")) == build("scratch")
+
+
+@pytest.mark.parametrize("root", [".", "out", "deep/out"])
+def test_a_root_inside_the_data_set_is_refused(tmp_path, monkeypatch, root):
+    monkeypatch.chdir(tmp_path)
+    photo(tmp_path / "cat" / "0.png", 0)
+    with pytest.raises(UserError, match=f"--pipeline_root {root}: inside --dataset ., whose files all count as images"):
+        data.run(job(root, "."))
+    check_apart(Path(".kcnn"), ".")
+    check_apart(Path(".hidden/out"), ".")
+    check_apart(tmp_path.parent / "out", ".")
+    check_apart(Path("out"), "digits")
 
 
 def test_runs_tell_the_data_set(ran):

@@ -3,6 +3,7 @@
 import dataclasses
 import difflib
 import hashlib
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -57,6 +58,8 @@ class Dataset:
         fingerprint: changes when an image, a label or a split changes; equal fingerprints mean equal data.
         mirror: whether a mirrored image keeps its class; false for digits and letters.
         labelled: false where all images are of the one class in `labels`, which says nothing of them.
+        flaws: why it is not to be trained on as it is, a line each; a look at it goes on and warns.
+        remarks: what else to know of it, likewise.
     """
 
     name: str
@@ -66,6 +69,8 @@ class Dataset:
     fingerprint: str
     mirror: bool = True
     labelled: bool = True
+    flaws: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
 
 
 DATASETS: Registry[Callable[[], Dataset]] = Registry("dataset", "kcnn.data.datasets")
@@ -83,22 +88,55 @@ def open_dataset(dataset: str, *, data_dir: str | None = None, offline: bool = F
             directory needs no class folders: all files in it and in its folders are images.
 
     Raises:
-        UserError: nothing of that name, or nothing in it.
+        UserError: nothing of that name, nothing in it, or a class that cannot be written down.
     """
+    path = Path(dataset).expanduser()
+    if labelled:
+        found = _opened(dataset, path, data_dir, offline=offline)
+        _check_labels(dataset, found.labels)
+        return found
+    if dataset not in DATASETS and os.path.isdir(path):
+        from kcnn.data.datasets import image_folder
+
+        return image_folder.load_unlabelled(path)
+    return _without_labels(_opened(dataset, path, data_dir, offline=offline))
+
+
+def _opened(dataset: str, path: Path, data_dir: str | None, *, offline: bool) -> Dataset:
     from kcnn.data.datasets import image_folder, table, tfds
 
-    if not labelled and (dataset in DATASETS or not Path(dataset).expanduser().is_dir()):
-        return _without_labels(open_dataset(dataset, data_dir=data_dir, offline=offline))
     if dataset in DATASETS:
         return DATASETS.get(dataset)()
-    path = Path(dataset).expanduser()
-    if path.is_dir():
-        return image_folder.load(path) if labelled else image_folder.load_unlabelled(path)
-    if path.is_file():
+    if os.path.isdir(path):
+        return image_folder.load(path)
+    if os.path.isfile(path):
         return table.load(path, data_dir)
     if dataset.startswith((".", "~", "/")) or dataset.endswith(("/", ".csv", ".tsv")):
         raise UserError(f"--dataset {dataset}: there is no such file or directory{_similar(path)}")
     return tfds.load(dataset, data_dir, offline=offline)
+
+
+def _check_labels(dataset: str, labels: Iterable[str]) -> None:
+    """Raises UserError for the name of a class that a list of one a line, in UTF-8, cannot hold."""
+    for label in labels:
+        if label.splitlines() != [label]:
+            raise UserError(f"--dataset {dataset}: the class {label!r} has a line break in its name; rename it")
+        if label.encode(errors="replace").decode() != label:
+            raise UserError(
+                f"--dataset {dataset}: the class {label!a} has a name that is not UTF-8, as of an archive that was "
+                "unpacked under another encoding; rename it"
+            )
+
+
+def one_spelling(dataset: str) -> str:
+    """`--dataset` as its runs are compared by: "photos" for "photos/" and "./photos" where there is such a path.
+
+    A path that then would be the name of a registered data set keeps "./".
+    """
+    path = Path(dataset).expanduser()
+    if dataset in DATASETS or not os.path.exists(path):
+        return dataset
+    return os.path.join(".", path) if str(path) in DATASETS else str(path)
 
 
 def _without_labels(labelled: Dataset) -> Dataset:
@@ -112,6 +150,7 @@ def _without_labels(labelled: Dataset) -> Dataset:
         sources=sources,
         fingerprint=fingerprint([UNLABELLED, labelled.fingerprint]),
         labelled=False,
+        flaws=(),
     )
 
 
@@ -144,6 +183,7 @@ __all__ = [
     "Dataset",
     "Source",
     "fingerprint",
+    "one_spelling",
     "open_dataset",
     "split_name",
 ]

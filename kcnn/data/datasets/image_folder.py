@@ -3,11 +3,12 @@
     photos/cat/a.jpg  photos/dog/b.png          photos/train/cat/a.jpg  photos/test/dog/b.png
 
 Every file that is not hidden counts as an image, whatever its extension: what is none is excluded by name later. Class
-folders may nest; the first level is the class.
+folders may nest; the first level is the class. A class folder may be a link; other links to folders are not followed.
 """
 
 import functools
 import os
+import stat
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +17,9 @@ from kcnn.data.datasets import UNLABELLED, Dataset, Source, fingerprint, split_n
 from kcnn.errors import UserError
 
 _NOT_DATA = {"thumbs.db", "desktop.ini", "__macosx"}  # what Windows and macOS leave in folders
+_LARGE = 2**26  # bytes; what is larger is read only if it begins like an image
+_LARGEST = 2**31 - 2**20  # of a file that fits into a tf.Example
+_BEGINNINGS = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"RIFF")  # JPEG, PNG, GIF, BMP, WebP
 
 
 def visible(name: str) -> bool:
@@ -23,44 +27,67 @@ def visible(name: str) -> bool:
     return not name.startswith(".") and name.lower() not in _NOT_DATA
 
 
-def _files(folder: Path, root: Path) -> Iterator[str]:
-    """The names of the files below `folder`, relative to `root`."""
-    for parent, folders, names in os.walk(folder):
-        folders[:] = sorted(filter(visible, folders))
-        relative = "" if parent == str(root) else os.path.relpath(parent, root)
-        yield from (os.path.join(relative, name) for name in sorted(filter(visible, names)))
-
-
-def _folders(root: Path) -> list[Path]:
-    return sorted(entry for entry in root.iterdir() if entry.is_dir() and visible(entry.name))
-
-
-def _split_folders(root: Path) -> dict[Path, str | None]:
-    """The train/val/test folders below `root` and their splits; none where the folders are something else.
+def _files(folder: Path, root: Path) -> Iterator[tuple[str, str]]:
+    """What is below `folder`: each file's name, relative to `root`, and "", or why it is left out.
 
     Raises:
-        UserError: other folders beside them.
+        UserError: a folder cannot be read.
     """
-    folders = _folders(root)
-    splits = {folder: split_name(folder.name) for folder in folders}
-    named = [folder.name for folder in folders if splits[folder]]
+
+    def refuse(error: OSError) -> None:
+        raise UserError(f"--dataset {root}: the folder {error.filename} cannot be read: {error.strerror}") from None
+
+    for parent, folders, names in os.walk(folder, onerror=refuse):
+        folders[:] = sorted(filter(visible, folders))
+        relative = "" if parent == str(root) else os.path.relpath(parent, root)
+        yield from ((os.path.join(relative, name), "") for name in sorted(filter(visible, names)))
+        for name in folders:
+            if os.path.islink(os.path.join(parent, name)):
+                yield os.path.join(relative, name), "a link to a folder, which is not followed"
+
+
+def listed(folder: Path, root: Path) -> tuple[list[Path], list[Path]]:
+    """The folders and the files in `folder`, as far as they are data, of the data set at `root`.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    try:
+        with os.scandir(folder) as found:
+            entries = [entry for entry in found if visible(entry.name)]
+        folders = [entry for entry in entries if entry.is_dir()]
+        files = [entry for entry in entries if entry.is_file()]
+    except OSError as error:
+        raise UserError(f"--dataset {root}: the folder {folder} cannot be read: {error.strerror}") from None
+    return sorted(map(Path, folders)), sorted(map(Path, files))
+
+
+def _layout(root: Path) -> tuple[dict[Path, str], list[Path]]:
+    """The train/val/test folders below `root` with their splits, and the folders beside them; nothing where the folders
+    are something else.
+    """
+    found, _ = listed(root, root)
+    splits = {folder: split for folder in found if (split := split_name(folder.name)) is not None}
     # One folder called "train" among others may hold pictures of trains; two such names mean splits.
-    split_layout = "train" in splits.values() and (len(named) > 1 or len(folders) == 1)
-    if split_layout and len(named) < len(folders):
-        others = ", ".join(folder.name for folder in folders if not splits[folder])
-        raise UserError(f"--dataset {root}: {others} beside {' and '.join(named)}; expected train, val and test alone")
-    return splits if split_layout else {}
+    if "train" in splits.values() and (len(splits) > 1 or len(found) == 1):
+        return splits, [folder for folder in found if folder not in splits]
+    return {}, []
+
+
+def _beside(splits: dict[Path, str], others: list[Path]) -> str:
+    names, strange = ([folder.name for folder in each] for each in (splits, others))
+    return f"{', '.join(strange)} beside {' and '.join(names)}; expected train, val and test alone"
 
 
 def load(root: Path) -> Dataset:
     """The images below `root`.
 
     Raises:
-        UserError: no class folders, one class only, or no file in any of them.
+        UserError: no class folders, no file in any of them, or a folder that cannot be read.
     """
-    splits = _split_folders(root)
-    parents: dict[Path, str | None] = splits or {root: None}
-    class_folders = [(split, folder) for parent, split in parents.items() for folder in _folders(parent)]
+    splits, others = _layout(root)
+    parents: dict[Path, str | None] = {**splits} or {root: None}
+    class_folders = [(split, folder) for parent, split in parents.items() for folder in listed(parent, root)[0]]
     expected = f"expected {root}/<class>/<image> or {root}/<train|val|test>/<class>/<image>"
     if not class_folders:
         found = sum(1 for _ in _files(root, root))
@@ -70,77 +97,71 @@ def load(root: Path) -> Dataset:
             + f"; {expected}"
             + ("; pictures without classes are for main.py pretrain --objective rotation" if found else "")
         )
-
-    def entries() -> Iterator[tuple[str, str, str | None]]:
-        for split, folder in class_folders:
-            yield from ((name, folder.name, split) for name in _files(folder, root))
-
-    counts: Counter[str] = Counter()
-
-    def states() -> Iterator[tuple[object, ...]]:
-        for name, label, split in entries():
-            counts[label] += 1
-            yield (*file_state(os.path.join(root, name)), label, split)
-
-    digest = fingerprint(states())
-    labels = tuple(sorted(counts))
-    if not labels:
-        raise UserError(f"--dataset {root}: no files in its {len(class_folders)} class folders; {expected}")
-    if len(labels) == 1:
-        raise UserError(
-            f"--dataset {root}: only one class with files in it ({labels[0]!r}); two or more are needed; {expected}"
-        )
-    strays = [
-        str(path.relative_to(root))
-        for parent in [root, *splits]
-        for path in sorted(parent.iterdir())
-        if path.is_file() and visible(path.name)
-    ]
+    read = _reader(root)
 
     def sources() -> Iterator[Source]:
-        yield from (Source(*entry, _reader(root, entry[0])) for entry in entries())
-        for name in strays:
-            yield Source(name, None, None, _reader(root, name), reason="not inside a class folder")
+        for split, folder in class_folders:
+            for name, reason in _files(folder, root):
+                yield Source(name, None if reason else folder.name, split, read(name), reason)
+        for folder in others:
+            for name, reason in _files(folder, root):
+                yield Source(name, None, None, read(name), reason or "not in a folder of train, val or test")
+        for parent in [root, *splits]:
+            for path in listed(parent, root)[1]:
+                name = str(path.relative_to(root))
+                yield Source(name, None, None, read(name), "not inside a class folder")
 
+    counts: Counter[str | None] = Counter()
+
+    def states() -> Iterator[tuple[object, ...]]:
+        for source in sources():
+            counts[source.label] += 1
+            yield (*file_state(os.path.join(root, source.filename)), source.label, source.split)
+
+    digest = fingerprint(states())
+    labels = tuple(sorted(label for label in counts if label is not None))
+    if not labels:
+        raise UserError(f"--dataset {root}: no files in its {len(class_folders)} class folders; {expected}")
+    empty = sorted({folder.name for _, folder in class_folders} - {*labels})
     return Dataset(
         name=root.resolve().name,
         labels=labels,
         sources=sources,
-        count=counts.total() + len(strays),
+        count=counts.total(),
         fingerprint=digest,
+        flaws=(_beside(splits, others),) if others else (),
+        remarks=(f"class folders without a file, left out: {', '.join(empty)}",) if empty else (),
     )
-
-
-def _reader(root: Path, name: str) -> Callable[[], bytes]:
-    return functools.partial(read_file, os.path.abspath(os.path.join(root, name)))
 
 
 def load_unlabelled(root: Path) -> Dataset:
     """All files below `root`, whatever its folders are called; those in train, val and test folders keep their split.
 
     Raises:
-        UserError: other folders beside those three, or no file at all.
+        UserError: other folders beside those three, no file at all, or a folder that cannot be read.
     """
-    splits = _split_folders(root)
+    splits, others = _layout(root)
+    if others:
+        raise UserError(f"--dataset {root}: {_beside(splits, others)}")
     by_name = {folder.name: split for folder, split in splits.items()}
-    count = 0
+    read = _reader(root)
 
-    def entries() -> Iterator[tuple[str, str | None]]:
-        yield from ((name, by_name.get(name.split(os.sep, 1)[0])) for name in _files(root, root))
+    def sources() -> Iterator[Source]:
+        for name, reason in _files(root, root):
+            split = by_name.get(name.split(os.sep, 1)[0])
+            yield Source(name, None if reason else UNLABELLED, split, read(name), reason)
+
+    count = 0
 
     def states() -> Iterator[tuple[object, ...]]:
         nonlocal count
-        for name, split in entries():
+        for source in sources():
             count += 1
-            yield (*file_state(os.path.join(root, name)), UNLABELLED, split)
+            yield (*file_state(os.path.join(root, source.filename)), source.label, source.split)
 
     digest = fingerprint(states())
     if not count:
         raise UserError(f"--dataset {root}: the folder is empty; expected images, in folders or not")
-
-    def sources() -> Iterator[Source]:
-        yield from (Source(name, UNLABELLED, split, _reader(root, name)) for name, split in entries())
-
     return Dataset(
         name=root.resolve().name,
         labels=(UNLABELLED,),
@@ -151,9 +172,30 @@ def load_unlabelled(root: Path) -> Dataset:
     )
 
 
+def _reader(root: Path) -> Callable[[str], Callable[[], bytes]]:
+    """What reads the file of a name, wherever the process is by then."""
+    home = os.path.abspath(root)
+    return lambda name: functools.partial(read_file, os.path.join(home, name))
+
+
 def read_file(path: str) -> bytes:
-    """The bytes of a file; raises OSError."""
+    """The bytes of an image's file.
+
+    Raises:
+        OSError: it cannot be read, or no image can be in it: a device or a pipe would be waited for, and a film fills
+            the memory.
+    """
+    state = os.stat(path)
+    if not stat.S_ISREG(state.st_mode):
+        raise OSError(0, "not a regular file")
+    size = f"{state.st_size / 2**20:,.0f} MiB"
+    if state.st_size > _LARGEST:
+        raise OSError(0, f"too large ({size})")
     with open(path, "rb") as file:
+        beginning = file.read(max(map(len, _BEGINNINGS)))
+        if state.st_size > _LARGE and not beginning.startswith(_BEGINNINGS):
+            raise OSError(0, f"{size} that do not begin like an image")
+        file.seek(0)
         return file.read()
 
 

@@ -53,6 +53,8 @@ def _rows(path: Path) -> Iterator[tuple[int, Row]]:
                 cells = {name: cell.strip() for name, cell in zip(names, line, strict=False) if name and cell.strip()}
                 first, label, split = (cells.pop(name, "") for name in _COLUMNS)
                 yield lines.line_num, (first, label, split, cells)
+    except OSError as error:
+        raise UserError(f"--dataset {path}: cannot be read: {error.strerror}") from None
     except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(
             f"--dataset {path}: not a directory, nor a CSV or TSV file of path,label[,split] ({error})"
@@ -63,7 +65,7 @@ def load(path: Path, data_dir: str | None = None) -> Dataset:
     """The images listed in the table at `path`.
 
     Raises:
-        UserError: not such a table, an unknown split, one class only.
+        UserError: not such a table, an unknown split, no class.
     """
     folder = str(Path(data_dir).expanduser() if data_dir else path.parent)
     labels: set[str] = set()
@@ -79,8 +81,8 @@ def load(path: Path, data_dir: str | None = None) -> Dataset:
             yield (*file_state(os.path.join(folder, name)), label, split, *columns.items())
 
     digest = fingerprint(states())
-    if len(labels) < 2:
-        raise UserError(f"--dataset {path}: {len(labels)} classes in {count} lines; a classifier needs two or more")
+    if not labels:
+        raise UserError(f"--dataset {path}: no class in its {count} lines; expected lines of path,label[,split]")
 
     def sources() -> Iterator[Source]:
         for _, (name, label, split, columns) in _rows(path):
