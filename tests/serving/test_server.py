@@ -5,10 +5,14 @@ https://www.tensorflow.org/tfx/serving/api_rest
 """
 
 import base64
+import gzip
 import json
+import re
+import socket
 import struct
 import subprocess
 import sys
+import time
 import zlib
 
 import grpc
@@ -30,6 +34,10 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 from tiny_classifier import LABELS
+
+from kcnn.serving.server.runtime import Spec
+from kcnn.serving.server.status import StatusError
+from kcnn.serving.server.tensors import from_json
 
 TINY, OTHER = "/v1/models/tiny:predict", "/v1/models/other:predict"
 CONFIG = """
@@ -164,6 +172,13 @@ def test_classify(client):
     assert client.ask(path, body) == (200, {"results": results})
     body = {"signature_name": "classify", "context": {"b": 0.5}, "examples": [{"a": 0.25}]}
     assert client.ask(path, body) == (200, {"results": [[["a", 0.25], ["b", 0.5]]]})
+    body["context"]["a"] = 0.75  # what an example has itself counts
+    assert client.ask(path, body) == (200, {"results": [[["a", 0.25], ["b", 0.5]]]})
+    body["context"] = {"b": "x" * 10_000}
+    status, answer = client.ask(path, {**body, "examples": [{}] * 250})
+    assert (status, answer["error"].split(":")[0]) == (400, "a context of 10018 bytes for 250 examples")
+    status, answer = client.ask(path, {**body, "examples": [{}] * 300})
+    assert (status, answer) == (400, {"error": "300 rows in a request: expected at most 256"})
     status, answer = client.ask(path, {"examples": examples})
     assert status == 400
     assert "method_name to be tensorflow/serving/classify. Was: tensorflow/serving/predict" in answer["error"]
@@ -241,6 +256,10 @@ WRONG = {
     "fraction": ({**PIXELS, "instances": [[[[1, 2, 0.5]]]]}, "found fractions"),
     "truth": ({**PIXELS, "instances": [[[[True, False, True]]]]}, "found true or false"),
     "huge number": ({**PIXELS, "instances": [[[[1, 2, 10**30]]]]}, "uint8"),
+    "a word": ({**PIXELS, "instances": [[[[1, 2, "c"]]]]}, "found text"),
+    "nothing": ({**PIXELS, "instances": [[[[1, 2, None]]]]}, "found something else"),
+    "deep pixels": ({**PIXELS, "instances": [json.loads("[" * 70 + "]" * 70)]}, "nested too deep"),
+    "rather deep pixels": ({**PIXELS, "instances": [json.loads("[" * 40 + "1" + "]" * 40)]}, "found uint8 [1, 1"),
     "words": ({**PIXELS, "instances": [[[["a", "b", "c"]]]]}, "found text"),
     "no pixels": ({**PIXELS, "inputs": [[], []]}, "found uint8 [2, 0]"),
     "empty rows": ({**PIXELS, "inputs": [[[]]]}, "found uint8"),
@@ -259,6 +278,11 @@ def test_what_is_wrong_is_said(client, case):
     assert answer.keys() == {"error"}
     assert said in answer["error"]
     assert "\n" not in answer["error"]
+
+
+def test_texts_do_not_get_the_room_of_the_longest():
+    with pytest.raises(StatusError, match="found text"):
+        from_json(["x" * 10**6] + [""] * 10**5, Spec(np.dtype(np.uint8), (None,)), "images")
 
 
 def test_not_finite(client):
@@ -290,6 +314,7 @@ def test_what_is_not_there_is_said(client):
         ("/v1/models/tiny/versions/9/metadata", 404),
         ("/v1/models/tiny:predict", 400),
         ("/v1/models/", 400),
+        ("/v1/models/t%09iny", 404),
     ]:
         status, answer = client.ask(path)
         assert (status, answer.keys()) == (code, {"error"}), path
@@ -300,6 +325,22 @@ def test_too_large(client):
     status, answer = client.ask(TINY, b" " * 9_000_000)
     assert (status, answer) == (413, {"error": "9000000 bytes in a request: expected at most 2000000"})
     assert client.ask("/healthz")[0] == 200  # on the same connection
+
+
+def test_content_encoding(client):
+    whole = gzip.compress(json.dumps({"inputs": {"x": [1], "y": [2]}}).encode())
+
+    def ask(body, encoding):
+        client.connection.request("POST", OTHER, body, {"Content-Encoding": encoding})
+        response = client.connection.getresponse()
+        return response.status, json.loads(response.read())
+
+    assert ask(whole, "gzip") == (200, {"outputs": {"sum": [3], "difference": [-1]}})
+    assert ask(gzip.compress(bytes(10**7)), "gzip")[0] == 413
+    for body in (b"{}", whole[:-1], whole + whole):
+        status, answer = ask(body, "gzip")
+        assert (status, answer["error"].split(":")[0]) == (400, "Content-Encoding gzip")
+    assert ask(whole, "br") == (415, {"error": "Content-Encoding br: expected gzip or none"})
 
 
 def test_health_and_metrics(client, channel, pictures):
@@ -354,6 +395,8 @@ def test_grpc_predict(stub, pictures, expected):
     assert stub.Predict(made, timeout=30).model_spec.version.value == 1
     pixels = request(signature="images", images=np.zeros((2, 5, 6, 3), np.uint8))
     assert tf.make_ndarray(stub.Predict(pixels, timeout=30).outputs["probabilities"]).shape == (2, len(LABELS))
+    same = request("other", "texts", text=tf.make_tensor_proto(b"ab", shape=[3]))  # one value stands for all
+    assert tf.make_ndarray(stub.Predict(same, timeout=30).outputs["length"]).tolist() == [2, 2, 2]
 
 
 def test_grpc_classify(stub):
@@ -411,6 +454,19 @@ def test_what_is_wrong_is_said_by_grpc(stub, channel):
     refused(stub.Predict, request(signature="images", images=huge), bad, "bytes for shape")
     huge.tensor_shape.dim[0].size = -1
     refused(stub.Predict, request(signature="images", images=huge), bad, "known sizes")
+    empty = tensor_pb2.TensorProto(dtype=tf.string.as_datatype_enum)
+    for size in (0, 2**40, 2**40):
+        empty.tensor_shape.dim.add(size=size)
+    refused(stub.Predict, request(image_bytes=empty), bad, "do not fit string")
+    refused(stub.Predict, request(image_bytes=tf.make_tensor_proto(bytes(10_000), shape=[250])), bad, "bytes for shape")
+    common = classification_pb2.ClassificationRequest()
+    common.model_spec.name, common.model_spec.signature_name = "other", "classify"
+    examples = common.input.example_list_with_context
+    examples.context.features.feature["b"].bytes_list.value.append(bytes(10_000))
+    examples.examples.extend([tf.train.Example()] * 250)
+    refused(stub.Classify, common, bad, "a context of 10018 bytes for 250 examples")
+    examples.examples.extend([tf.train.Example()] * 50)
+    refused(stub.Classify, common, bad, "300 rows")
     filtered = request(image_bytes=[b""])
     filtered.output_filter.append("nope")
     refused(stub.Predict, filtered, bad, "choose from")
@@ -420,6 +476,7 @@ def test_what_is_wrong_is_said_by_grpc(stub, channel):
     reload = model_management_pb2.ReloadConfigRequest()
     refused(models.HandleReloadConfigRequest, reload, no, "watched")
     refused(models.GetModelStatus, get_model_status_pb2.GetModelStatusRequest(), bad, "model_spec.name")
+    refused(channel.unary_unary("/tensorflow.serving.PredictionService/Predict"), b"\xff", bad, "pars")
 
 
 def test_deadlines(server, stub, client):
@@ -427,6 +484,37 @@ def test_deadlines(server, stub, client):
         stub.Predict(request("other", "slow", data=[b""], rounds=np.int32([200_000])), timeout=0.2)
     assert error.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
     assert client.ask("/healthz")[0] == 200
+
+
+def test_what_went_wrong_is_counted(server, stub, client, channel):
+    """That others' tests of this file asked for, too."""
+    client.ask(TINY, b" " * 2_000_001)
+    with socket.create_connection(("127.0.0.1", server.rest)) as connection:
+        connection.sendall(b"POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{" % TINY.encode())
+    calls = [
+        (stub.Predict, request("other", "slow", data=[b""], rounds=np.int32([200_000])), 0.2),
+        (stub.Predict, request(image_bytes=[bytes(2_000_001)]), 30),
+        (channel.unary_unary("/tensorflow.serving.ModelService/GetModelStatus"), b"\xff", 30),
+        (stub.Regress, regression_pb2.RegressionRequest(), 30),
+        (stub.MultiInference, inference_pb2.MultiInferenceRequest(), 30),
+    ]
+    for call, asked, seconds in calls:
+        with pytest.raises(grpc.RpcError):
+            call(asked, timeout=seconds)
+    wanted = {
+        'code="INVALID_ARGUMENT",method="predict",model="tiny",protocol="rest"',
+        'code="CANCELLED",method="predict",model="tiny",protocol="rest"',
+        'code="CANCELLED",method="predict",model="other",protocol="grpc"',
+        'code="CANCELLED",method="predict",model="",protocol="grpc"',
+        'code="INVALID_ARGUMENT",method="status",model="",protocol="grpc"',
+        'code="INVALID_ARGUMENT",method="regress",model="",protocol="grpc"',
+        'code="UNIMPLEMENTED",method="multiinference",model="",protocol="grpc"',
+    }
+    deadline = time.monotonic() + 10
+    while wanted - (found := set(re.findall(r"kcnn_requests_total{(.*)}", client.ask("/metrics")[1]))):
+        assert time.monotonic() < deadline, wanted - found
+        time.sleep(0.05)
+    assert "UNKNOWN" not in " ".join(found)
 
 
 def main(*arguments):

@@ -2,6 +2,7 @@
 go, and its own end.
 """
 
+import asyncio
 import base64
 import concurrent.futures
 import contextlib
@@ -19,8 +20,13 @@ import grpc
 import numpy as np
 import pytest
 import tensorflow as tf
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from serving_process import Client, other_model, publish, serve
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
+
+from kcnn.serving.server.requests import Requests
+from kcnn.serving.server.rpc import Rpc
+from kcnn.serving.server.settings import Settings
 
 TINY, OTHER = "/v1/models/tiny:predict", "/v1/models/other:predict"
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -163,6 +169,21 @@ def test_mutated_http(tiny, times):
             status = int(first.split()[1])
             assert status == 200 or 400 <= status < 500, first
     assert Client(tiny).ask("/healthz")[0] == 200
+
+
+def test_a_request_that_takes_long_to_read_keeps_nobody_waiting(tiny):
+    numbers = b"1," * 1_000_000 + b"1"
+    body = b'{"signature_name": "classify", "examples": [{"x": [%s]}]}' % numbers
+    client, waited = Client(tiny), []
+    with concurrent.futures.ThreadPoolExecutor(1) as threads:
+        start = time.monotonic()
+        asked = threads.submit(Client(tiny).ask, "/v1/models/tiny:classify", body)
+        while not asked.done():
+            begun = time.monotonic()
+            assert client.ask("/healthz")[0] == 200
+            waited.append(time.monotonic() - begun)
+        assert asked.result()[0] == 200
+    assert max(waited) < (time.monotonic() - start) / 2
 
 
 def test_versions_come_and_go_under_load(tiny, pictures):
@@ -311,6 +332,32 @@ def test_ten_times_the_load_is_shed_and_leaves_nothing_behind(small, seconds):
     print(f"{seconds} s: {dict(outcomes)}, capacity {capacity:.0f}/s, {grown}")
 
 
+def test_what_clients_that_have_gone_asked_for_is_dropped(small):
+    client = Client(small)
+
+    def until_waiting(rows):
+        deadline = time.monotonic() + 10
+        while f"\nkcnn_queue_rows {rows}.0\n" not in client.ask("/metrics")[1]:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+
+    until_waiting(0)
+    with concurrent.futures.ThreadPoolExecutor(1) as threads:
+        asked = threads.submit(Client(small).ask, OTHER, slow(round(small.rounds / small.seconds)))  # a second
+        time.sleep(0.2)
+        body = json.dumps(slow(1)).encode()
+        gone = [socket.create_connection(("127.0.0.1", small.rest)) for _ in range(4)]
+        for connection in gone:
+            head = b"POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n"
+            connection.sendall(head % (OTHER.encode(), len(body)) + body)
+        until_waiting(4)
+        for connection in gone:
+            connection.close()
+        until_waiting(0)
+        assert not asked.done()
+        assert asked.result()[0] == 200
+
+
 def test_a_request_that_takes_too_long_is_given_up(small):
     status, answer = Client(small).ask(OTHER, slow(round(small.rounds * 12 / small.seconds)))
     assert (status, answer) == (504, {"error": "no answer within 3000 ms"})
@@ -347,6 +394,32 @@ def test_clients_that_never_end_their_requests_are_cut_off(small):
             assert got[: len(answer)] == answer
     assert 3 < time.monotonic() - start < 10  # the time-out is 3 s
     assert idle.ask("/healthz")[0] == 200
+
+
+def test_calls_that_never_send_their_message_are_cut_off():
+    """While they wait for their turn they take no memory, and health checks do not wait."""
+
+    async def ask():
+        rpc = Rpc(Requests(Settings((), port=0, rest_api_timeout_in_ms=1000)))
+        await rpc.start()
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{rpc.port}") as channel:
+            start = time.monotonic()
+            predict = channel.stream_unary("/tensorflow.serving.PredictionService/Predict")
+            silent = [predict() for _ in range(Settings.HELD_REQUESTS)]
+            await asyncio.gather(*(call.wait_for_connection() for call in silent))
+            busy = [predict() for _ in range(100)]
+            writing = [asyncio.create_task(call.write(bytes(2**18))) for call in busy]
+            check = health_pb2_grpc.HealthStub(channel).Check
+            await check(health_pb2.HealthCheckRequest(), timeout=30)
+            await asyncio.sleep(0.5)
+            assert not any(call.done() for call in silent)
+            assert not any(write.done() for write in writing)
+            assert {await call.code() for call in silent} == {grpc.StatusCode.DEADLINE_EXCEEDED}
+            assert time.monotonic() - start < 5
+            await asyncio.gather(*writing, return_exceptions=True)  # which had their turn, or had not
+        await rpc.stop(0)
+
+    asyncio.run(ask())
 
 
 def test_ends_when_what_has_begun_is_answered(small):

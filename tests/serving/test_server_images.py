@@ -7,9 +7,10 @@ import struct
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 
-from kcnn.serving.server.images import pixels
+from kcnn.serving.server.images import most_pixels, pixels
 
 SIZES = [(1, 1), (37, 100), (640, 3), (5000, 3001)]
 # Of libjxl: 64x64 and 100x37, as a codestream and in a box, and the first bytes of 5000x3001.
@@ -87,3 +88,36 @@ def test_anything_else_has_none():
         content = bytearray(chance.choice(sources)[: chance.randrange(1, 200)])
         content[chance.randrange(len(content))] = chance.randrange(256)
         assert pixels(bytes(content)) >= 0
+
+
+def field(number, content):
+    """Of a protobuf message, delimited; up to 127 bytes."""
+    return bytes([8 * number + 2, len(content)]) + content
+
+
+def test_an_image_in_an_example_is_found_wherever_tensorflow_finds_it():
+    image = b"\x89PNG\r\n\x1a\n" + struct.pack(">I4sII", 13, b"IHDR", 9000, 9000)
+    texts = field(1, field(1, image))
+    entry = field(1, b"image") + field(2, texts)
+    example = field(1, field(1, entry))
+    other_key = field(1, field(1, b"\xff\xfe") + field(2, texts))
+    numbers = field(3, b"")
+    both_kinds = field(1, b"image") + field(2, texts + numbers)
+    broken_later = field(1, b"image") + field(2, texts + b"\xff")
+    for written in (
+        example,
+        b"\x12\x00" + example,  # behind an unknown field
+        b"\x98\x80\x00\x01\x99\x01" + bytes(8) + b"\x9d\x01" + bytes(4) + example,
+        field(1, other_key) + example,  # protobuf refuses it
+        field(1, field(1, both_kinds)),  # protobuf sees the numbers alone
+        field(1, field(1, broken_later)),
+        b"\x0a\x7f" + example[2:],  # longer than there is
+        b"\x0a\x80\x80\x80\x80\x10" + example,  # a length of 2^32 is 0
+        b"\x89PNG\r\n\x1a\n\x00\x00" + example,  # as PNG, of other sizes
+        b"BM" + bytes(77) + example,
+    ):
+        parsed = tf.io.parse_single_example(written, {"image": tf.io.FixedLenFeature([], tf.string)})
+        assert parsed["image"] == image
+        assert most_pixels(written) >= 81_000_000
+    for written in (b"", b"\x0a", b"\x0a\xff", b"\xff" * 100, example[:-1], "naïve".encode(), b"BM" + bytes(100)):
+        assert most_pixels(written) in (0, 81_000_000)

@@ -1,5 +1,6 @@
 """What Prometheus reads of the server."""
 
+import asyncio
 import contextlib
 import time
 from collections.abc import Iterator
@@ -39,15 +40,30 @@ class Metrics:
         )
 
     @contextlib.contextmanager
-    def request(self, model: str, method: str, protocol: str) -> Iterator[None]:
-        """Counts what happens within."""
-        start, code = time.perf_counter(), StatusCode.UNKNOWN
+    def unread(self, method: str, protocol: str) -> Iterator[None]:
+        """Counts a request that is not read to its end within, of whatever model."""
         try:
             yield
-            code = StatusCode.OK
-        except StatusError as error:
-            code = error.code
+        except BaseException as error:
+            self._requests.labels("", method, protocol, _code(error).name).inc()
+            raise
+
+    @contextlib.contextmanager
+    def request(self, model: str, method: str, protocol: str) -> Iterator[None]:
+        """Counts what happens within."""
+        start, code = time.perf_counter(), StatusCode.OK
+        try:
+            yield
+        except BaseException as error:
+            code = _code(error)
             raise
         finally:
             self._requests.labels(model, method, protocol, code.name).inc()
             self._seconds.labels(model, method, protocol).observe(time.perf_counter() - start)
+
+
+def _code(error: BaseException) -> StatusCode:
+    if isinstance(error, StatusError):
+        return error.code
+    # gRPC cancels when the client has gone, or its deadline is over.
+    return StatusCode.CANCELLED if isinstance(error, asyncio.CancelledError) else StatusCode.INTERNAL

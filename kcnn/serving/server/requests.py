@@ -1,17 +1,18 @@
 """What HTTP and gRPC do alike with a request: is it small enough, which model and signature, are its inputs right."""
 
+import asyncio
 import contextlib
-from collections.abc import Iterator, Sequence
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
 
 import numpy as np
-import tensorflow as tf
-from google.protobuf.message import DecodeError
 from grpc import StatusCode
-from tensorflow_serving.apis import input_pb2
 
 from kcnn.errors import nearest
 from kcnn.serving.server.batching import Arrays, Batcher
-from kcnn.serving.server.images import pixels
+from kcnn.serving.server.images import most_pixels
 from kcnn.serving.server.metrics import Metrics
 from kcnn.serving.server.models import Models, Servable
 from kcnn.serving.server.runtime import DEFAULT_SIGNATURE, Signature, Spec
@@ -20,6 +21,23 @@ from kcnn.serving.server.status import StatusError, invalid
 
 CLASSIFY = "tensorflow/serving/classify"
 REGRESS = "Regress: the models here are classifiers; ask Classify or Predict"
+_AT_ONCE = 256 * 2**10  # bytes of a request that are read in a few milliseconds
+_READERS = 2  # more would only wait for each other
+
+T = TypeVar("T")
+
+
+@dataclasses.dataclass(frozen=True)
+class Examples:
+    """Serialized tf.Examples of a request, each made when it is taken.
+
+    Attributes:
+        context: serialized features that stand in each.
+    """
+
+    count: int
+    each: Iterable[bytes]
+    context: bytes = b""
 
 
 class Requests:
@@ -34,6 +52,7 @@ class Requests:
         self.metrics = Metrics()
         self.models = Models(settings, self.metrics)
         self.batcher = Batcher(settings, self.metrics)
+        self.readers = ThreadPoolExecutor(_READERS, "read")
         self.draining = False
         self._held = 0
 
@@ -82,14 +101,14 @@ class Requests:
                 raise invalid(f'Serving signature name: "{wanted}" not found in signature def; {hint}')
             yield servable, known[wanted]
 
-    async def answer(self, servable: Servable, signature: Signature, inputs: Arrays) -> Arrays:
+    async def answer(self, servable: Servable, signature: Signature, inputs: Arrays, held: "Held") -> Arrays:
         """The outputs.
 
         Raises:
             StatusError: INVALID_ARGUMENT: the inputs are wrong; RESOURCE_EXHAUSTED: too much waits already; or what the
                 model says.
         """
-        rows = self._check(signature, inputs)
+        rows = await held.aside(self._check, signature, inputs)
         outputs = await self.batcher.run(servable, signature, inputs, rows)
         for name, array in outputs.items():
             if not _finite(array):
@@ -97,7 +116,7 @@ class Requests:
         return outputs
 
     async def classify(
-        self, servable: Servable, signature: Signature, examples: Sequence[bytes]
+        self, servable: Servable, signature: Signature, examples: Examples, held: "Held"
     ) -> list[list[tuple[str, float]]]:
         """Each example's classes with their scores, as the model orders them.
 
@@ -110,19 +129,34 @@ class Requests:
                 f"Expected classification signature method_name to be {CLASSIFY}. Was: {signature.method}; "
                 f"signature_name that does: {', '.join(known) or 'none of this model'}"
             )
-        if not examples:
-            raise invalid("Input is empty: expected one example or more")
-        batch = np.empty(len(examples), dtype=object)
-        batch[:] = examples
-        outputs = await self.answer(servable, signature, dict.fromkeys(signature.inputs, batch))
+        batch = await held.aside(self._batch, signature, examples)
+        outputs = await self.answer(servable, signature, dict.fromkeys(signature.inputs, batch), held)
         scores = outputs.get("scores")
         classes = outputs.get("classes")
         found = []
-        for row in range(len(examples)):
+        for row in range(examples.count):
             names = [name.decode("utf-8", "replace") for name in classes[row]] if classes is not None else None
             values = scores[row].tolist() if scores is not None else [0.0] * len(names or [])
             found.append(list(zip(names or [""] * len(values), values, strict=True)))
         return found
+
+    def check_rows(self, signature: Signature, count: int) -> None:
+        """Raises StatusError INVALID_ARGUMENT when these are too many rows, of which none should be looked at."""
+        if signature.batched and count > self.settings.queue_rows:
+            raise invalid(f"{count} rows in a request: expected at most {self.settings.queue_rows}")
+
+    def _batch(self, signature: Signature, examples: Examples) -> np.ndarray:
+        """The examples with the context in each."""
+        if not examples.count:
+            raise invalid("Input is empty: expected one example or more")
+        self.check_rows(signature, examples.count)
+        size, most = len(examples.context), self.settings.max_request_bytes
+        if size * examples.count > most:
+            raise invalid(f"a context of {size} bytes for {examples.count} examples: expected at most {most} in all")
+        batch = np.empty(examples.count, dtype=object)
+        # The bytes of two messages, one after the other, are those of both merged.
+        batch[:] = [examples.context + one for one in examples.each]
+        return batch
 
     def _check(self, signature: Signature, inputs: Arrays) -> int:
         """How many rows there are to answer."""
@@ -133,28 +167,28 @@ class Requests:
             if name not in signature.inputs:
                 raise invalid(f"input {name!r} is unknown; signature {signature.name!r} takes {_takes(signature)}")
             _check_input(name, array, signature.inputs[name])
+        rows = 1
+        if signature.batched:
+            counts = {name: len(array) for name, array in inputs.items()}
+            rows = max(counts.values())
+            if min(counts.values()) != rows:
+                raise invalid(f"inputs have different numbers of rows: {counts}")
+            self.check_rows(signature, rows)
+        for name, array in inputs.items():
             if array.dtype == object:
                 self._check_pixels(name, array)
-        if not signature.batched:
-            return 1
-        counts = {name: len(array) for name, array in inputs.items()}
-        rows = max(counts.values())
-        if min(counts.values()) != rows:
-            raise invalid(f"inputs have different numbers of rows: {counts}")
-        if rows > self.settings.queue_rows:
-            raise invalid(f"{rows} rows in a request: expected at most {self.settings.queue_rows}")
         return rows
 
     def _check_pixels(self, name: str, array: np.ndarray) -> None:
         most = self.settings.max_pixels
         for row, value in enumerate(array.ravel()):
-            size = max(map(pixels, _images(value)), default=0)
+            size = most_pixels(value)
             if size > most:
                 raise invalid(f"input {name!r}, row {row}: an image of {size} pixels: expected at most {most}")
 
 
 class Held:
-    """The bytes of one request."""
+    """The bytes of one request, and the work that they make."""
 
     def __init__(self, requests: Requests):
         self._requests = requests
@@ -165,14 +199,11 @@ class Held:
         self._requests._hold(size)
         self.size += size
 
-
-def examples_of(given: input_pb2.Input) -> list[bytes]:
-    """The serialized tf.Examples of an Input; a context's features stand in each."""
-    if given.HasField("example_list_with_context"):
-        context = given.example_list_with_context.context.SerializeToString()
-        # The bytes of two messages, one after the other, are those of both merged.
-        return [context + one.SerializeToString() for one in given.example_list_with_context.examples]
-    return [one.SerializeToString() for one in given.example_list.examples]
+    async def aside(self, work: Callable[..., T], *arguments: Any) -> T:
+        """What the work gives; in a thread where there may be much of it, so that others are answered meanwhile."""
+        if self.size <= _AT_ONCE:
+            return work(*arguments)
+        return await asyncio.get_running_loop().run_in_executor(self._requests.readers, work, *arguments)
 
 
 def _takes(signature: Signature) -> str:
@@ -201,14 +232,3 @@ def _check_input(name: str, array: np.ndarray, spec: Spec) -> None:
 
 def _finite(array: np.ndarray) -> bool:
     return array.dtype.kind != "f" or bool(np.isfinite(array).all())
-
-
-def _images(value: bytes) -> list[bytes]:
-    """What of a text may be an image: all of it, or the texts of a tf.Example."""
-    if not value.startswith(b"\x0a"):
-        return [value]
-    try:
-        features = tf.train.Example.FromString(value).features.feature
-    except DecodeError:
-        return []
-    return [text for feature in features.values() for text in feature.bytes_list.value]

@@ -5,11 +5,15 @@ Source: https://www.tensorflow.org/tfx/serving/api_rest and tensorflow_serving/m
 
 import asyncio
 import base64
+import contextlib
+import gc
 import hashlib
 import re
 import sys
 import traceback
-from collections.abc import Awaitable, Callable, Mapping
+import zlib
+from collections.abc import Awaitable, Iterator, Mapping
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +31,9 @@ from tensorflow_serving.apis import get_model_metadata_pb2
 
 from kcnn.serving.server.batching import Arrays
 from kcnn.serving.server.models import Servable
-from kcnn.serving.server.requests import REGRESS, Requests
+from kcnn.serving.server.requests import REGRESS, Examples, Held, Requests
 from kcnn.serving.server.runtime import Signature
-from kcnn.serving.server.status import HTTP, StatusError, invalid
+from kcnn.serving.server.status import StatusError, invalid
 from kcnn.serving.server.tensors import from_base64, from_json, to_json
 
 _MODEL = r"(?i:/v1/models/)(?P<model>[^/:]+)(?:(?i:/versions/)(?P<version>\d+)|(?i:/labels/)(?P<label>[^/:]+))?"
@@ -57,11 +61,11 @@ def application(requests: Requests) -> Starlette:
         return Response(text, media_type=prometheus_client.CONTENT_TYPE_LATEST)
 
     async def models(request: Request) -> Response:
-        return await _guarded(request, lambda: _serve(request, requests))
+        return await _guarded(_serve(request, requests))
 
     async def other(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        said = f"{request.method} {request.url.path}: {error.detail}; the API is at /v1/models/NAME, a page at /"
+        said = f"{request.method} {request.scope['path']}: {error.detail}; the API is at /v1/models/NAME, a page at /"
         return _json({"error": said}, error.status_code)
 
     app = Starlette(
@@ -97,32 +101,29 @@ def _json(content: Any, status: int = 200, headers: Mapping[str, str] | None = N
     return Response(body, status, {"X-Content-Type-Options": "nosniff", **(headers or {})}, _JSON)
 
 
-async def _guarded(request: Request, answer: Callable[[], Awaitable[Response]]) -> Response:
+async def _guarded(answer: Awaitable[Response]) -> Response:
     """What goes wrong as TensorFlow Serving says it."""
     try:
-        return await answer()
+        return await answer
     except StatusError as error:
         headers = {"Retry-After": "1"} if error.code is StatusCode.RESOURCE_EXHAUSTED else {}
-        return _json({"error": error.message}, HTTP[error.code], headers)
-    except HTTPException as error:
-        return _json({"error": error.detail}, error.status_code)
-    except ClientDisconnect:
-        return _json({"error": "the client has gone"}, HTTP[StatusCode.CANCELLED])
+        return _json({"error": error.message}, error.http, headers)
     except Exception:  # a mistake here must not look like the client's
         traceback.print_exc(file=sys.stderr)
-        return _json({"error": "internal error; see the server's output"}, HTTP[StatusCode.INTERNAL])
+        return _json({"error": "internal error; see the server's output"}, 500)
 
 
 async def _serve(request: Request, requests: Requests) -> Response:
     """Everything below /v1/."""
-    path = request.url.path
+    path = request.scope["path"]  # the URL's has lost its control characters
     if request.method == "POST" and (found := _ASK.fullmatch(path)):
-        name, method = found["model"], found["method"]
-        with requests.metrics.request(requests.model_label(name), method, "rest"):
+        with requests.metrics.request(requests.model_label(found["model"]), found["method"], "rest"):
             try:
-                async with asyncio.timeout(requests.settings.rest_api_timeout_in_ms / 1000):
-                    return await _ask(request, requests, found, method)
-            except TimeoutError:
+                async with asyncio.timeout(requests.settings.rest_api_timeout_in_ms / 1000) as limit:
+                    return await _ask(request, requests, found, limit)
+            except (ClientDisconnect, TimeoutError):
+                if await request.is_disconnected():
+                    raise StatusError(StatusCode.CANCELLED, "the client has gone") from None
                 said = f"no answer within {requests.settings.rest_api_timeout_in_ms} ms"
                 raise StatusError(StatusCode.DEADLINE_EXCEEDED, said) from None
     if request.method in ("GET", "HEAD") and (found := _LOOK.fullmatch(path)):
@@ -137,53 +138,100 @@ def _which(found: re.Match[str]) -> tuple[str, int | None, str | None]:
     return found["model"], None if version is None else int(version), found["label"]
 
 
-async def _ask(request: Request, requests: Requests, found: re.Match[str], method: str) -> Response:
+async def _ask(request: Request, requests: Requests, found: re.Match[str], limit: asyncio.Timeout) -> Response:
     name, version, label = _which(found)
     with requests.hold() as held:
-        body = await _body(request, requests, held.add)
-        if method == "regress":
-            requests.models.find(name, version, label)
-            raise invalid(REGRESS)
-        parsed = _parse(body)
-        del body
-        wanted = parsed.get("signature_name", "")
-        if not isinstance(wanted, str):
-            raise invalid("'signature_name' key must be a string value.")
-        with requests.lease(name, version, label, wanted) as (servable, signature):
-            if method == "classify":
-                return await _classify(requests, servable, signature, parsed)
-            inputs, rows = _inputs(parsed, signature)
-            del parsed
-            return _answer(await requests.answer(servable, signature, inputs), rows)
+        body = await _body(request, requests, held)
+        with _ended_with_the_client(request, limit):
+            if found["method"] == "regress":
+                requests.models.find(name, version, label)
+                raise invalid(REGRESS)
+            parsed = await held.aside(_parse, body)
+            del body
+            wanted = parsed.get("signature_name", "")
+            if not isinstance(wanted, str):
+                raise invalid("'signature_name' key must be a string value.")
+            with requests.lease(name, version, label, wanted) as (servable, signature):
+                if found["method"] == "classify":
+                    return await _classify(requests, servable, signature, parsed, held)
+                inputs = await held.aside(_inputs, requests, signature, parsed)
+                rows = "instances" in parsed
+                del parsed
+                return _answer(await requests.answer(servable, signature, inputs, held), rows)
 
 
-async def _body(request: Request, requests: Requests, hold: Callable[[int], None]) -> bytes:
+@contextlib.contextmanager
+def _ended_with_the_client(request: Request, limit: asyncio.Timeout) -> Iterator[None]:
+    """Puts the limit to now when the client goes. The request's body has been read: nothing else is received."""
+
+    async def watch() -> None:
+        await request.receive()
+        if not limit.expired():
+            limit.reschedule(asyncio.get_running_loop().time())
+
+    watching = asyncio.create_task(watch())
+    try:
+        yield
+    finally:
+        watching.cancel()
+
+
+async def _body(request: Request, requests: Requests, held: Held) -> bytes:
     """All of it. Of one that is too large the rest is read and dropped, so that the client gets to read the answer."""
     most, body, size = requests.settings.max_request_bytes, bytearray(), 0
     async for chunk in request.stream():
         size += len(chunk)
         if size <= most:
-            hold(len(chunk))
+            held.add(len(chunk))
             body += chunk
         elif body:
             body.clear()
     if size > most:
-        raise HTTPException(413, f"{size} bytes in a request: expected at most {most}")
-    return bytes(body)
+        raise _too_large(f"{size}", most)
+    encoding = request.headers.get("content-encoding", "identity").lower()
+    if encoding == "identity":
+        return bytes(body)
+    if encoding != "gzip":
+        said = f"Content-Encoding {encoding}: expected gzip or none"
+        raise StatusError(StatusCode.INVALID_ARGUMENT, said, HTTPStatus.UNSUPPORTED_MEDIA_TYPE)
+    content = await held.aside(_inflated, bytes(body), most)
+    held.add(len(content))
+    return content
+
+
+def _inflated(body: bytes, most: int) -> bytes:
+    inflater = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)  # of gzip
+    try:
+        content = inflater.decompress(body, most + 1)
+    except zlib.error as error:
+        raise invalid(f"Content-Encoding gzip: {error}") from None
+    if len(content) > most:
+        raise _too_large("too many inflated", most)
+    if not inflater.eof or inflater.unused_data:
+        raise invalid("Content-Encoding gzip: expected one whole stream")
+    return content
+
+
+def _too_large(found: str, most: int) -> StatusError:
+    said = f"{found} bytes in a request: expected at most {most}"
+    return StatusError(StatusCode.INVALID_ARGUMENT, said, HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
 
 
 def _parse(body: bytes) -> dict[str, Any]:
+    gc.disable()  # while millions of lists are made it would look at them, and at all of TensorFlow, again and again
     try:
         parsed = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise invalid(f"JSON Parse error: {error}") from None
+    finally:
+        gc.enable()
     if not isinstance(parsed, dict):
         raise invalid("JSON Value: is not object; expected {'instances': [...]} or {'inputs': ...}")
     return parsed
 
 
-def _inputs(parsed: dict[str, Any], signature: Signature) -> tuple[Arrays, bool]:
-    """The inputs, and whether they come in rows, "instances", and not in columns, "inputs"."""
+def _inputs(requests: Requests, signature: Signature, parsed: dict[str, Any]) -> Arrays:
+    """The inputs, which come in rows, "instances", or in columns, "inputs"."""
     rows = parsed.get("instances")
     columns: Any = parsed.get("inputs")
     if ("instances" in parsed) == ("inputs" in parsed):
@@ -191,6 +239,7 @@ def _inputs(parsed: dict[str, Any], signature: Signature) -> tuple[Arrays, bool]
     if "instances" in parsed:
         if not isinstance(rows, list) or not rows:
             raise invalid("Expecting 'instances' to be a list with one value or more")
+        requests.check_rows(signature, len(rows))
         named = _is_named(rows[0])
         for index, row in enumerate(rows):
             if _is_named(row) != named or (named and row.keys() != signature.inputs.keys()):
@@ -207,7 +256,9 @@ def _inputs(parsed: dict[str, Any], signature: Signature) -> tuple[Arrays, bool]
     unknown = [name for name in columns if name not in specs]
     if unknown:
         raise invalid(f"JSON object: does not have named input: {unknown[0]}; expected {', '.join(specs)}")
-    return {name: from_json(value, specs[name], name) for name, value in columns.items()}, "instances" in parsed
+    for value in columns.values():
+        requests.check_rows(signature, len(value) if isinstance(value, list) else 0)
+    return {name: from_json(value, specs[name], name) for name, value in columns.items()}
 
 
 def _is_named(value: Any) -> bool:
@@ -229,24 +280,27 @@ def _answer(outputs: Arrays, rows: bool) -> Response:
     return _json({"predictions": [{name: column[row] for name, column in columns.items()} for row in range(count)]})
 
 
-async def _classify(requests: Requests, servable: Servable, signature: Signature, parsed: dict[str, Any]) -> Response:
+async def _classify(
+    requests: Requests, servable: Servable, signature: Signature, parsed: dict[str, Any], held: Held
+) -> Response:
     context, examples = parsed.get("context", {}), parsed.get("examples")
     if not isinstance(examples, list) or not examples:
         raise invalid("When method is classify, key 'examples' is expected, a list of one object or more")
     if not isinstance(context, dict):
         raise invalid("'context' must be an object of features")
-    serialized = [_example(one, context, index).SerializeToString() for index, one in enumerate(examples)]
-    found = await requests.classify(servable, signature, serialized)
-    return _json({"results": found})
+    each = (_example(one, f"example {index}") for index, one in enumerate(examples))
+    written = Examples(len(examples), each, await held.aside(_example, context, "context"))
+    return _json({"results": await requests.classify(servable, signature, written, held)})
 
 
-def _example(given: Any, context: dict[str, Any], index: int) -> tf.train.Example:
+def _example(given: Any, which: str) -> bytes:
+    """As a serialized tf.Example."""
     if not isinstance(given, dict):
-        raise invalid(f"Example must be JSON object; example {index} is none")
+        raise invalid(f"Example must be JSON object; {which} is none")
     example = tf.train.Example()
-    for name, values in {**context, **given}.items():
+    for name, values in given.items():
         feature = example.features.feature[name]
-        where = f"Feature: {name} of example {index}"
+        where = f"Feature: {name} of {which}"
         for value in values if isinstance(values, list) else [values]:
             kind, content = _feature_value(value, where)
             if feature.WhichOneof("kind") not in (None, kind):
@@ -255,7 +309,7 @@ def _example(given: Any, context: dict[str, Any], index: int) -> tf.train.Exampl
                 getattr(feature, kind).value.append(content)
             except (ValueError, TypeError):
                 raise invalid(f"{where}: {str(value)[:40]} does not fit int64") from None
-    return example
+    return example.SerializeToString()
 
 
 def _feature_value(value: Any, where: str) -> tuple[str, Any]:

@@ -4,10 +4,13 @@ Source: https://github.com/tensorflow/serving/tree/master/tensorflow_serving/api
 https://github.com/grpc/grpc/blob/master/doc/health-checking.md
 """
 
+import asyncio
 import contextlib
+import functools
 import sys
 import traceback
-from collections.abc import AsyncIterator
+from collections import defaultdict
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import grpc
@@ -18,6 +21,7 @@ from tensorflow_serving.apis import (
     classification_pb2,
     get_model_metadata_pb2,
     get_model_status_pb2,
+    input_pb2,
     model_pb2,
     model_service_pb2_grpc,
     predict_pb2,
@@ -25,12 +29,15 @@ from tensorflow_serving.apis import (
 )
 
 from kcnn.errors import UserError
+from kcnn.serving.server.batching import Arrays
 from kcnn.serving.server.models import Servable
-from kcnn.serving.server.requests import REGRESS, Requests, examples_of
+from kcnn.serving.server.requests import REGRESS, Examples, Held, Requests
 from kcnn.serving.server.status import StatusError, invalid
 from kcnn.serving.server.tensors import from_proto, to_proto
 
 SERVICES = ("", "tensorflow.serving.PredictionService", "tensorflow.serving.ModelService")
+_STREAMS = 256  # calls at once on a connection; a client's others wait with it
+_IDLE_SECONDS = 60  # a connection that asks nothing is closed, as with HTTP
 
 
 def _which(spec: model_pb2.ModelSpec) -> tuple[str, int | None, str | None]:
@@ -50,38 +57,80 @@ def _spec(servable: Servable, signature: str = "") -> model_pb2.ModelSpec:
     return spec
 
 
-@contextlib.asynccontextmanager
-async def _answering(
-    requests: Requests, request: Message, spec: model_pb2.ModelSpec, method: str, context: grpc.aio.ServicerContext
-) -> AsyncIterator[None]:
-    """Counts the request, and ends the call with the status of what goes wrong."""
-    try:
-        with requests.metrics.request(requests.model_label(spec.name), method, "grpc"), requests.hold() as held:
-            held.add(request.ByteSize())
-            yield
-    except StatusError as error:
-        await context.abort(error.code, error.message)
-    except Exception:  # a mistake here must not look like the client's
-        traceback.print_exc(file=sys.stderr)
-        await context.abort(StatusCode.INTERNAL, "internal error; see the server's output")
+@contextlib.contextmanager
+def _counted(requests: Requests, request: Any, method: str) -> Iterator[Held]:
+    """Counts the request, and its bytes while it is in work."""
+    model = requests.model_label(request.model_spec.name)
+    with requests.metrics.request(model, method, "grpc"), requests.hold() as held:
+        held.add(request.ByteSize())
+        yield held
 
 
-class _Parsing(grpc.aio.ServerInterceptor):
-    """Bytes that are no message are the client's mistake; gRPC's own answer would be UNKNOWN."""
+class _Reading(grpc.aio.ServerInterceptor):
+    """Reads the messages, and ends calls with the status of what goes wrong.
+
+    gRPC on its own waits for ever for messages to come in, for any number of them at once. Here those of a service take
+    turns, as many as there is memory for; of the others gRPC takes in no more than the beginning.
+    """
+
+    def __init__(self, requests: Requests):
+        self._requests = requests
+        self._turns: dict[str, asyncio.Semaphore] = defaultdict(
+            functools.partial(asyncio.Semaphore, requests.settings.HELD_REQUESTS)
+        )
 
     async def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
         handler = await continuation(handler_call_details)
         if handler is None or handler.unary_unary is None:
             return handler
+        service, _, method = handler_call_details.method.rpartition("/")
 
-        async def answer(content: bytes, context: Any) -> Any:
+        async def answer(_: Any, context: Any) -> Any:
             try:
-                request = handler.request_deserializer(content)
-            except DecodeError as error:
-                await context.abort(StatusCode.INVALID_ARGUMENT, str(error))
-            return await handler.unary_unary(request, context)
+                with self._requests.metrics.unread(method.lower().removeprefix("getmodel"), "grpc"):
+                    request = await self._request(self._turns[service], handler.request_deserializer, context)
+                return await handler.unary_unary(request, context)
+            except grpc.aio.AbortError:
+                raise
+            except StatusError as error:
+                await _abort(context, error.code, error.message)
+            except Exception:  # a mistake here must not look like the client's
+                traceback.print_exc(file=sys.stderr)
+                await _abort(context, StatusCode.INTERNAL, "internal error; see the server's output")
 
-        return grpc.unary_unary_rpc_method_handler(answer, None, handler.response_serializer)
+        # On the wire a message is a stream of one.
+        return grpc.stream_unary_rpc_method_handler(answer, None, handler.response_serializer)
+
+    async def _request(self, turn: asyncio.Semaphore, parse: Callable[[bytes], Message], context: Any) -> Message:
+        limit = self._requests.settings.rest_api_timeout_in_ms
+        try:
+            async with asyncio.timeout(limit / 1000), turn:
+                content = await context.read()
+        except TimeoutError:
+            raise StatusError(StatusCode.DEADLINE_EXCEEDED, f"no whole request within {limit} ms") from None
+        if content is grpc.aio.EOF:  # gRPC has told a client of too large a message already
+            raise StatusError(StatusCode.CANCELLED, "the call ended without a request")
+        try:
+            return parse(content)
+        except DecodeError as error:
+            raise invalid(str(error)) from None
+
+
+def _inputs(request: predict_pb2.PredictRequest, most_bytes: int) -> Arrays:
+    return {name: from_proto(proto, name, most_bytes) for name, proto in request.inputs.items()}
+
+
+def _examples(given: input_pb2.Input) -> Examples:
+    found, context = given.example_list.examples, b""
+    if given.HasField("example_list_with_context"):
+        found = given.example_list_with_context.examples
+        context = given.example_list_with_context.context.SerializeToString()
+    return Examples(len(found), (one.SerializeToString() for one in found), context)
+
+
+async def _abort(context: Any, code: StatusCode, message: str) -> None:
+    with contextlib.suppress(grpc.aio.InternalError):  # the client has gone
+        await context.abort(code, message)
 
 
 class _Prediction(prediction_service_pb2_grpc.PredictionServiceServicer):
@@ -91,37 +140,40 @@ class _Prediction(prediction_service_pb2_grpc.PredictionServiceServicer):
     async def Predict(self, request: Any, context: Any) -> Any:
         requests, spec = self._requests, request.model_spec
         response = predict_pb2.PredictResponse()
-        async with _answering(requests, request, spec, "predict", context):
-            with requests.lease(*_which(spec), spec.signature_name) as (servable, signature):
-                most = requests.settings.max_request_bytes
-                inputs = {name: from_proto(proto, name, most) for name, proto in request.inputs.items()}
-                wanted = set(request.output_filter) or set(signature.outputs)
-                unknown = sorted(wanted - set(signature.outputs))
-                if unknown:
-                    raise invalid(f"output {unknown[0]!r} is unknown: choose from {', '.join(signature.outputs)}")
-                outputs = await requests.answer(servable, signature, inputs)
-                response.model_spec.CopyFrom(_spec(servable, signature.name))
-                for name in wanted:
-                    response.outputs[name].CopyFrom(to_proto(outputs[name]))
+        with (
+            _counted(requests, request, "predict") as held,
+            requests.lease(*_which(spec), spec.signature_name) as (servable, signature),
+        ):
+            inputs = await held.aside(_inputs, request, requests.settings.max_request_bytes)
+            wanted = set(request.output_filter) or set(signature.outputs)
+            unknown = sorted(wanted - set(signature.outputs))
+            if unknown:
+                raise invalid(f"output {unknown[0]!r} is unknown: choose from {', '.join(signature.outputs)}")
+            outputs = await requests.answer(servable, signature, inputs, held)
+            response.model_spec.CopyFrom(_spec(servable, signature.name))
+            for name in wanted:
+                response.outputs[name].CopyFrom(to_proto(outputs[name]))
         return response
 
     async def Classify(self, request: Any, context: Any) -> Any:
         requests, spec = self._requests, request.model_spec
         response = classification_pb2.ClassificationResponse()
-        async with _answering(requests, request, spec, "classify", context):
-            with requests.lease(*_which(spec), spec.signature_name) as (servable, signature):
-                found = await requests.classify(servable, signature, examples_of(request.input))
-                response.model_spec.CopyFrom(_spec(servable, signature.name))
-                for row in found:
-                    classes = response.result.classifications.add().classes
-                    for label, score in row:
-                        classes.add(label=label, score=score)
+        with (
+            _counted(requests, request, "classify") as held,
+            requests.lease(*_which(spec), spec.signature_name) as (servable, signature),
+        ):
+            found = await requests.classify(servable, signature, _examples(request.input), held)
+            response.model_spec.CopyFrom(_spec(servable, signature.name))
+            for row in found:
+                classes = response.result.classifications.add().classes
+                for label, score in row:
+                    classes.add(label=label, score=score)
         return response
 
     async def GetModelMetadata(self, request: Any, context: Any) -> Any:
         requests, spec = self._requests, request.model_spec
         response = get_model_metadata_pb2.GetModelMetadataResponse()
-        async with _answering(requests, request, spec, "metadata", context):
+        with _counted(requests, request, "metadata"):
             for field in request.metadata_field:
                 if field != "signature_def":
                     raise invalid(f"Metadata field {field} is not supported: expected signature_def")
@@ -134,10 +186,12 @@ class _Prediction(prediction_service_pb2_grpc.PredictionServiceServicer):
         return response
 
     async def Regress(self, request: Any, context: Any) -> None:
-        await context.abort(StatusCode.INVALID_ARGUMENT, REGRESS)
+        with _counted(self._requests, request, "regress"):
+            raise invalid(REGRESS)
 
     async def MultiInference(self, request: Any, context: Any) -> None:
-        await context.abort(StatusCode.UNIMPLEMENTED, "MultiInference: ask Classify or Predict, once for each task")
+        with self._requests.metrics.request("", "multiinference", "grpc"):
+            raise StatusError(StatusCode.UNIMPLEMENTED, "MultiInference: ask Classify or Predict, once for each task")
 
 
 class _Model(model_service_pb2_grpc.ModelServiceServicer):
@@ -146,7 +200,7 @@ class _Model(model_service_pb2_grpc.ModelServiceServicer):
 
     async def GetModelStatus(self, request: Any, context: Any) -> Any:
         response = get_model_status_pb2.GetModelStatusResponse()
-        async with _answering(self._requests, request, request.model_spec, "status", context):
+        with _counted(self._requests, request, "status"):
             for one in self._requests.models.status(*_which(request.model_spec)):
                 status = response.model_version_status.add(version=one.version, state=int(one.state))
                 if one.error:
@@ -155,7 +209,7 @@ class _Model(model_service_pb2_grpc.ModelServiceServicer):
         return response
 
     async def HandleReloadConfigRequest(self, request: Any, context: Any) -> None:
-        await context.abort(StatusCode.UNIMPLEMENTED, "HandleReloadConfigRequest: the folders of versions are watched")
+        raise StatusError(StatusCode.UNIMPLEMENTED, "HandleReloadConfigRequest: the folders of versions are watched")
 
 
 class Rpc:
@@ -164,10 +218,13 @@ class Rpc:
     def __init__(self, requests: Requests):
         settings = requests.settings
         self._server = grpc.aio.server(
-            interceptors=[_Parsing()],
+            interceptors=[_Reading(requests)],
             options=[
                 ("grpc.max_receive_message_length", settings.max_request_bytes),
                 ("grpc.max_send_message_length", -1),
+                ("grpc.http2.bdp_probe", 0),  # else it soon takes in whole messages that nobody reads yet
+                ("grpc.max_concurrent_streams", _STREAMS),
+                ("grpc.max_connection_idle_ms", 1000 * _IDLE_SECONDS),
                 ("grpc.so_reuseport", 0),  # another server on the same port is a mistake
             ],
         )

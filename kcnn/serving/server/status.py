@@ -29,11 +29,12 @@ _LONGEST = 1000  # characters of a message; clients' own values stand in it
 
 
 class StatusError(Exception):
-    """What a request is answered with instead of outputs."""
+    """What a request is answered with instead of outputs; `http` where HTTP has a status of its own for it."""
 
-    def __init__(self, code: StatusCode, message: str):
+    def __init__(self, code: StatusCode, message: str, http: int | None = None):
         super().__init__(message)
         self.code = code
+        self.http = http or HTTP[code]
         self.message = message if len(message) <= _LONGEST else f"{message[:_LONGEST]}..."
 
 

@@ -17,9 +17,9 @@ from kcnn.serving.server.runtime import Spec
 from kcnn.serving.server.status import invalid
 
 BYTES_SUFFIX = "_bytes"  # outputs so named are bytes in JSON, others text
-# Kinds of numpy's that a number may have which is to become one of the kind.
-_TAKEN = {"b": "b", "i": "iu", "u": "iu", "f": "iuf"}
-_KINDS = {"b": "true or false", "i": "whole numbers", "u": "whole numbers", "f": "fractions", "U": "text"}
+# What may become numbers of this kind of numpy's; those of other kinds come of whole numbers and of fractions.
+_TAKEN: dict[str, set[type]] = {"b": {bool}, "i": {int}, "u": {int}}
+_KINDS = {bool: "true or false", int: "whole numbers", float: "fractions", str: "text"}
 
 
 def from_json(value: Any, spec: Spec, name: str) -> np.ndarray:
@@ -31,23 +31,23 @@ def from_json(value: Any, spec: Spec, name: str) -> np.ndarray:
             raise invalid(f"input {name!r}: its lists differ in length")
         return array
     try:
-        array = np.array(value)
-    except (ValueError, OverflowError):
-        raise invalid(f"input {name!r}: its lists differ in length, or are nested too deep") from None
-    if array.size == 0:
-        return np.zeros(array.shape, spec.dtype)
-    taken = _TAKEN.get(spec.dtype.kind, "iuf")
-    if array.dtype.kind not in taken:
-        raise invalid(
-            f"input {name!r}: expected numbers of type {spec.dtype}, found {_KINDS.get(array.dtype.kind, 'a mixture')}"
-        )
-    if spec.dtype.kind in "iu":
+        array = np.array(value, dtype=object)  # numpy's own choice would give each text the room of the longest
+    except ValueError:
+        raise invalid(f"input {name!r}: its lists are nested too deep") from None
+    kinds = set(map(type, array.ravel().flat))  # numpy walks no more than 32 dimensions
+    if list in kinds:
+        raise invalid(f"input {name!r}: its lists differ in length, or are nested too deep")
+    wrong = kinds - _TAKEN.get(spec.dtype.kind, {int, float})
+    if wrong:
+        found = " and ".join(sorted(_KINDS.get(kind, "something else") for kind in wrong))
+        raise invalid(f"input {name!r}: expected numbers of type {spec.dtype}, found {found}")
+    try:
+        with np.errstate(over="ignore"):  # becomes infinite, which is refused with the others
+            return array.astype(spec.dtype)
+    except OverflowError:
         bounds = np.iinfo(spec.dtype)
-        for extreme in (array.min(), array.max()):
-            if not bounds.min <= extreme <= bounds.max:
-                raise invalid(f"input {name!r}: {extreme} is no {spec.dtype}: {bounds.min} to {bounds.max}")
-    with np.errstate(over="ignore"):  # becomes infinite, which is refused with the others
-        return array.astype(spec.dtype)
+        extreme = array.min() if array.min() < bounds.min else array.max()
+        raise invalid(f"input {name!r}: {extreme} is no {spec.dtype}: {bounds.min} to {bounds.max}") from None
 
 
 def _depth(value: Any) -> int:
@@ -109,17 +109,17 @@ def from_proto(proto: tensor_pb2.TensorProto, name: str, most_bytes: int) -> np.
     shape = [dim.size for dim in proto.tensor_shape.dim]
     if proto.tensor_shape.unknown_rank or any(size < 0 for size in shape) or len(shape) > 32:
         raise invalid(f"input {name!r}: expected a shape of known sizes")
-    size = math.prod(shape)
-    if dtype == tf.string:
-        if len(proto.string_val) != size:
-            raise invalid(f"input {name!r}: {len(proto.string_val)} values for shape {shape}")
-        array = np.empty(size, dtype=object)
-        array[:] = proto.string_val
-        return array.reshape(shape)
+    size, texts = math.prod(shape), proto.string_val
     try:
-        item = dtype.size
+        item = max(dtype.size, len(texts[0])) if len(texts) == 1 else dtype.size
         if size * item > most_bytes:
             raise invalid(f"input {name!r}: {size * item} bytes for shape {shape}: expected at most {most_bytes}")
+        if dtype == tf.string:
+            if len(texts) not in (1, size):  # one is for all
+                raise invalid(f"input {name!r}: {len(texts)} values for shape {shape}")
+            array = np.empty(size, dtype=object)
+            array[:] = texts
+            return array.reshape(shape)
         if proto.tensor_content and len(proto.tensor_content) != size * item:
             raise invalid(f"input {name!r}: {len(proto.tensor_content)} bytes for shape {shape}")
         return np.asarray(tf.make_ndarray(proto))
