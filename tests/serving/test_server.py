@@ -285,6 +285,15 @@ def test_texts_do_not_get_the_room_of_the_longest():
         from_json(["x" * 10**6] + [""] * 10**5, Spec(np.dtype(np.uint8), (None,)), "images")
 
 
+def test_texts_of_any_rank():
+    anything = Spec(np.dtype(object), None)
+    assert from_json("a", anything, "x").tolist() == b"a"
+    assert from_json([["a"], ["b"]], anything, "x").shape == (2, 1)
+    assert from_json([], anything, "x").shape == (0,)
+    with pytest.raises(StatusError, match="nested too deep"):
+        from_json(json.loads("[" * 900 + "]" * 900), anything, "x")
+
+
 def test_not_finite(client):
     for body in (b'{"inputs": {"x": [1e39], "y": [0]}}', b'{"inputs": {"x": [1e400], "y": [0]}}'):
         assert client.ask(OTHER, body)[0] == 400

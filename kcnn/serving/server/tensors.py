@@ -19,6 +19,7 @@ from kcnn.serving.server.status import invalid
 BYTES_SUFFIX = "_bytes"  # outputs so named are bytes in JSON, others text
 # What may become numbers of this kind of numpy's; those of other kinds come of whole numbers and of fractions.
 _TAKEN: dict[str, set[type]] = {"b": {bool}, "i": {int}, "u": {int}}
+_MOST_DIMENSIONS = 32  # numpy walks no more
 _KINDS = {bool: "true or false", int: "whole numbers", float: "fractions", str: "text"}
 
 
@@ -26,6 +27,8 @@ def from_json(value: Any, spec: Spec, name: str) -> np.ndarray:
     """Nested lists of numbers, or of texts and `{"b64": ...}`, as an array of the dtype."""
     if spec.dtype == object:
         rank = _depth(value) if spec.shape is None else len(spec.shape)
+        if rank > _MOST_DIMENSIONS:
+            raise invalid(f"input {name!r}: its lists are nested too deep")
         array = np.array(_texts(value, rank, name), dtype=object)
         if array.ndim != rank:
             raise invalid(f"input {name!r}: its lists differ in length")
@@ -34,7 +37,7 @@ def from_json(value: Any, spec: Spec, name: str) -> np.ndarray:
         array = np.array(value, dtype=object)  # numpy's own choice would give each text the room of the longest
     except ValueError:
         raise invalid(f"input {name!r}: its lists are nested too deep") from None
-    kinds = set(map(type, array.ravel().flat))  # numpy walks no more than 32 dimensions
+    kinds = set(map(type, array.ravel().flat))
     if list in kinds:
         raise invalid(f"input {name!r}: its lists differ in length, or are nested too deep")
     wrong = kinds - _TAKEN.get(spec.dtype.kind, {int, float})
@@ -51,7 +54,10 @@ def from_json(value: Any, spec: Spec, name: str) -> np.ndarray:
 
 
 def _depth(value: Any) -> int:
-    return 1 + _depth(value[0]) if isinstance(value, list) and value else int(isinstance(value, list))
+    depth = 0
+    while isinstance(value, list):
+        value, depth = value[0] if value else None, depth + 1
+    return depth
 
 
 def _texts(value: Any, rank: int, name: str) -> Any:
@@ -107,7 +113,7 @@ def from_proto(proto: tensor_pb2.TensorProto, name: str, most_bytes: int) -> np.
     except TypeError:
         raise invalid(f"input {name!r}: {proto.dtype} is no data type") from None
     shape = [dim.size for dim in proto.tensor_shape.dim]
-    if proto.tensor_shape.unknown_rank or any(size < 0 for size in shape) or len(shape) > 32:
+    if proto.tensor_shape.unknown_rank or any(size < 0 for size in shape) or len(shape) > _MOST_DIMENSIONS:
         raise invalid(f"input {name!r}: expected a shape of known sizes")
     size, texts = math.prod(shape), proto.string_val
     try:
