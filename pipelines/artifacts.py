@@ -158,7 +158,8 @@ class Findings(Artifact):
     """What a scan of the images found. Nothing of it is applied to anything.
 
     <path>/findings.jsonl   a finding a line: finding, filenames, splits, labels, value, threshold, how
-    <path>/exclusions.csv   filename, finding, exclude: a list to edit, the last column empty, of images in the examples
+    <path>/exclusions.csv   group (a number for the copies of one picture), split, label, value, filename, finding,
+                            exclude: a list to edit, the last column empty, of images in the examples
     <path>/scan.json        images: how many were looked at; usual: finding → images, where most show it
     """
 
@@ -171,9 +172,13 @@ class Findings(Artifact):
         # File names may hold bytes that are no UTF-8; they come out as they came in.
         with self.exclusions.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
             writer = csv.writer(file)
-            writer.writerow(["filename", "finding", "exclude"])
-            images = [finding for finding in scan.findings if finding.splits]
-            writer.writerows((name, finding.finding, "") for finding in images for name in finding.filenames)
+            writer.writerow(["group", "split", "label", "value", "filename", "finding", "exclude"])
+            groups = scan.groups()
+            for finding in scan.findings:
+                # What has no split is not in the examples.
+                for split, label, name in zip(finding.splits, finding.labels, finding.filenames, strict=False):
+                    row = [groups.get(finding, ""), split, label, finding.value, name, finding.finding, ""]
+                    writer.writerow(row)
         facts = {"images": scan.images, "usual": scan.usual}
         (self.path / "scan.json").write_text(json.dumps(facts, indent=2) + "\n")
 

@@ -1,158 +1,232 @@
 """Copies of one picture among many, changed a little: found from thumbnails, 16x16 luminances.
 
-The signs of a thumbnail's lowest frequencies (a perceptual hash; Zauner, "Implementation and benchmarking of perceptual
-image hash functions", 2010) are hashed several times, by another selection of them each time (Indyk and Motwani,
-"Approximate nearest neighbors", 1998). That makes pairs to compare, by the correlation of their gradients: plain
-pictures, which resemble one another, differ in these. A mirror changes the signs of the odd horizontal frequencies
-alone, so that mirrored copies are found with the others.
+The signs of a thumbnail's lowest frequencies are its hash (a perceptual hash; Zauner, "Implementation and benchmarking
+of perceptual image hash functions", 2010). Each picture is entered in all eight ways to turn and mirror it, and looked
+up as it is and with edges cut off, so that turned and cropped copies meet it. Hashes that differ in few bits are found
+by sorting them several times, the bits in another order each time, and looking at neighbours (Charikar, "Similarity
+estimation techniques from rounding algorithms", 2002). That makes pairs to compare, by the correlation of their
+gradients: plain pictures, which resemble one another, differ in these. Where that does not suffice, one of the two is
+cropped to fit the other.
 """
 
+import itertools
 import random
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from scipy.fft import dct
 
 SIDE = 16  # of thumbnails, pixels
-# Copies that were re-encoded, halved in size, changed in brightness by 10% or mirrored correlate above 0.93, those
-# cropped by 2.5% on every side above 0.85 and mostly above 0.9; of 1500 other pictures no pair reaches 0.75.
+# Copies that were re-encoded, halved in size, changed in brightness by 10% or mirrored correlate above 0.93; of 1500
+# other pictures no pair reaches 0.75.
 ALIKE = 0.9
-# Pictures of one kind (digits, scans, a camera that stands still) are alike anyway: copies correlate, by Fisher's
-# transform, this many standard deviations better than pairs taken at random.
+# Of copies that were cropped by up to 8% on any sides, 98 in 100 correlate above this once the other is cropped to fit;
+# of 250 other photos no pair reaches 0.9.
+_FITTING = 0.95
+# Where gradients are in few pixels, as of a bird in the sky, fitting is no feat: by Fisher's transform, this many
+# standard deviations are asked for, of as many pixels as would share the gradients evenly.
+_CLEAR = 12.0
+_FREEDOM = 7  # of these pixels do not count: Fisher's three, and one for each side that may be cut
+# Pictures of one kind (digits, scans, a camera that stands still) are alike anyway: copies correlate, likewise, this
+# many standard deviations better than pairs taken at random.
 _STANDING_OUT = 10.0
+_TURNED = 12.0  # the same where they are turned, for which there are six ways by chance, and few copies are
 _PAIRS = 4096  # taken at random for that
 _FEW = 16  # images, below which chance pairs tell nothing
 
 _LOW = 8  # frequencies in each direction; all but the mean are looked at
 _BASIS = np.rint(dct(np.eye(SIDE), axis=0, norm="ortho")[:_LOW] * 2**10)  # integers, whose sums are exact
-_VERTICAL, _HORIZONTAL = np.divmod(np.arange(1, _LOW**2), _LOW)
-_STEADY = np.flatnonzero(_VERTICAL + _HORIZONTAL <= 6)  # those that cropping changes least
-_ODD = _HORIZONTAL % 2 == 1  # a mirror changes their signs
-_KEYS = 12  # selections of steady signs: copies agree in one of them at least
-_LEAST_BITS = 14  # of a selection; with the images they become more, so that equal keys stay rare
-_PROMISING = 0.6  # correlation of spectra, below which few copies are, and nearly all of the other pairs
-_REACH = 64  # pictures of one key that each is compared with, so that time is bounded whatever the data
-_CHUNK = 1024
-_CROPS = (0.025, 0.05)  # of each side
+# Each is a bit of the hash; those come first that cropping changes least.
+_VERTICAL, _HORIZONTAL = np.array(sorted(itertools.product(range(_LOW), repeat=2), key=sum)[1:]).T
+_SWAPPED = np.lexsort((_HORIZONTAL, _VERTICAL + _HORIZONTAL))  # the bits of a picture whose rows become columns
+_TURNS = 8  # 1 mirrors, after 2 turned upside down, after 4 made columns of rows
+_EDGE = 9 / 128  # of a side, cut off to look up; over a power of 2, so that sums stay exact
+_STEADY = 27  # bits that are sorted by
+_SORTS = 12
+_REACH = 12  # neighbours on each side that are looked at, so that time is bounded whatever the data
+_DIFFERING = 11  # bits, which few copies exceed; of 20,000 other pairs of photos none differs in less than 17
+_ENTRY = np.uint64(2**32 - 1)  # the lower half of what is sorted
+
+_CUTS = (0, 0.025, 0.05, 0.075, 0.1)  # of a side, to fit
+_PROMISING = 0.75  # correlation where the edge of the lookup is cut off, below which few copies fit
+_MARGIN = 1  # outermost gradients that need not fit: they are partly made up, or a frame
+_CHUNK = 512
 
 
-def near(thumbnails: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
+def _enlarging(start: float, end: float) -> np.ndarray:
+    """The matrix that enlarges what is left of a row when these parts of it are cut off."""
+    places = ((np.arange(SIDE) + 0.5) * (1 - start - end) + start * SIDE - 0.5)[:, None]
+    return np.maximum(0, 1 - np.abs(places - np.arange(SIDE)))
+
+
+# A window is one of these for its rows, times their number, plus one for its columns.
+_WINDOWS = np.stack([_enlarging(*cuts) for cuts in itertools.product((0, _EDGE), repeat=2)])
+# What was enlarged is softer than what was not; after this they are about equally soft.
+_SOFTENING = sum(np.eye(SIDE)[(np.arange(SIDE) + step).clip(0, SIDE - 1)] / 4 for step in (-1, 0, 0, 1))
+_SOFTENING = np.asarray(_SOFTENING, np.float32)
+_SOFT_WINDOWS = _SOFTENING @ _WINDOWS.astype(np.float32)
+_SOFT_FITS = np.stack([_SOFTENING @ _enlarging(*cuts) for cuts in itertools.product(_CUTS, repeat=2)])
+_SOFT_FITS = _SOFT_FITS.astype(np.float32)
+
+
+def near(thumbnails: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Pairs of thumbnails that show one picture, in O(n log n) time and O(n) memory.
 
     Args:
         thumbnails: uint8 [N, 16, 16].
 
     Returns:
-        pairs, int [P, 2], the smaller index first, in ascending order; how their gradients correlate, float [P];
-        whether it is the second one mirrored that does, bool [P]; and the threshold.
+        pairs, int [P, 2], the smaller index first, in ascending order; how their gradients correlate, float [P]; the
+        threshold that is compared with, float [P]; and which turn makes them alike, int [P]: 0 none, 1 the mirror.
     """
-    threshold = _threshold(thumbnails)
-    pairs = _candidates(thumbnails)
-    found: list[tuple[np.ndarray, ...]] = [(np.empty((0, 2), int), np.empty(0), np.empty(0, bool))]
-    for start in range(0, len(pairs), _CHUNK):
-        chunk = pairs[start : start + _CHUNK]
-        scores = _alike(thumbnails[chunk[:, 0]], thumbnails[chunk[:, 1]], threshold)
-        best, kept = scores.max(axis=0), scores.max(axis=0) >= threshold
-        found.append((chunk[kept], best[kept], scores.argmax(axis=0)[kept] == 1))
-    joined = [np.concatenate(parts) for parts in zip(*found, strict=True)]
-    return joined[0], joined[1].astype(float).round(3), joined[2], threshold
+    alike = _threshold(thumbnails, _gradients, ALIKE, _STANDING_OUT)
+    fitting = _threshold(thumbnails, _soft_gradients, _FITTING, _STANDING_OUT)
+    fitting_turned = _threshold(thumbnails, _soft_gradients, _FITTING, _TURNED)
+    candidates = _candidates(thumbnails)
+    found = [(np.empty((0, 2), int), np.empty(0), np.empty(0), np.empty(0, int))]
+    for start in range(0, len(candidates), _CHUNK):
+        one, window, other, turns = candidates[start : start + _CHUNK].T
+        left, right = thumbnails[one].astype(np.float32), _turned(thumbnails[other].astype(np.float32), turns)
+        scores, limits = (_gradients(left) * _gradients(right)).sum(axis=-1), np.full(len(one), alike)
+        rest = np.flatnonzero((scores < alike) | (turns > 1))
+        least = np.where(turns[rest] > 1, fitting_turned, fitting)
+        scores[rest], limits[rest] = _fit(left[rest], right[rest], window[rest], least)
+        kept = scores >= limits
+        pairs = np.sort(np.stack([one, other], axis=1), axis=1)
+        found.append((pairs[kept], scores[kept].astype(float).round(3), limits[kept].round(3), turns[kept]))
+    pairs, scores, limits, turns = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    order = np.lexsort((turns, -scores, pairs[:, 1], pairs[:, 0]))
+    best = order[np.unique(pairs[order], axis=0, return_index=True)[1]]
+    return pairs[best], scores[best], limits[best], turns[best]
 
 
-def _spectra(thumbnails: np.ndarray, basis: np.ndarray) -> np.ndarray:
-    """Of the gradients, but for the highest frequencies: float32 [N, 63] of length 1."""
-    spectra = np.empty((len(thumbnails), _LOW**2 - 1), np.float32)
+def _turned(images: np.ndarray, turns: np.ndarray) -> np.ndarray:
+    """Each image by its turn."""
+    images = np.where((turns & 4 > 0)[:, None, None], images.swapaxes(1, 2), images)
+    images = np.where((turns & 2 > 0)[:, None, None], images[:, ::-1], images)
+    return np.where((turns & 1 > 0)[:, None, None], images[:, :, ::-1], images)
+
+
+def _hashes(thumbnails: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Those of the windows, uint64 [16, N], of which the first is the whole; and of the turned, uint64 [N, 8]."""
+    sides = len(_WINDOWS)
+    windows = np.empty((sides**2, len(thumbnails)), np.uint64)
+    turned = np.empty((len(thumbnails), _TURNS), np.uint64)
+    bases = (_BASIS @ _WINDOWS).reshape(-1, SIDE)
     for start in range(0, len(thumbnails), _CHUNK):
-        chunk = thumbnails[start : start + _CHUNK].astype(float)
-        spectra[start : start + _CHUNK] = (basis @ chunk @ basis.T).reshape(len(chunk), -1)[:, 1:]
-    spectra *= np.hypot(_VERTICAL, _HORIZONTAL)
-    return spectra / np.maximum(np.linalg.norm(spectra, axis=1, keepdims=True), 1e-9)
+        part = slice(start, start + _CHUNK)
+        spectra = (bases @ thumbnails[part].astype(float) @ bases.T).reshape(-1, sides, _LOW, sides, _LOW)
+        signs = spectra[:, :, _VERTICAL, :, _HORIZONTAL] > 0
+        windows[:, part] = _packed(signs).reshape(-1, sides**2).T
+        for turn in range(_TURNS):
+            # To mirror changes the signs of the odd frequencies.
+            changed = (_VERTICAL * (turn >> 1 & 1) + _HORIZONTAL * (turn & 1)) % 2 == 1
+            whole = signs[_SWAPPED if turn & 4 else slice(None), :, 0, 0]
+            turned[part, turn] = _packed(whole ^ changed[:, None])
+    return windows, turned
+
+
+def _packed(bits: np.ndarray) -> np.ndarray:
+    """bool [63, ...] → uint64 [...], the first bit the lowest."""
+    packed = np.moveaxis(np.packbits(bits, axis=0, bitorder="little"), 0, -1)
+    return np.ascontiguousarray(packed).view("<u8")[..., 0]
 
 
 def _candidates(thumbnails: np.ndarray) -> np.ndarray:
-    """Pairs that may be copies, int [P, 2]."""
-    count = len(thumbnails)
-    # Each picture is entered whole and cropped, so that a copy that was cropped meets one that was not.
-    spectra = np.concatenate([_spectra(thumbnails, basis) for basis in (_BASIS, _BASIS @ _enlarging(_CROPS[-1]))])
-    signs = spectra > 0
-    bits = min(len(_STEADY), max(_LEAST_BITS, count.bit_length()))
-    powers = 1 << np.arange(bits)
+    """What may be copies, int [P, 4]: a picture, a window of it, another picture, and the turn that makes it like the
+    window; of several windows that which it makes it most like.
+    """
+    windows, turned = _hashes(thumbnails)
     draw = random.Random(0)
     found = np.empty(0, np.int64)
-    for _ in range(_KEYS):
-        selection = np.array(draw.sample(_STEADY.tolist(), bits))
-        keys = signs[:, selection] @ powers
-        keys = np.minimum(keys, keys ^ int(_ODD[selection] @ powers))  # mirrored copies have one key
-        order = np.argsort(keys, kind="stable")
-        ordered = keys[order]
-        starts, parts = np.arange(len(order)), [found]
-        for distance in range(1, _REACH + 1):
-            starts = starts[starts + distance < len(order)]
-            starts = starts[ordered[starts] == ordered[starts + distance]]
-            if not len(starts):
-                break
-            one, other = order[starts], order[starts + distance]
-            promising = _resemble(spectra, one, other)
-            one, other = one[promising] % count, other[promising] % count
-            pairs = np.minimum(one, other) * count + np.maximum(one, other)
-            parts.append(np.unique(pairs[one != other]))
+    for _ in range(_SORTS):
+        tables = _tables(draw.sample(range(_STEADY), _STEADY))
+        ordered = np.sort(_keys(turned, tables) | np.arange(turned.size, dtype=np.uint64))
+        entries = (ordered & _ENTRY).astype(np.int64)
+        hashes = turned.ravel()[entries]
+        parts = [found]
+        for number, looked_up in enumerate(windows):
+            keys = _keys(looked_up, tables) | np.arange(0, turned.size, _TURNS, dtype=np.uint64)
+            images = np.argsort(keys)  # which all differ; in this order memory is read from end to end
+            sought, places = looked_up[images], np.searchsorted(ordered, keys[images])
+            for step in range(-_REACH, _REACH):
+                differing = np.bitwise_count(sought ^ hashes.take(places + step, mode="clip"))
+                alike = np.flatnonzero(differing <= _DIFFERING)
+                image, entry = images[alike], entries.take(places[alike] + step, mode="clip")
+                others = image != entry // _TURNS
+                pairs = image[others] * turned.size + entry[others]
+                parts.append(pairs << 8 | differing[alike[others]].astype(np.int64) << 4 | number)
         found = np.unique(np.concatenate(parts))
-    return np.stack(np.divmod(found, max(1, count)), axis=1)
+        found = found[np.unique(found >> 8, return_index=True)[1]]  # the window that differs in the fewest bits
+    image, entry = np.divmod(found >> 8, max(1, turned.size))
+    return np.stack([image, found & 15, entry // _TURNS, entry % _TURNS], axis=1)
 
 
-def _resemble(spectra: np.ndarray, one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Whether these pairs, or their mirror images, are worth a closer look, bool [P]."""
-    resemble = np.empty(len(one), bool)
-    for start in range(0, len(one), _CHUNK):
-        part = slice(start, start + _CHUNK)
-        products = spectra[one[part]] * spectra[other[part]]
-        odd = products[:, _ODD].sum(axis=1)
-        resemble[part] = products[:, ~_ODD].sum(axis=1) + np.abs(odd) > _PROMISING
-    return resemble
+def _tables(order: Sequence[int]) -> np.ndarray:
+    """What each byte of a hash, of the four with the steady bits, adds to a key that has these in another order."""
+    tables, values = np.zeros((4, 256), np.uint64), np.arange(256, dtype=np.uint64)
+    for place, bit in enumerate(order, start=64 - len(order)):
+        tables[bit // 8] |= (values >> np.uint64(bit % 8) & np.uint64(1)) << np.uint64(place)
+    return tables
 
 
-def _gradients(thumbnails: np.ndarray) -> np.ndarray:
-    """Of length 1, [N, 450]."""
-    corner = thumbnails[:, :-1, :-1]
-    both = np.stack([thumbnails[:, 1:, :-1] - corner, thumbnails[:, :-1, 1:] - corner], axis=1)
-    flat = both.reshape(len(both), 2 * (SIDE - 1) ** 2)
-    return flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-9)
+def _keys(hashes: np.ndarray, tables: np.ndarray) -> np.ndarray:
+    """What they are sorted by, uint64 [N], the lower half left free."""
+    parts = hashes.reshape(-1, 1).view(np.uint8).T
+    keys = tables[0][parts[0]]
+    for table, part in zip(tables[1:], parts[1:4], strict=True):
+        keys |= table[part]
+    return keys
 
 
-def _enlarging(crop: float) -> np.ndarray:
-    """The matrix that enlarges what is left of a row when `crop` of it is cut off at both ends."""
-    places = ((np.arange(SIDE) + 0.5) * (1 - 2 * crop) + crop * SIDE - 0.5)[:, None]
-    return np.maximum(0, 1 - np.abs(places - np.arange(SIDE))).astype(np.float32)
+def _fit(one: np.ndarray, other: np.ndarray, window: np.ndarray, least: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """How well each of the others correlates with the best window, near this one, and the threshold, float [N] both."""
+    aim = _soft_gradients(other)
+    rows, columns = (_SOFT_WINDOWS[side] for side in np.divmod(window, len(_WINDOWS)))
+    first = _gradients(rows @ one @ columns.swapaxes(1, 2), _MARGIN)
+    scores = (first * aim).sum(axis=-1)
+    limits = np.maximum(np.maximum(_clear(first), _clear(aim)), least)
+    rest = np.flatnonzero(scores >= _PROMISING)
+    one, rows, aim = one[rest], rows[rest], aim[rest, None]
+    # First the best columns for these rows, then the best rows for those columns.
+    fits = (_gradients((rows @ one)[:, None] @ _SOFT_FITS.swapaxes(1, 2), _MARGIN) * aim).sum(axis=-1)
+    columns = _SOFT_FITS[fits.argmax(axis=1)]
+    fits = (_gradients(_SOFT_FITS @ (one @ columns.swapaxes(1, 2))[:, None], _MARGIN) * aim).sum(axis=-1)
+    scores[rest] = np.maximum(scores[rest], fits.max(axis=1))
+    return scores, limits
 
 
-def _correlate(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    return (_gradients(one) * _gradients(other)).sum(axis=1)
+def _clear(gradients: np.ndarray) -> np.ndarray:
+    """The correlation that is no chance where gradients are in as few pixels as these, float [N]."""
+    shares = (gradients**2).reshape(len(gradients), 2, gradients.shape[1] // 2).sum(axis=1)
+    pixels = 1 / np.maximum((shares**2).sum(axis=1), 1e-9)
+    return np.tanh(_CLEAR / np.sqrt(np.maximum(pixels - _FREEDOM, 1e-9)))
 
 
-def _alike(one: np.ndarray, other: np.ndarray, enough: float) -> np.ndarray:
-    """How gradients correlate, the others as they are and mirrored, float [2, N]; where neither is `enough`, with one
-    of the two cropped.
-    """
-    one, other = one.astype(np.float32), other.astype(np.float32)
-    sides = (other, other[:, :, ::-1])
-    scores = np.stack([_correlate(one, side) for side in sides])
-    rest = np.flatnonzero(scores.max(axis=0) < enough)
-    for crop in _CROPS:
-        enlarge = _enlarging(crop)
-        for score, side in zip(scores, sides, strict=True):
-            left, right = one[rest], side[rest]
-            cropped = _correlate(enlarge @ left @ enlarge.T, right), _correlate(left, enlarge @ right @ enlarge.T)
-            score[rest] = np.maximum(score[rest], np.maximum(*cropped))
-    return scores
+def _gradients(thumbnails: np.ndarray, margin: int = 0) -> np.ndarray:
+    """Of length 1, but for those in the margin: [..., 450] without one."""
+    here, next_one = slice(margin, SIDE - 1 - margin), slice(margin + 1, SIDE - margin)
+    corner = thumbnails[..., here, here]
+    both = np.stack([thumbnails[..., next_one, here] - corner, thumbnails[..., here, next_one] - corner], axis=-3)
+    flat = both.reshape(*thumbnails.shape[:-2], 2 * (SIDE - 1 - 2 * margin) ** 2)
+    return flat / np.maximum(np.linalg.norm(flat, axis=-1, keepdims=True), 1e-9)
 
 
-def _threshold(thumbnails: np.ndarray) -> float:
-    """How well copies correlate at least: `ALIKE`, and well beyond what pairs taken at random do."""
+def _soft_gradients(thumbnails: np.ndarray) -> np.ndarray:
+    return _gradients(_SOFTENING @ thumbnails @ _SOFTENING.T, _MARGIN)
+
+
+def _threshold(
+    thumbnails: np.ndarray, gradients: Callable[[np.ndarray], np.ndarray], least: float, deviations: float
+) -> float:
+    """How well copies correlate at least, and so many standard deviations beyond pairs taken at random."""
     count = len(thumbnails)
     if count < _FEW:
-        return ALIKE
+        return least
     draw = random.Random(0)
     pairs = np.array([draw.sample(range(count), 2) for _ in range(_PAIRS)])
-    one, other = (thumbnails[side].astype(np.float32) for side in pairs.T)
-    transformed = np.arctanh(_correlate(one, other).clip(-0.999, 0.999))
+    one, other = (gradients(thumbnails[side].astype(np.float32)) for side in pairs.T)
+    transformed = np.arctanh((one * other).sum(axis=1).clip(-0.999, 0.999))
     median = float(np.median(transformed))
     deviation = 1.4826 * float(np.median(np.abs(transformed - median)))
-    return max(ALIKE, round(float(np.tanh(median + _STANDING_OUT * deviation)), 3))
+    return max(least, round(float(np.tanh(median + deviations * deviation)), 3))

@@ -8,7 +8,7 @@ import dataclasses
 import operator
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.sparse import coo_array
@@ -68,7 +68,8 @@ class Finding:
         labels: likewise.
         value: what was measured; of copies, how their gradients correlate, 1.0 for equal files; why it is excluded.
         threshold: what it was compared with.
-        how: of copies: "identical" (files), "alike" or "mirrored"; "" of one image.
+        how: of copies: "identical" (files), "alike" (also cropped), "mirrored" or "turned" (by quarters, or flipped);
+            "" of one image.
     """
 
     finding: str
@@ -93,6 +94,10 @@ class Scan:
     images: int
     findings: tuple[Finding, ...]
     usual: Mapping[str, int]
+
+    def groups(self) -> dict[Finding, int]:
+        """The groups of copies, numbered from 1: so the list to edit and the page name them."""
+        return {finding: number for number, finding in enumerate((one for one in self.findings if one.how), start=1)}
 
 
 def scan(
@@ -163,6 +168,16 @@ def _check(check: Check, looks: Sequence[Look], norms: Norms) -> list[Finding]:
     return found
 
 
+class _Link(NamedTuple):
+    """Two images, by their index, that are copies."""
+
+    one: int
+    other: int
+    score: float
+    threshold: float
+    how: str
+
+
 def groups(looks: Sequence[Look]) -> Iterator[Finding]:
     """Groups of images that are copies of one another: leaks, contradictions and plain duplicates.
 
@@ -170,12 +185,12 @@ def groups(looks: Sequence[Look]) -> Iterator[Finding]:
         looks: of all images, in the order in which groups name theirs.
     """
     first: dict[bytes, int] = {}
-    links: list[tuple[int, int, float, str]] = []
+    links: list[_Link] = []
     same: dict[int, list[int]] = defaultdict(list)
     for index, one in enumerate(looks):
         same[first.setdefault(one.digest, index)].append(index)
     for members in same.values():
-        links += [(members[0], other, 1.0, "identical") for other in members[1:]]
+        links += [_Link(members[0], other, 1.0, 1.0, "identical") for other in members[1:]]
     # Of less than a thumbnail's pixels, two straight strokes are alike and no copies.
     candidates = [
         i
@@ -183,31 +198,31 @@ def groups(looks: Sequence[Look]) -> Iterator[Finding]:
         if looks[i].thumbnail and looks[i].deviation >= BLANK and min(looks[i].height, looks[i].width) >= copies.SIDE
     ]
     thumbnails = np.frombuffer(b"".join(looks[i].thumbnail for i in candidates), np.uint8)
-    pairs, scores, mirrored, threshold = copies.near(thumbnails.reshape(-1, copies.SIDE, copies.SIDE))
-    for (a, b), score, turned in zip(pairs.tolist(), scores.tolist(), mirrored.tolist(), strict=True):
-        how = "mirrored" if turned else "alike"
+    near = copies.near(thumbnails.reshape(-1, copies.SIDE, copies.SIDE))
+    for (a, b), score, threshold, turn in zip(*(part.tolist() for part in near), strict=True):
+        how = ("alike", "mirrored", "turned")[min(turn, 2)]
         # All files equal to the one are copies of all that equal the other; one of each split and label will do.
         for left in _various(same[candidates[a]], looks):
-            links += [(left, right, score, how) for right in _various(same[candidates[b]], looks)]
+            links += [_Link(left, right, score, threshold, how) for right in _various(same[candidates[b]], looks)]
     if not links:
         return
-    ends = np.array([link[:2] for link in links]).T
+    ends = np.array([(link.one, link.other) for link in links]).T
     graph = coo_array((np.ones(len(links), bool), (ends[0], ends[1])), shape=(len(looks), len(looks)))
     component = connected_components(graph, directed=False)[1]
     members_of, links_of = defaultdict(list), defaultdict(list)
     for index in np.unique(ends).tolist():
         members_of[component[index]].append(index)
     for link in links:
-        links_of[component[link[0]]].append(link)
+        links_of[component[link.one]].append(link)
     found: dict[str, list[tuple[Any, Finding]]] = {kind.name: [] for kind in COPIES}
     for key, members in members_of.items():
         for name, kept in (
-            ("leak", [link for link in links_of[key] if looks[link[0]].split != looks[link[1]].split]),
-            ("contradiction", [link for link in links_of[key] if looks[link[0]].label != looks[link[1]].label]),
+            ("leak", [link for link in links_of[key] if looks[link.one].split != looks[link.other].split]),
+            ("contradiction", [link for link in links_of[key] if looks[link.one].label != looks[link.other].label]),
             ("duplicate", links_of[key] if len({(looks[i].split, looks[i].label) for i in members}) == 1 else []),
         ):
             if kept:
-                found[name].append(_group(name, members, kept, looks, threshold))
+                found[name].append(_group(name, members, kept, looks))
     for ranked in found.values():
         yield from (finding for _, finding in sorted(ranked, key=lambda group: group[0]))
 
@@ -217,28 +232,22 @@ def _various(members: Sequence[int], looks: Sequence[Look]) -> list[int]:
     return list({(looks[i].split, looks[i].label): i for i in reversed(members)}.values())
 
 
-def _group(
-    name: str,
-    members: Sequence[int],
-    links: Sequence[tuple[int, int, float, str]],
-    looks: Sequence[Look],
-    threshold: float,
-) -> tuple[Any, Finding]:
+def _group(name: str, members: Sequence[int], links: Sequence[_Link], looks: Sequence[Look]) -> tuple[Any, Finding]:
     """The finding, behind what it is sorted by: what train shares with test first, equal files before similar ones."""
 
-    def badness(link: tuple[int, int, float, str]) -> Any:
-        splits = {looks[i].split for i in link[:2]}
-        return (splits != {"train", "test"}, splits != {"train", "val"}, -link[2], *link[:2])
+    def badness(link: _Link) -> Any:
+        splits = {looks[link.one].split, looks[link.other].split}
+        return (splits != {"train", "test"}, splits != {"train", "val"}, -link.score, link.one, link.other)
 
     best = min(links, key=badness)
-    order = [*best[:2], *(i for i in members if i not in best[:2])]
+    order = [best.one, best.other, *(i for i in members if i not in (best.one, best.other))]
     finding = Finding(
         name,
         tuple(looks[i].filename for i in order),
         tuple(looks[i].split for i in order),
         tuple(looks[i].label for i in order),
-        best[2],
-        threshold,
-        best[3],
+        best.score,
+        best.threshold,
+        best.how,
     )
     return badness(best), finding

@@ -190,10 +190,11 @@ def halved(image):
     return image.resize((image.width // 2, image.height // 2))
 
 
-def cropped(image):
-    """Of 5% of its width and height."""
-    left, top = round(image.width * 0.025), round(image.height * 0.025)
-    return image.crop((left, top, image.width - left, image.height - top))
+def cropped(left, top, right, bottom):
+    """By these parts of its width and height."""
+    return lambda image: image.crop(
+        tuple(round(side * part) for side, part in zip(image.size * 2, (left, top, 1 - right, 1 - bottom), strict=True))
+    )
 
 
 CHANGES = {
@@ -202,8 +203,18 @@ CHANGES = {
     "brighter": (lambda image: ImageEnhance.Brightness(image).enhance(1.1), {}),
     "darker": (lambda image: ImageEnhance.Brightness(image).enhance(0.9), {}),
     "mirrored": (ImageOps.mirror, {}),
-    "cropped": (cropped, {}),
+    "cropped": (cropped(0.025, 0.025, 0.025, 0.025), {}),
+    "cropped much": (cropped(0.08, 0.08, 0.08, 0.08), {}),
+    "cropped left": (cropped(0.1, 0, 0, 0), {}),
+    "cropped at a corner": (cropped(0, 0, 0.07, 0.05), {}),
+    "framed": (lambda image: ImageOps.expand(image, 6), {}),
+    "upside down": (ImageOps.flip, {}),
+    "turned by a quarter": (lambda image: image.transpose(Image.Transpose.ROTATE_90), {}),
+    "turned by a half": (lambda image: image.transpose(Image.Transpose.ROTATE_180), {}),
+    "turned by three quarters": (lambda image: image.transpose(Image.Transpose.ROTATE_270), {}),
+    "turned and cropped": (lambda image: cropped(0.03, 0, 0.05, 0)(image.transpose(Image.Transpose.ROTATE_90)), {}),
 }
+HOW = {"mirrored": "mirrored"} | {name: "turned" for name in CHANGES if "turned" in name or "upside" in name}
 
 
 @pytest.mark.parametrize("change", CHANGES)
@@ -218,7 +229,7 @@ def test_changed_copies_are_found_and_other_pictures_are_not(ordinary, change):
         one, other = finding.filenames
         assert other == one.replace(".jpg", ".copy.jpg")
         assert finding.splits == ("train", "test")
-        assert finding.how == ("mirrored" if change == "mirrored" else "alike")
+        assert finding.how == HOW.get(change, "alike")
         assert finding.threshold <= finding.value <= 1
 
 
@@ -273,27 +284,39 @@ def test_pictures_of_one_kind_are_no_copies():
     assert len(result.findings) <= 3
 
 
+def test_small_things_in_the_sky_are_no_copies_for_fitting_somehow():
+    rng = np.random.default_rng(0)
+    thumbnails = []
+    for seed in range(200):
+        sky = Image.new("L", (64, 64), 220)
+        thing = picture(seed, (6, 6)).convert("L").point(lambda value: value // 2)
+        sky.paste(thing, tuple(rng.integers(8, 50, 2).tolist()))
+        thumbnails.append(np.asarray(sky.resize((16, 16))))
+    _, _, thresholds, _ = copies.near(np.stack(thumbnails))
+    assert (thresholds > copies.ALIKE).sum() < 20  # of 20,000 pairs
+
+
 def test_pairs_are_those_of_an_exhaustive_search():
     rng = np.random.default_rng(0)
     base = np.stack([np.asarray(picture(seed).convert("L").resize((16, 16))) for seed in range(400)])
     changed = (base[:100] * 0.9 + rng.normal(0, 2, (100, 16, 16))).clip(0, 255).astype(np.uint8)
-    thumbnails = np.concatenate([base, changed[:50], changed[50:, :, ::-1]])
-    pairs, scores, mirrored, threshold = copies.near(thumbnails)
+    thumbnails = np.concatenate([base, changed[:40], changed[40:70, :, ::-1], changed[70:].swapaxes(1, 2)])
+    pairs, scores, thresholds, turns = copies.near(thumbnails)
 
     def unit(images):
         gradients = np.stack([np.diff(images[:, :, :-1], axis=1), np.diff(images[:, :-1], axis=2)], axis=1)
         flat = gradients.reshape(len(images), -1)
         return flat / np.linalg.norm(flat, axis=1, keepdims=True)
 
-    straight = unit(thumbnails.astype(float)) @ unit(thumbnails.astype(float)).T
-    flipped = unit(thumbnails.astype(float)) @ unit(thumbnails[:, :, ::-1].astype(float)).T
-    expected = np.argwhere(np.triu(np.maximum(straight, flipped) >= threshold, 1))
-    assert len(expected) >= 100
-    assert {tuple(pair) for pair in expected.tolist()} <= {tuple(pair) for pair in pairs.tolist()}
-    assert {tuple(pair) for pair in pairs.tolist()} == {(i, 400 + i) for i in range(100)}
-    best = np.maximum(straight, flipped)[tuple(pairs.T)]
-    assert (scores >= best.round(3)).all()
-    assert (mirrored == (np.arange(100) >= 50)).all()
+    exact = thumbnails.astype(float)
+    turned = [exact, exact[:, ::-1], exact.swapaxes(1, 2), exact[:, ::-1].swapaxes(1, 2)]
+    turned += [images[:, :, ::-1] for images in turned]
+    best = np.max([unit(exact) @ unit(images).T for images in turned], axis=0)
+    expected = np.argwhere(np.triu(best >= copies.ALIKE, 1))
+    assert expected.tolist() == pairs.tolist() == [[i, 400 + i] for i in range(100)]
+    assert (scores[:70] >= best[tuple(pairs.T)][:70].round(3)).all()
+    assert (scores >= thresholds).all()
+    assert turns.tolist() == [0] * 40 + [1] * 30 + [4] * 30
 
 
 def test_many_copies_of_one_picture_are_not_all_compared_and_yet_one_group():
@@ -367,7 +390,7 @@ EVIL = ["<script>alert(1)<b>.jpg", "'\"><img src=x onerror=alert(1)>.jpg", "&lt;
 def test_names_do_nothing_on_the_page(tmp_path):
     label = "<b onclick='x'>cat</b>"
     rows = [
-        examples.Example(encoded(picture(i, (20, 20)), "PNG"), name, 0, label, "PNG", 20, 20, f"{i:064x}")
+        examples.Example(encoded(picture(50 + i, (20, 20)), "PNG"), name, 0, label, "PNG", 20, 20, f"{i:064x}")
         for i, name in enumerate(EVIL)
     ]
     rows.append(examples.Example(encoded(picture(3)), "copy.jpg", 0, label, "JPEG", 120, 160, f"{103:064x}"))
