@@ -79,9 +79,8 @@ def near(thumbnails: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np
         pairs, int [P, 2], the smaller index first, in ascending order; how their gradients correlate, float [P]; the
         threshold that is compared with, float [P]; and which turn makes them alike, int [P]: 0 none, 1 the mirror.
     """
-    alike = _threshold(thumbnails, _gradients, ALIKE, _STANDING_OUT)
-    fitting = _threshold(thumbnails, _soft_gradients, _FITTING, _STANDING_OUT)
-    fitting_turned = _threshold(thumbnails, _soft_gradients, _FITTING, _TURNED)
+    (alike,) = _thresholds(thumbnails, _gradients, ALIKE, _STANDING_OUT)
+    fitting, fitting_turned = _thresholds(thumbnails, _soft_gradients, _FITTING, _STANDING_OUT, _TURNED)
     candidates = _candidates(thumbnails)
     found = [(np.empty((0, 2), int), np.empty(0), np.empty(0), np.empty(0, int))]
     for start in range(0, len(candidates), _CHUNK):
@@ -216,17 +215,17 @@ def _soft_gradients(thumbnails: np.ndarray) -> np.ndarray:
     return _gradients(_SOFTENING @ thumbnails @ _SOFTENING.T, _MARGIN)
 
 
-def _threshold(
-    thumbnails: np.ndarray, gradients: Callable[[np.ndarray], np.ndarray], least: float, deviations: float
-) -> float:
+def _thresholds(
+    thumbnails: np.ndarray, gradients: Callable[[np.ndarray], np.ndarray], least: float, *deviations: float
+) -> list[float]:
     """How well copies correlate at least, and so many standard deviations beyond pairs taken at random."""
     count = len(thumbnails)
     if count < _FEW:
-        return least
+        return [least for _ in deviations]
     draw = random.Random(0)
     pairs = np.array([draw.sample(range(count), 2) for _ in range(_PAIRS)])
     one, other = (gradients(thumbnails[side].astype(np.float32)) for side in pairs.T)
     transformed = np.arctanh((one * other).sum(axis=1).clip(-0.999, 0.999))
     median = float(np.median(transformed))
     deviation = 1.4826 * float(np.median(np.abs(transformed - median)))
-    return max(least, round(float(np.tanh(median + deviations * deviation)), 3))
+    return [max(least, round(float(np.tanh(median + many * deviation)), 3)) for many in deviations]
