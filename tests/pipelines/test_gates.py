@@ -378,7 +378,7 @@ def test_keeps_as_many_as_asked(copy):
         check_gates(None, 0.0, None)
 
 
-KILLED = """
+PROGRAM = """
 import os, pathlib, signal, sys
 sys.path[:0] = [sys.argv[1], sys.argv[1] + "/tests/pipelines"]
 import test_gates
@@ -386,17 +386,23 @@ from kcnn.serving import versions
 from pipelines import runner
 runner._code = lambda: "this program"
 publish = versions.publish
-versions.publish = lambda *arguments: (publish(*arguments), os.kill(os.getpid(), signal.SIGKILL))
+if sys.argv[3] == "killed":
+    versions.publish = lambda *arguments: (publish(*arguments), os.kill(os.getpid(), signal.SIGKILL))
 test_gates.run(pathlib.Path(sys.argv[2]))
 """
 
 
 def test_what_is_published_is_recorded_though_the_run_was_killed_right_then(copy):
+    def end(how):
+        command = [sys.executable, "-c", PROGRAM, ROOT, copy, how]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
     before = published(copy)
-    done = subprocess.run([sys.executable, "-c", KILLED, ROOT, copy], capture_output=True, text=True, check=False)
+    done = end("killed")
     assert done.returncode == -signal.SIGKILL, done.stderr
     (version,) = set(published(copy)) - set(before)
-    run(copy)
+    done = end("whole")
+    assert done.returncode == 0, done.stderr
     found = lineage.lineage(copy / "root", copy / "saved_models" / version)
     assert {"Trainer", "Evaluator", "Pusher"} <= {row["component"] for row in found["executions"]}
 
