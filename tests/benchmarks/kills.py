@@ -30,7 +30,8 @@ import main
 TRAIN = ["--model", "lenet5", "--image_size", "32", "--epochs", "4", "--batch_size", "16", "--name", "m"]
 JOBS = {"train": [*TRAIN, "--saved_models", "../saved_models"], "data": ["data"]}
 MOST_KILLS = 4  # in a round
-DERIVED = {"TransformGraph": "transform_fn"}  # folders that a fingerprint is without, by the artifact's type
+# What a fingerprint is without, by the artifact's type.
+ASIDE = {"TransformGraph": "transform_fn/", "Findings": "exclusions.csv", "LabelErrors": "label_errors.csv"}
 # What tells the time, what was there before, or (in the graph's names) what was traced before.
 VARYING = (
     "saved_model.pb",
@@ -38,6 +39,7 @@ VARYING = (
     "logs/",
     "training.json",
     "card.json",
+    "begun.json",
     "pushed.json",
     "checks.json",
     "report.html",
@@ -111,9 +113,8 @@ def check(folder: Path, published: dict[str, dict[str, str]]) -> None:
     """That all is whole; adds to what was published."""
     root, shelf = folder / ".kcnn", folder.parent / "saved_models" / "m"
     for kind, uri, fingerprint in rows(root):
-        without = f"{DERIVED[kind]}/" if kind in DERIVED else "\0"
         found = digests(root / uri).items()
-        lines = (f"{digest}  {name}\n" for name, digest in found if not name.startswith(without))
+        lines = (f"{digest}  {name}\n" for name, digest in found if not name.startswith(ASIDE.get(kind, "\0")))
         assert hashlib.sha256("".join(lines).encode()).hexdigest() == fingerprint, uri
     now = {path.name: digests(path) for path in shelf.glob("[0-9]*")} if shelf.exists() else {}
     for version, files in published.items():
