@@ -462,12 +462,11 @@ def serve(arguments: list[str]) -> int:
     asked = arguments[0] if arguments else FLAGS.model_name
     if len(arguments) > 1 or (asked is None) == (FLAGS.model_config_file is None):
         raise UserError("serve: expected a model's name or --model_config_file FILE, as in: serve mobilenetv2")
-    from kcnn.serving import runtimes
+    from kcnn.serving import runtimes, versions
     from kcnn.serving.server import check_installed
 
     check_installed()
     runtimes.check(FLAGS.runtime)
-    from kcnn.serving import versions
     from kcnn.serving.server import settings
 
     if FLAGS.model_config_file is not None:

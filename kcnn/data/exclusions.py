@@ -11,7 +11,7 @@ nothing. No file is deleted.
 
 import csv
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from kcnn.content import sha256
@@ -100,13 +100,11 @@ def exclude(dataset: Dataset, paths: Sequence[str | Path]) -> Dataset:
     return dataclasses.replace(
         dataset,
         sources=sources,
-        fingerprint=fingerprint([dataset.fingerprint, "excluded", sorted(map(list, _findings(lists.values())))]),
+        # Whatever the lists are called.
+        fingerprint=fingerprint(
+            [dataset.fingerprint, "excluded", sorted({pair for names in lists.values() for pair in names.items()})]
+        ),
     )
-
-
-def _findings(lists: Iterable[Mapping[str, str]]) -> set[tuple[str, str]]:
-    """What is excluded and why, whatever the lists are called."""
-    return {pair for names in lists for pair in names.items()}
 
 
 def _unknown(names: list[str], dataset: Dataset) -> str:

@@ -123,19 +123,17 @@ def train(
     build_model: Callable[[], keras.Model],
     directory: Path,
     *,
-    resume: bool = False,
     devices: list[str] | None = None,
     after_epoch: Callable[[Progress], None] = lambda progress: None,
 ) -> Progress:
-    """Runs the phases of `config`.
+    """Runs the phases of `config`; goes on where an interrupted run of them in the same directory stopped.
 
     Args:
         config: phases, optimizer, batch size, seed, ...
         data: shards and counts.
         build_model: makes the model with its starting weights; called within the strategy's scope.
         directory: receives `best.safetensors` (the weights of the best validation epoch over all phases),
-            `state.safetensors` (what --resume goes on from) and `logs/` (TensorBoard).
-        resume: go on from `state.safetensors` where there is one.
+            `state.safetensors` (what an interrupted run goes on from) and `logs/` (TensorBoard).
         devices: logical devices to mirror over; None for all GPUs.
         after_epoch: called at the end of every epoch; what it raises ends the training.
 
@@ -152,7 +150,7 @@ def train(
     check_batch_size(config.batch_size, strategy)
     keras.utils.set_random_seed(config.seed)
     state, best = directory / "state.safetensors", directory / "best.safetensors"
-    resume = resume and state.exists()
+    resume = state.exists()
     progress = load_progress(state) if resume else Progress()
     if progress.history:
         print(f"Resuming after {len(progress.history)} epochs")

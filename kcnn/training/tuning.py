@@ -188,14 +188,14 @@ def tune(
                 shutil.rmtree(ended)
         try:
             with hidden():
-                train(settings, data, model, folder, resume=True, after_epoch=after_epoch)
+                train(settings, data, model, folder, after_epoch=after_epoch)
         finally:
             keras.backend.clear_session()
             gc.collect()
 
     print(f"Tuning {', '.join(ranges)} in {trials} trials of at most {last.epochs} epochs")
     if len(config.phases) > 1:
-        train(dataclasses.replace(config, phases=config.phases[:-1]), data, build_model, begun.parent, resume=True)
+        train(dataclasses.replace(config, phases=config.phases[:-1]), data, build_model, begun.parent)
     done = search(
         ranges,
         own,

@@ -50,7 +50,7 @@ def pretrainer(
         return starting_network(dataclasses.replace(settings, dtype=dtype), data.classes, size, weights)[0]
 
     print(f"Pre-training {spec.name} at {size}x{size} on {data.train_count} images to tell {data.classes} classes")
-    progress = train(settings, data, build, backbone.path, resume=True)
+    progress = train(settings, data, build, backbone.path)
     network = main_output(build("float32"))
     best = backbone.path / "best.safetensors"
     load_weights(network, best)

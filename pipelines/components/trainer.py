@@ -48,7 +48,7 @@ def trainer(
     data = examples.training_data(preprocessing)
     print(f"Training {spec.name} at {width}x{height} on {data.train_count} images of {data.classes} classes")
     start = time.monotonic()
-    progress = train(settings, data, build, model_run.path, resume=True)
+    progress = train(settings, data, build, model_run.path)
     seconds = time.monotonic() - start
 
     training = {

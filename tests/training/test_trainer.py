@@ -181,7 +181,7 @@ def test_an_interrupted_run_resumes_to_the_same_weights(digits, tmp_path, monkey
         patch.setattr(trainer._Keeper, "on_epoch_end", interrupt)
         with pytest.raises(KeyboardInterrupt):
             train(RESUMED, digits, build_alike, tmp_path)
-    resumed = train(RESUMED, digits, build_alike, tmp_path, resume=True)
+    resumed = train(RESUMED, digits, build_alike, tmp_path)
     whole, expected = uninterrupted
     assert len(resumed.history) == len(whole.history) == 5
     for a, b in zip(whole.history, resumed.history, strict=True):
