@@ -296,7 +296,7 @@ def train(arguments: list[str]) -> int:
         raise UserError(f"--finetune and --recipe {FLAGS.recipe}: expected one of the two")
     config = _config(FLAGS.recipe or ("finetune" if FLAGS.finetune else "scratch"))
     from kcnn.models.factory import model_spec
-    from pipelines import image_classification
+    from pipelines.graphs import image_classification
 
     job = image_classification.Job(
         config=config,
@@ -313,11 +313,11 @@ def export(arguments: list[str]) -> int:
     """Publishes a network that was trained before in other formats or for another purpose, as the next version."""
     if len(arguments) != 1:
         raise UserError("export: expected a model's name or a version, as in: export saved_models/mobilenetv2/3")
-    from kcnn.serving import versions
+    from kcnn.serving.publishing import versions
 
     version = versions.find(versions.named(arguments[0], FLAGS.saved_models))
     _import_tensorflow_quietly()
-    from pipelines import export, job
+    from pipelines.graphs import export, job
 
     export.run(job.Job(**_call()), version, _publication(version.parent.name, str(version.parent.parent)))
     return 0
@@ -325,7 +325,7 @@ def export(arguments: list[str]) -> int:
 
 def _publication(name: str, saved_models: str) -> Any:
     """What becomes of a trained network."""
-    from pipelines.publication import Publication
+    from pipelines.graphs.publication import Publication
 
     settings = {setting: FLAGS[setting].value for setting in ("optimize_for", *GATES)}
     return Publication(name=name, saved_models=saved_models, formats=tuple(FLAGS.formats), **settings)
@@ -335,7 +335,7 @@ def pretrain(arguments: list[str]) -> int:
     """Makes weights to start from."""
     if arguments:
         raise UserError(f"unexpected argument {arguments[0]!r}: flags begin with --; see python main.py --help")
-    from pipelines import pretraining
+    from pipelines.graphs import pretraining
 
     config = _config(FLAGS.recipe or "pretrain")
     pretraining.run(pretraining.Job(config=config, **_call()))
@@ -346,7 +346,7 @@ def data(arguments: list[str]) -> int:
     """Looks at a data set."""
     if arguments:
         raise UserError(f"data: unexpected argument {arguments[0]!r}; expected data --dataset DIR")
-    from pipelines import data
+    from pipelines.graphs import data
 
     job = data.Job(
         dataset=FLAGS.dataset,
@@ -411,7 +411,8 @@ def predict(arguments: list[str]) -> int:
     """Prints the top classes of each picture: files, folders, 'quoted/*.patterns', - for one from standard input, URLs;
     2 when one could not be answered.
     """
-    from kcnn.serving import command, runtimes, versions
+    from kcnn.serving.prediction import command, runtimes
+    from kcnn.serving.publishing import versions
 
     model, *pictures = arguments or [""]
     batch_size = 32 if FLAGS.batch_size is None else FLAGS.batch_size
@@ -440,7 +441,7 @@ def label(arguments: list[str]) -> int:
     """Puts the labels stable and canary on versions, as in stable=3 canary=highest, and prints what there is."""
     if not arguments:
         raise UserError("label: expected a model's name, as in: label mobilenetv2")
-    from kcnn.serving import release, versions
+    from kcnn.serving.publishing import release, versions
 
     release.label(versions.published(versions.named(arguments[0], FLAGS.saved_models)), arguments[1:])
     return 0
@@ -450,7 +451,7 @@ def rollback(arguments: list[str]) -> int:
     """Publishes an earlier version again, under the next number, by which it is the served one; removes nothing."""
     if len(arguments) != 2 or not arguments[1].isdecimal():
         raise UserError("rollback: expected a model's name and a version, as in: rollback mobilenetv2 3")
-    from kcnn.serving import release, versions
+    from kcnn.serving.publishing import release, versions
 
     folder = versions.published(versions.named(arguments[0], FLAGS.saved_models))
     release.rollback(folder, int(arguments[1]), shlex.join(["python", *sys.argv]))
@@ -462,7 +463,8 @@ def serve(arguments: list[str]) -> int:
     asked = arguments[0] if arguments else FLAGS.model_name
     if len(arguments) > 1 or (asked is None) == (FLAGS.model_config_file is None):
         raise UserError("serve: expected a model's name or --model_config_file FILE, as in: serve mobilenetv2")
-    from kcnn.serving import runtimes, versions
+    from kcnn.serving.prediction import runtimes
+    from kcnn.serving.publishing import versions
     from kcnn.serving.server import check_installed
 
     check_installed()
@@ -496,7 +498,7 @@ def lineage(arguments: list[str]) -> int:
     """Prints, and with --drawing draws, where a model or another artifact comes from."""
     if len(arguments) != 1:
         raise UserError("lineage: expected one folder, as in: lineage saved_models/mobilenetv2/3")
-    from pipelines import drawing, lineage
+    from pipelines.reports import drawing, lineage
 
     found = lineage.lineage(Path(FLAGS.pipeline_root), Path(arguments[0]))
     if FLAGS.drawing is not None:
@@ -512,7 +514,7 @@ def runs(arguments: list[str]) -> int:
     """Prints the runs, or what differs between two of them."""
     if len(arguments) not in (0, 2) or not all(number.isdecimal() for number in arguments):
         raise UserError("runs: expected nothing, or the numbers of two runs, as in: runs 3 5")
-    from pipelines import lineage
+    from pipelines.reports import lineage
 
     root = Path(FLAGS.pipeline_root)
     if not arguments:

@@ -15,8 +15,8 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from kcnn.models.factory import create_model, list_models, model_spec
     from kcnn.models.macs import macs
-    from kcnn.serving.export import export_classifier
-    from kcnn.serving.predict import load_classifier
+    from kcnn.serving.export.classifier import export_classifier
+    from kcnn.serving.prediction.predict import load_classifier
     from kcnn.weights import load_weights
 
 _HOMES = {
@@ -25,8 +25,8 @@ _HOMES = {
     "model_spec": "kcnn.models.factory",
     "macs": "kcnn.models.macs",
     "load_weights": "kcnn.weights",
-    "load_classifier": "kcnn.serving.predict",
-    "export_classifier": "kcnn.serving.export",
+    "load_classifier": "kcnn.serving.prediction.predict",
+    "export_classifier": "kcnn.serving.export.classifier",
 }
 
 __all__ = [

@@ -55,7 +55,8 @@ class Config:
         batch_norm: in layers that train, "train" uses and updates batch statistics; "frozen" keeps the loaded ones,
             with their scale and shift.
         patience: epochs without a better validation result before a phase ends.
-        objective: what the labels say, a name of `kcnn.data.objectives`: "classes", or "rotation" to train without any.
+        objective: what the labels say, a name of `kcnn.data.input_pipeline.objectives`: "classes", or "rotation" to
+            train without any.
         dtype: Keras' dtype policy while training; the export is float32.
         seed: of initialisation, order and augmentation.
         overrides: the fields that the user set, beside the recipe's own choices.

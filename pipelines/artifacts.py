@@ -17,16 +17,17 @@ from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2, statistics_p
 from kcnn.checks import Check
 from kcnn.config import Config
 from kcnn.content import sha256
-from kcnn.data import examples, transform_graph
-from kcnn.data import schema as schemas
-from kcnn.data.ingest import Summary
-from kcnn.data.scan import Finding, Scan
-from kcnn.data.transform import Preprocessing
+from kcnn.data import examples
+from kcnn.data.ingestion.ingest import Summary
+from kcnn.data.input_pipeline import transform_graph
+from kcnn.data.input_pipeline.transform import Preprocessing
+from kcnn.data.scan.scan import Finding, Scan
+from kcnn.data.validation import schema as schemas
 from kcnn.evaluation.label_errors import Audit, LabelError
-from kcnn.serving import versions
+from kcnn.serving.publishing import versions
 from kcnn.training import trials
 from kcnn.training.trainer import Data
-from pipelines.component import Artifact
+from pipelines.engine.component import Artifact
 
 
 class Examples(Artifact):

@@ -43,7 +43,7 @@ def load():
 """
 AUGMENTATION = """
 import tensorflow as tf
-from kcnn.data.augment import per_image
+from kcnn.data.input_pipeline.augment import per_image
 
 @per_image("grey")
 def grey(image, seed):

@@ -384,7 +384,7 @@ MISTAKES = [
 
 
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path, monkeypatch, capfd):
-    from kcnn.serving import versions
+    from kcnn.serving.publishing import versions
 
     def full(*_):
         raise OSError(28, "No space left on device")

@@ -8,8 +8,8 @@ import tensorflow as tf
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
-from kcnn.data.input_pipeline import evaluation_batches
-from kcnn.data.transform import Preprocessing
+from kcnn.data.input_pipeline.batches import evaluation_batches
+from kcnn.data.input_pipeline.transform import Preprocessing
 
 _RANGE = (0.05, 20.0)  # of temperatures
 _BATCH = 64

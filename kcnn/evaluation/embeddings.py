@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from kcnn import progress
 from kcnn.data import examples
-from kcnn.data.transform import Preprocessing, preprocess
+from kcnn.data.input_pipeline.transform import Preprocessing, preprocess
 from kcnn.models.taps import penultimate
 
 _BATCH = 64

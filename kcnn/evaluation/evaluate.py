@@ -92,7 +92,7 @@ def evaluate_export(
     """Sends the encoded images of a split through `serving_default`; memory grows by N C float32 values.
 
     Args:
-        export_dir: a SavedModel written by `kcnn.serving.export`.
+        export_dir: a SavedModel written by `kcnn.serving.export.classifier`.
         paths: the split's shards (`kcnn.data.examples.shard_paths`).
         batch_size: images in one request.
         total: the split's examples, for the progress bar's time left.

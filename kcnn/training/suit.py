@@ -4,8 +4,8 @@ import dataclasses
 import math
 
 from kcnn.config import Phase
-from kcnn.data.ingest import Summary
-from kcnn.data.transform import Preprocessing
+from kcnn.data.ingestion.ingest import Summary
+from kcnn.data.input_pipeline.transform import Preprocessing
 from kcnn.models.spec import ModelSpec
 
 

@@ -11,8 +11,8 @@ import numpy as np
 import tensorflow as tf
 
 from kcnn.config import Config, Phase
-from kcnn.data.input_pipeline import evaluation_batches, steps_per_epoch, training_batches
-from kcnn.data.transform import Preprocessing
+from kcnn.data.input_pipeline.batches import evaluation_batches, steps_per_epoch, training_batches
+from kcnn.data.input_pipeline.transform import Preprocessing
 from kcnn.errors import UserError
 from kcnn.models.factory import model_spec
 from kcnn.progress import bar

@@ -1,10 +1,10 @@
 """DataReport: what the steps before found, on a page to look at."""
 
-from kcnn.data import report as pages
 from kcnn.data.examples import SPLITS
-from kcnn.data.scan import remarks
+from kcnn.data.scan import page as pages
+from kcnn.data.scan.scan import remarks
 from pipelines.artifacts import DataPage, ExampleAnomalies, Examples, ExampleStatistics, Findings
-from pipelines.component import Output, component
+from pipelines.engine.component import Output, component
 
 
 @component

@@ -6,7 +6,7 @@ from kcnn.evaluation.evaluate import Evaluation, correct_answers, evaluate_expor
 from kcnn.evaluation.gate import LEVEL, Baseline, absolute, commonest_class, not_worse
 from kcnn.evaluation.report import write_report
 from pipelines.artifacts import Examples, Model, ModelBlessing, ModelEvaluation
-from pipelines.component import Output, component
+from pipelines.engine.component import Output, component
 
 
 @component(ignored=("baseline",))

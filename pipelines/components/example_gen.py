@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 
-from kcnn.data import drivers, exclusions
+from kcnn.data import drivers
 from kcnn.data.datasets import Dataset, open_dataset
-from kcnn.data.ingest import ingest
+from kcnn.data.ingestion import exclusions
+from kcnn.data.ingestion.ingest import ingest
 from kcnn.errors import UserError
 from pipelines.artifacts import Examples
-from pipelines.component import Output, component
+from pipelines.engine.component import Output, component
 
 
 @component(ignored=("offline", "beam"))

@@ -5,9 +5,9 @@ warns and never stops.
 from pathlib import Path
 
 from kcnn.data.examples import SPLITS
-from kcnn.data.schema import validate
+from kcnn.data.validation.schema import validate
 from pipelines.artifacts import ExampleAnomalies, ExampleStatistics, Schema
-from pipelines.component import Output, component
+from pipelines.engine.component import Output, component
 
 
 @component(ignored=("previous",))

@@ -5,12 +5,12 @@ import dataclasses
 from kcnn.data import examples as records
 from kcnn.evaluation.calibration import fit_temperature, validation_logits
 from kcnn.progress import clock
-from kcnn.serving.export import CALIBRATION, SAMPLES, export_classifier
+from kcnn.serving.export.classifier import CALIBRATION, SAMPLES, export_classifier
 from kcnn.training.auxiliary import main_output
 from kcnn.training.network import starting_network
 from kcnn.weights import load_weights
 from pipelines.artifacts import Examples, Model, ModelRun, TransformGraph
-from pipelines.component import Output, component
+from pipelines.engine.component import Output, component
 
 
 @component

@@ -2,9 +2,9 @@
 
 from kcnn.data import drivers
 from kcnn.data.examples import SPLITS
-from kcnn.data.scan import scan
+from kcnn.data.scan.scan import scan
 from pipelines.artifacts import Examples, Findings
-from pipelines.component import Output, component
+from pipelines.engine.component import Output, component
 
 
 @component(ignored=("beam",))

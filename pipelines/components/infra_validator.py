@@ -3,9 +3,9 @@
 from kcnn.data import examples as records
 from kcnn.progress import clock
 from kcnn.serving.formats.parity import parity
-from kcnn.serving.validate import validate
+from kcnn.serving.validation.validate import validate
 from pipelines.artifacts import Examples, InfraBlessing, Model, ModelEvaluation
-from pipelines.component import Output, component
+from pipelines.engine.component import Output, component
 
 FILES = 64
 

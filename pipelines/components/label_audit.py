@@ -3,14 +3,14 @@
 import numpy as np
 
 from kcnn.data.examples import SPLITS
-from kcnn.data.report import thumbnails
-from kcnn.data.scan import COPIES
+from kcnn.data.scan.page import thumbnails
+from kcnn.data.scan.scan import COPIES
 from kcnn.evaluation import label_errors, label_page
 from kcnn.evaluation.embeddings import Embeddings, embedded
 from kcnn.models.factory import create_model
 from kcnn.weights import load_weights
 from pipelines.artifacts import Examples, Findings, LabelErrors, ModelRun, TransformGraph
-from pipelines.component import Output, component
+from pipelines.engine.component import Output, component
 
 
 @component

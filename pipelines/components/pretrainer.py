@@ -12,9 +12,9 @@ import tensorflow as tf
 
 from kcnn.config import Config
 from kcnn.content import sha256
-from kcnn.data.ingest import check_trainable
-from kcnn.data.objectives import OBJECTIVES
-from kcnn.data.transform import Preprocessing
+from kcnn.data.ingestion.ingest import check_trainable
+from kcnn.data.input_pipeline.objectives import OBJECTIVES
+from kcnn.data.input_pipeline.transform import Preprocessing
 from kcnn.models.factory import model_spec
 from kcnn.training.auxiliary import main_output
 from kcnn.training.network import starting_network
@@ -22,7 +22,7 @@ from kcnn.training.suit import image_size, suit
 from kcnn.training.trainer import train
 from kcnn.weights import load_weights, save_backbone
 from pipelines.artifacts import Backbone, Examples
-from pipelines.component import Output, component
+from pipelines.engine.component import Output, component
 
 
 @component(resumable=True, ignored=("record",))

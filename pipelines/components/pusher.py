@@ -8,10 +8,10 @@ from kcnn.checks import failures
 from kcnn.data import examples as records
 from kcnn.errors import UserError
 from kcnn.progress import clock
-from kcnn.serving import bundle, versions
+from kcnn.serving.publishing import bundle, versions
 from pipelines.artifacts import Examples, InfraBlessing, Model, ModelBlessing, ModelEvaluation, ModelRun, PushedModel
-from pipelines.card import describe
-from pipelines.component import Output, component
+from pipelines.engine.component import Output, component
+from pipelines.reports.card import describe
 
 # How to go on where a check failed, by its name up to a comma.
 REMEDIES = {

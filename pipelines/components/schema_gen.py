@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from kcnn.content import sha256
-from kcnn.data import schema as schemas
+from kcnn.data.validation import schema as schemas
 from kcnn.errors import UserError
 from pipelines.artifacts import ExampleStatistics, Schema
-from pipelines.component import Output, component
+from pipelines.engine.component import Output, component
 
 
 @component

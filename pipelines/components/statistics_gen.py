@@ -1,10 +1,10 @@
 """StatisticsGen: what the images of each split are like, in numbers."""
 
 from kcnn.data import drivers
-from kcnn.data import statistics as measures
 from kcnn.data.examples import SPLITS
+from kcnn.data.validation import statistics as measures
 from pipelines.artifacts import Examples, ExampleStatistics
-from pipelines.component import Output, component
+from pipelines.engine.component import Output, component
 
 
 @component(ignored=("beam",))

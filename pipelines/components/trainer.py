@@ -14,7 +14,7 @@ from kcnn.training.suit import suit
 from kcnn.training.trainer import train
 from kcnn.training.trials import in_words
 from pipelines.artifacts import Examples, HyperParameters, ModelRun, TransformGraph
-from pipelines.component import Output, component
+from pipelines.engine.component import Output, component
 
 
 @component(resumable=True)

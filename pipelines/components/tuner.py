@@ -9,7 +9,7 @@ from kcnn.training.network import starting_network
 from kcnn.training.suit import suit
 from kcnn.training.tuning import tune
 from pipelines.artifacts import Examples, HyperParameters, TransformGraph, TunerResults
-from pipelines.component import Output, component
+from pipelines.engine.component import Output, component
 
 
 @component(resumable=True)

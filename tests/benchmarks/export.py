@@ -32,7 +32,7 @@ import numpy as np
 import tensorflow as tf
 
 import kcnn
-from kcnn.data.transform import Preprocessing, preprocess_batch
+from kcnn.data.input_pipeline.transform import Preprocessing, preprocess_batch
 from kcnn.models.spec import MODELS
 from kcnn.serving.formats import FORMATS
 from kcnn.weights import find_starter, load_weights

@@ -19,8 +19,8 @@ import tensorflow as tf
 from PIL import Image
 
 from kcnn.data import examples
-from kcnn.data.input_pipeline import evaluation_batches, training_batches
-from kcnn.data.transform import Preprocessing
+from kcnn.data.input_pipeline.batches import evaluation_batches, training_batches
+from kcnn.data.input_pipeline.transform import Preprocessing
 
 SIZE, CLASSES, BATCH = (224, 224), 10, 64
 

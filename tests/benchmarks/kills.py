@@ -194,6 +194,6 @@ def parse() -> argparse.Namespace:
 if __name__ == "__main__":
     options = parse()
     main._import_tensorflow_quietly()
-    importlib.import_module("pipelines.image_classification")
+    importlib.import_module("pipelines.graphs.image_classification")
     for name in options.jobs:
         kill_at_random(name, options.minutes, options.seed)

@@ -22,10 +22,10 @@ import input_pipeline
 import tensorflow as tf
 
 import kcnn
-from kcnn.data.transform import Preprocessing
-from kcnn.serving import command
-from kcnn.serving.predict import Classifier
-from kcnn.serving.runtimes import RUNTIMES
+from kcnn.data.input_pipeline.transform import Preprocessing
+from kcnn.serving.prediction import command
+from kcnn.serving.prediction.predict import Classifier
+from kcnn.serving.prediction.runtimes import RUNTIMES
 
 
 def main() -> None:

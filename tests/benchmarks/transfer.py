@@ -26,9 +26,9 @@ import tensorflow as tf
 import kcnn
 from kcnn.data import examples
 from kcnn.data.datasets import open_dataset
-from kcnn.data.ingest import Summary, ingest
-from kcnn.data.input_pipeline import evaluation_batches, training_batches
-from kcnn.data.transform import Preprocessing
+from kcnn.data.ingestion.ingest import Summary, ingest
+from kcnn.data.input_pipeline.batches import evaluation_batches, training_batches
+from kcnn.data.input_pipeline.transform import Preprocessing
 from kcnn.evaluation.metrics import proportion
 from kcnn.models.factory import model_spec
 from kcnn.recipes import scratch

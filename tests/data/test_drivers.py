@@ -22,7 +22,7 @@ COMPONENTS = """
 if __name__ == "__main__":  # what is not of the workers' business
     import dataclasses, functools, os, sys
     from pathlib import Path
-    import kcnn.data.examples, kcnn.data.ingest
+    import kcnn.data.examples, kcnn.data.ingestion.ingest
     from kcnn.data import drivers
     from kcnn.data.datasets import DATASETS, open_dataset
     from pipelines.artifacts import Examples, ExampleStatistics
@@ -41,7 +41,7 @@ if __name__ == "__main__":  # what is not of the workers' business
                     yield dataclasses.replace(source, filename=f"copy/{index}.png", label=label)
         return dataclasses.replace(digits, sources=sources, count=408)
 
-    kcnn.data.ingest.PART, kcnn.data.examples.SHARD_BYTES = 90, 10_000
+    kcnn.data.ingestion.ingest.PART, kcnn.data.examples.SHARD_BYTES = 90, 10_000
     os.cpu_count = lambda: 2
     DATASETS.add("photos", photos)
     for name in sys.argv[1:]:

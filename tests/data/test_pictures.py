@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from kcnn.data import pictures, report
+from kcnn.data import pictures
+from kcnn.data.scan import page as report
 
 ODD = [(0x010F, 5), (0x011A, 1), (0x011A, 6), (0x0100, 1), (0x9000, 11)]  # tags, with types that theirs are not
 

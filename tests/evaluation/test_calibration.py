@@ -6,7 +6,7 @@ import pytest
 from scipy.special import softmax
 from test_evaluate import example, write
 
-from kcnn.data.transform import Preprocessing
+from kcnn.data.input_pipeline.transform import Preprocessing
 from kcnn.evaluation.calibration import fit_temperature, validation_logits
 from kcnn.evaluation.metrics import expected_calibration_error
 

@@ -12,11 +12,11 @@ import tensorflow as tf
 from PIL import Image
 
 from kcnn.data import examples
-from kcnn.data.transform import Preprocessing
+from kcnn.data.input_pipeline.transform import Preprocessing
 from kcnn.errors import UserError
 from kcnn.evaluation.evaluate import Evaluation, correct_answers, evaluate_export
 from kcnn.evaluation.report import plot_confusion_matrix, write_report
-from kcnn.serving.export import export_classifier
+from kcnn.serving.export.classifier import export_classifier
 from tests import shards
 
 COLOURS = {"red": (255, 0, 0), "grün": (0, 255, 0), "blue, light": (0, 0, 255)}

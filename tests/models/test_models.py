@@ -12,13 +12,13 @@ import tensorflow as tf
 from networks import SMALLEST, by_default, calibrate, images, randomize, small
 
 import kcnn
-from kcnn.data.transform import Preprocessing
+from kcnn.data.input_pipeline.transform import Preprocessing
 from kcnn.errors import UserError
 from kcnn.models.spec import MODELS, stages
 from kcnn.nn.convolutions import GroupedConv, PointwiseConv
 from kcnn.nn.layers import LowestPadding
 from kcnn.nn.normalization import BatchNorm
-from kcnn.serving import graph, precision
+from kcnn.serving.export import graph, precision
 
 EVERY = by_default(MODELS, SMALLEST.values())
 

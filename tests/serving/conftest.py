@@ -3,7 +3,7 @@
 import pytest
 from tiny_classifier import LABELS, SPEC, picture, tiny_model
 
-from kcnn.serving.export import export_classifier
+from kcnn.serving.export.classifier import export_classifier
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ from pathlib import Path
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parents[2]
 STARTED = re.compile(r"http://127\.0\.0\.1:(\d+)/\n.*gRPC: +127\.0\.0\.1:(\d+)\n", re.DOTALL)
 
 

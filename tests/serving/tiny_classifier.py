@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from PIL import Image
 
-from kcnn.data.transform import Preprocessing
+from kcnn.data.input_pipeline.transform import Preprocessing
 
 LABELS = ["cat", "dog", "naïve café", "日本語", "$e$", "a b", "last"]
 SPEC = Preprocessing(image_size=(24, 32))

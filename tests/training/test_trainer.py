@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from kcnn.config import Config, Phase
-from kcnn.data import examples, ingest
+from kcnn.data import examples
 from kcnn.data.datasets import open_dataset
-from kcnn.data.transform import Preprocessing
+from kcnn.data.ingestion import ingest
+from kcnn.data.input_pipeline.transform import Preprocessing
 from kcnn.errors import UserError
 from kcnn.nn.normalization import BatchNorm
 from kcnn.training import trainer
@@ -226,7 +227,7 @@ tf.config.set_logical_device_configuration(cpu, twice)
 sys.path.insert(0, "tests/training")
 from test_trainer import config, network, Phase
 from kcnn.data import examples
-from kcnn.data.transform import Preprocessing
+from kcnn.data.input_pipeline.transform import Preprocessing
 from kcnn.nn.normalization import BatchNorm
 from kcnn.training.trainer import Data, train
 folder, out, count = sys.argv[1:]

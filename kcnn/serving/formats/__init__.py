@@ -30,7 +30,7 @@ class Format:
         path: the file that a runtime is given, below the version's folder.
         module: of this package, what writes it and runs it: `write(name, source, file)` makes the file, its folder
             being there, and raises UserError for a network that the format cannot hold; `load(file)` gives a function
-            from float32 [N, h, w, 3] to a dict of the outputs. "" where `kcnn.serving.export` does.
+            from float32 [N, h, w, 3] to a dict of the outputs. "" where `kcnn.serving.export.classifier` does.
         packages: what writing it imports, beyond what kcnn needs.
         runtime: what running it here imports, beyond what kcnn needs.
         calibrated: whether it takes training images to find the ranges of activations.

@@ -22,7 +22,7 @@ import numpy as np
 import tensorflow as tf
 
 from kcnn.data import examples as records
-from kcnn.data.transform import Preprocessing, preprocess_batch
+from kcnn.data.input_pipeline.transform import Preprocessing, preprocess_batch
 from kcnn.serving.formats import FORMATS, present
 
 BATCH = 16

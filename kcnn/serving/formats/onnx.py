@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from kcnn.errors import UserError
+from kcnn.serving.export.graph import IMAGES
 from kcnn.serving.formats import OUTPUTS
 from kcnn.serving.formats.source import Source
-from kcnn.serving.graph import IMAGES
 
 OPSET = 17  # of 2022, which every runtime knows; what came later has nothing for these networks
 

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from kcnn.errors import UserError
+from kcnn.serving.export.graph import IMAGES
 from kcnn.serving.formats import OUTPUTS
 from kcnn.serving.formats.source import Source
-from kcnn.serving.graph import IMAGES
 
 # OpenVINO tells Google Analytics of its import, unless the package that does so is missing.
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]

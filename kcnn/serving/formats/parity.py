@@ -17,7 +17,7 @@ from kcnn import content
 from kcnn.checks import Check
 from kcnn.errors import UserError
 from kcnn.serving.formats import FORMATS, check_runtimes, present
-from kcnn.serving.validate import TOLERANCES as SAVED_MODEL_TOLERANCES
+from kcnn.serving.validation.validate import TOLERANCES as SAVED_MODEL_TOLERANCES
 
 LIMIT = 1000
 

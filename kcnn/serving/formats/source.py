@@ -14,7 +14,7 @@ import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from kcnn.errors import UserError
-from kcnn.serving import graph
+from kcnn.serving.export import graph
 from kcnn.serving.formats import FORMATS, OUTPUTS
 
 

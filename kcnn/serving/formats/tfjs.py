@@ -16,9 +16,9 @@ from tensorflow.core.framework import tensor_pb2
 from tensorflow.core.protobuf import meta_graph_pb2
 
 from kcnn.errors import UserError
+from kcnn.serving.export.graph import IMAGES
 from kcnn.serving.formats import OUTPUTS
 from kcnn.serving.formats.source import Source
-from kcnn.serving.graph import IMAGES
 
 SHARD_BYTES = 4 * 2**20  # browsers keep files of this size in their caches
 _DTYPES = (tf.float32, tf.int32, tf.bool)

@@ -19,9 +19,9 @@ from tensorflow.lite.python import schema_py_generated as schema
 
 from kcnn.errors import UserError
 from kcnn.progress import quietly
+from kcnn.serving.export.graph import IMAGES
 from kcnn.serving.formats import OUTPUTS
 from kcnn.serving.formats.source import Source
-from kcnn.serving.graph import IMAGES
 
 # Format → what is set of the converter.
 SETTINGS: Mapping[str, Mapping[str, Any]] = {

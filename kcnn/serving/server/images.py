@@ -1,7 +1,7 @@
 """How much an encoded image will take when it is decoded, from its header alone: nothing is decoded.
 
 What cannot be read has no pixels: it is left to the decoder, which refuses it. The walks end at the same limits as
-`kcnn.data.decode`.
+`kcnn.data.input_pipeline.decode`.
 """
 
 import struct

@@ -23,13 +23,13 @@ from PIL import Image
 from tensorflow_serving.apis import prediction_log_pb2
 
 from kcnn.errors import UserError
-from kcnn.serving.bundle import WARMUP
+from kcnn.serving.publishing.bundle import WARMUP
+from kcnn.serving.publishing.versions import labels as labels_of
+from kcnn.serving.publishing.versions import whole
 from kcnn.serving.server.metrics import Metrics
 from kcnn.serving.server.runtime import DEFAULT_SIGNATURE, RUNTIMES, Model
 from kcnn.serving.server.settings import ServedModel, Settings
 from kcnn.serving.server.status import StatusError
-from kcnn.serving.versions import labels as labels_of
-from kcnn.serving.versions import whole
 
 
 class State(enum.IntEnum):

@@ -1,4 +1,4 @@
-"""What runs a version: TensorFlow, as TensorFlow Serving runs it, or another runtime of `kcnn.serving.runtimes`."""
+"""Run a version by TensorFlow, as TensorFlow Serving does, or by another of `kcnn.serving.prediction.runtimes`."""
 
 import dataclasses
 import functools
@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 
-from kcnn.serving import runtimes
+from kcnn.serving.prediction import runtimes
 from kcnn.serving.server.status import BY_NUMBER, StatusError, invalid
 
 DEFAULT_SIGNATURE = "serving_default"

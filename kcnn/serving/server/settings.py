@@ -10,7 +10,7 @@ from google.protobuf import text_format
 from tensorflow_serving.config import model_server_config_pb2
 
 from kcnn.errors import UserError
-from kcnn.serving.versions import whole
+from kcnn.serving.publishing.versions import whole
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 

@@ -1,0 +1,73 @@
+"""Whether a network answers in bfloat16: where this machine gains from it and the answers bear it."""
+
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from kcnn.serving.export.graph import Network, as_function, in_bfloat16
+
+GAIN = 1.15  # times as fast, at least
+AGREEMENT = 0.995  # of the top classes, at least
+PICTURES = 100  # real ones, at least; with no difference among so many, more than 3% of all is unlikely (95%)
+WORTH_SECONDS = 0.002  # what takes less is spent on other things than arithmetic
+_ROUNDS, _ROUND_SECONDS = 15, 6.0  # of measuring, until either is used up
+_COMPARE_SECONDS = 30.0
+
+
+def choose(network: Network, images: tf.Tensor, batch_size: int) -> tuple[Network, dict[str, Any]]:
+    """`network` in bfloat16 or as it is.
+
+    Args:
+        network: float32; its first output are the logits.
+        images: float32 [M, h, w, 3], M ≥ 0 pictures of the kind that it is for, to compare the top classes of. On what
+            it was not made for, a network's answers are decided by hairs, or all the same, and tell nothing.
+        batch_size: images a request.
+
+    Returns:
+        the network; and `precision`, "float32" or "bfloat16", with what that rests on as far as it was measured:
+        `speedup` of bfloat16; `compared`, on how many of the pictures; `agreement` of the top classes, and `classes`,
+        how many there were; and of float32 the `reason`.
+    """
+
+    def stays(reason: str, **facts: Any) -> tuple[Network, dict[str, Any]]:
+        return network, {"precision": "float32", "reason": reason, **facts}
+
+    if len(images) < PICTURES:
+        return stays(f"bfloat16 wants {PICTURES} pictures to be compared on", compared=len(images))
+    exact, _ = as_function(network)
+    batch = images[:batch_size]
+    if min(_seconds(exact, batch) for _ in range(4)) < WORTH_SECONDS:
+        return stays("a request takes less than bfloat16 could gain", compared=0)
+    candidate = in_bfloat16(network)
+    rounded, _ = as_function(candidate)
+    for _ in range(2):
+        _seconds(rounded, batch)
+    ratios: list[float] = []
+    deadline = time.perf_counter() + _ROUND_SECONDS
+    while len(ratios) < _ROUNDS and (len(ratios) < 3 or time.perf_counter() < deadline):
+        ratios.append(_seconds(exact, batch) / _seconds(rounded, batch))
+    facts: dict[str, Any] = {"speedup": round(statistics.median(ratios), 2), "compared": 0}
+    if facts["speedup"] < GAIN:
+        return stays(f"bfloat16 is not {GAIN} times as fast", **facts)
+    tops: list[np.ndarray] = []
+    deadline = time.perf_counter() + _COMPARE_SECONDS
+    for start in range(0, len(images), batch_size):
+        part = images[start : start + batch_size]
+        if start < PICTURES or time.perf_counter() < deadline:
+            tops.append(np.stack([answer(part)[0].numpy().argmax(1) for answer in (exact, rounded)]))
+    first, second = np.concatenate(tops, axis=1)
+    facts |= {"compared": len(first), "agreement": round(float(np.mean(first == second)), 4)}
+    facts["classes"] = len(set(first.tolist()))
+    if facts["agreement"] < AGREEMENT:
+        return stays(f"bfloat16 does not leave {AGREEMENT:.1%} of the top classes", **facts)
+    return candidate, {"precision": "bfloat16", **facts}
+
+
+def _seconds(function: Callable[[tf.Tensor], list[tf.Tensor]], batch: tf.Tensor) -> float:
+    start = time.perf_counter()
+    function(batch)[0].numpy()
+    return time.perf_counter() - start

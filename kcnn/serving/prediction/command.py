@@ -1,0 +1,166 @@
+"""`python main.py predict`: answers for whatever is named on the command line, as text, JSON Lines or CSV."""
+
+import contextlib
+import csv
+import functools
+import io
+import json
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from kcnn.errors import UserError
+from kcnn.progress import bar, hidden
+from kcnn.serving.prediction import files
+from kcnn.serving.prediction.files import Source, UnreadableError
+
+if TYPE_CHECKING:
+    from kcnn.serving.prediction.predict import Classifier, Prediction
+
+FORMATS = ("text", "json", "csv")
+
+
+def check(
+    pictures: Sequence[str], files_from: str | None, top: int, batch_size: int, allow_urls: bool, private: bool
+) -> None:
+    """Raises UserError for what cannot be meant, before anything is loaded."""
+    if not pictures and files_from is None:
+        raise UserError("predict: expected a model and pictures, as in: predict mobilenetv2 a.jpg dir/")
+    for flag, number in (("--top", top), ("--batch_size", batch_size)):
+        if number < 1:
+            raise UserError(f"{flag} {number}: expected 1 or more")
+    if private and not allow_urls:
+        raise UserError("--allow_private_redirects: expected with --allow_urls")
+    if [*pictures, files_from].count("-") > 1:
+        raise UserError("predict: standard input can be read once: expected one - among pictures and --files_from")
+    if "-" in pictures and sys.stdin.isatty():
+        raise UserError("predict -: standard input is a terminal; expected a picture, as in: predict MODEL - < a.jpg")
+    if files_from is not None and files_from != "-":
+        if os.path.isdir(files_from):
+            raise UserError(f"--files_from {files_from}: a folder; expected a list of pictures")
+        if not os.access(files_from, os.R_OK):
+            reason = "cannot be read" if os.path.exists(files_from) else "no such file"
+            raise UserError(f"--files_from {files_from}: {reason}")
+    for name in pictures:
+        if files.is_url(name) and not allow_urls and not os.path.lexists(name):
+            raise UserError(f"predict {name}: a URL; expected a file, or --allow_urls to fetch it")
+
+
+def run(
+    classifier: "Classifier",
+    pictures: Sequence[str],
+    *,
+    files_from: str | None,
+    layout: str,
+    top: int,
+    batch_size: int,
+    allow_urls: bool,
+    private_redirects: bool,
+) -> int:
+    """Prints an answer for each picture as soon as there is one; returns how many have none.
+
+    On a terminal, standard error has a progress bar.
+
+    Args:
+        classifier: what answers.
+        pictures: paths, patterns and URLs; "-" for an encoded picture from standard input.
+        files_from: a file with one of these a line, or "-" for standard input; None for no more of them.
+        layout: one of FORMATS.
+        top: how many classes to name, ≥ 1.
+        batch_size: images in one request, ≥ 1.
+        allow_urls: whether to fetch URLs.
+        private_redirects: as in `files.fetch`.
+    """
+    header, row = _layouts(layout, min(top, len(classifier.labels)))
+    fetch = functools.partial(files.fetch, private_redirects=private_redirects) if allow_urls else None
+    failed = total = 0
+    shown = contextlib.nullcontext() if sys.stderr.isatty() else hidden()
+    with shown, bar(description="Predicting", unit="img", after=1.0) as progress:
+        # On one terminal, what is printed must not run into the bar.
+        write = progress.write if sys.stdout.isatty() and sys.stderr.isatty() else _write
+        if not progress.disable and files_from is None:
+            threading.Thread(target=_count, args=(pictures, progress), daemon=True).start()
+        if header:
+            write(header)
+        for answer in classifier.stream(_named(pictures, files_from), batch_size, top=top, fetch=fetch):
+            total += 1
+            failed += answer.error is not None
+            write(row(answer))
+            progress.update()
+    if failed:
+        print(f"{failed} of {total} could not be answered", file=sys.stderr)
+    return failed
+
+
+def _count(pictures: Sequence[str], progress: Any) -> None:
+    """Tells the bar how many there are to come."""
+    progress.total = files.count(pictures)
+
+
+def _named(pictures: Sequence[str], files_from: str | None) -> Iterator[str | Source]:
+    for name in pictures:
+        yield Source("-", _standard_input) if name == "-" else name
+    if files_from is None:
+        return
+    source: Any = 0 if files_from == "-" else files_from
+    try:
+        with open(source, encoding="utf-8", errors="surrogateescape", closefd=source != 0) as lines:
+            yield from (name for line in lines if (name := line.rstrip("\r\n")))
+    except OSError as error:
+        raise UserError(f"--files_from {files_from}: {error.strerror}") from None
+
+
+def _standard_input() -> bytes:
+    content = sys.stdin.buffer.read(files.LIMIT + 1)
+    if len(content) > files.LIMIT:
+        raise UnreadableError(f"more than {files.LIMIT >> 20} MiB")
+    return content
+
+
+def _write(line: str) -> None:
+    try:
+        print(line, flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise UserError(f"standard output: {error.strerror}") from None
+
+
+def _layouts(layout: str, top: int) -> tuple[str, "Callable[[Prediction], str]"]:
+    """The header, "" for none, and what makes a line of an answer."""
+    if layout == "json":
+        return "", _json
+    if layout == "csv":
+        places = range(1, top + 1)
+        columns = ["file", "error", *(f"{name}_{place}" for place in places for name in ("class", "probability"))]
+        return _csv(columns), functools.partial(_csv_row, top)
+    return "", _text
+
+
+def _json(answer: "Prediction") -> str:
+    if answer.error is not None:
+        fields: dict[str, Any] = {"file": answer.file, "error": answer.error}
+    else:
+        fields = {"file": answer.file, "classes": answer.classes, "probabilities": answer.probabilities}
+    return json.dumps(fields, ensure_ascii=False)
+
+
+def _csv_row(top: int, answer: "Prediction") -> str:
+    pairs = zip(answer.classes, answer.probabilities, strict=True)
+    cells = [cell for label, probability in pairs for cell in (label, f"{probability:.9g}")]
+    return _csv([answer.file, answer.error or "", *cells, *[""] * (2 * top - len(cells))])
+
+
+def _csv(cells: Sequence[str]) -> str:
+    line = io.StringIO()
+    csv.writer(line, lineterminator="").writerow(cells)
+    return line.getvalue()
+
+
+def _text(answer: "Prediction") -> str:
+    if answer.error is not None:
+        return f"{answer.file}: not answered: {answer.error}"
+    pairs = zip(answer.classes, answer.probabilities, strict=True)
+    return f"{answer.file}: " + ", ".join(f"{label} {probability:.1%}" for label, probability in pairs)

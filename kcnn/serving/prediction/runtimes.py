@@ -1,0 +1,99 @@
+"""What runs an exported network: TensorFlow runs the SavedModel, another runtime what the version has in its format.
+
+Another runtime runs the network alone. What leads there, from files to pixels, and on from there, to names and
+statuses, are the SavedModel's own functions (`kcnn.serving.export.signatures`), traced around a call of the runtime.
+"""
+
+import dataclasses
+import json
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from kcnn.errors import UserError, nearest
+from kcnn.serving.formats import FORMATS, check_runtimes
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+RUNTIMES = {"tensorflow": "savedmodel", "openvino": "openvino", "onnx": "onnx"}  # → the format that they load
+
+
+def check(runtime: str) -> None:
+    """Raises UserError where there is no such runtime, or its package is missing."""
+    if runtime not in RUNTIMES:
+        raise UserError(f"runtime {runtime!r}: {nearest(runtime, RUNTIMES)}")
+    check_runtimes([RUNTIMES[runtime]])
+
+
+def file(runtime: str, version: Path) -> Path:
+    """What the runtime loads of a version's folder; it may not be there."""
+    return FORMATS[RUNTIMES[runtime]].file(version)
+
+
+def find(runtime: str, version: Path) -> Path:
+    """What the runtime loads of a version's folder.
+
+    Raises:
+        UserError: it is not there; or as `check`.
+    """
+    check(runtime)
+    found = file(runtime, version)
+    if not found.is_file():
+        makes = f"python main.py export {version} --formats {RUNTIMES[runtime]}"
+        raise UserError(f"--runtime {runtime}: no {str(found)!r}; to make a version that has it: {makes}")
+    return found
+
+
+@dataclasses.dataclass(frozen=True)
+class Loaded:
+    """As `tf.saved_model.load` gives it.
+
+    Attributes:
+        signatures: the functions of a version, by name, as its SavedModel has them; threads may share them.
+        network: what they call; it lasts as long as this does.
+    """
+
+    signatures: dict[str, "tf.types.experimental.ConcreteFunction"]
+    network: Callable[[np.ndarray], dict[str, np.ndarray]]
+
+
+def load(runtime: str, version: Path) -> Loaded:
+    """A version with its network in a runtime other than TensorFlow.
+
+    Raises:
+        UserError: the version has no network for the runtime, or one that it cannot read; the package is missing.
+    """
+    import tensorflow as tf
+
+    from kcnn.data.input_pipeline.transform import Preprocessing
+    from kcnn.serving.export.signatures import signatures_of
+
+    path, family = find(runtime, version), FORMATS[RUNTIMES[runtime]].family()
+    try:
+        text = family.metadata(path)
+        metadata = json.loads(text)
+        spec = Preprocessing(**metadata["preprocessing"])
+        network = family.load(path)
+        blank = network(np.zeros([1, *spec.image_size, 3], np.float32))
+    except Exception as error:  # the runtimes have errors of many kinds for a file that they cannot read
+        said = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{str(path)!r} cannot be loaded: {said}") from error
+    weak = weakref.ref(network)
+
+    def run(images: np.ndarray) -> list[np.ndarray]:  # TensorFlow keeps it until the process ends
+        answered = weak()(images)  # type: ignore[misc]
+        return [answered[name] for name in ("logits", "embedding")]
+
+    def forward(images: tf.Tensor) -> list[tf.Tensor]:
+        logits, embedding = tf.numpy_function(run, [images], [tf.float32, tf.float32], stateful=False)
+        return [
+            tf.ensure_shape(logits, [None, *blank["logits"].shape[1:]]),
+            tf.ensure_shape(embedding, [None, *blank["embedding"].shape[1:]]),
+        ]
+
+    temperature = metadata["calibration"]["temperature"]
+    return Loaded(signatures_of(forward, metadata["labels"], spec, temperature, text), network)

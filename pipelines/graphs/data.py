@@ -1,0 +1,113 @@
+"""A look at a data set: what is in it, and what in it would hurt a classifier; by the steps of `validation.py`."""
+
+import dataclasses
+import os
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from kcnn.data.datasets import one_spelling, open_dataset
+from kcnn.data.datasets.image_folder import listed
+from kcnn.data.scan.checks import CHECKS
+from kcnn.data.scan.scan import COPIES, Finding
+from kcnn.tables import one_line
+from pipelines.engine.component import Node
+from pipelines.graphs import job as jobs
+from pipelines.graphs.preflight import check_apart, check_writable, leave_out
+from pipelines.graphs.validation import validated_examples
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Job(jobs.Job):
+    """A run of the pipeline.
+
+    Attributes:
+        dataset: a name or a path, as `open_dataset` takes it; or a folder of pictures without class folders.
+        data_dir: likewise.
+        offline: attempt no connection.
+        schema: a schema.pbtxt in the place of the inferred one; None to infer it.
+    """
+
+    dataset: str
+    data_dir: str | None
+    offline: bool
+    schema: str | None = None
+
+
+def graph(job: Job, fingerprint: str) -> list[Node]:
+    """The steps, as data flow."""
+    found = validated_examples(
+        job,
+        dataset=job.dataset,
+        data_dir=job.data_dir,
+        offline=job.offline,
+        fingerprint=fingerprint,
+        labelled=_labelled(job.dataset),
+        schema_file=job.schema,
+    )
+    return [port.node for port in found.values()]
+
+
+def run(job: Job) -> Path | None:
+    """Runs the job, prints what it found and where, and returns the page, None where the part of the pipeline that was
+    asked for makes none.
+
+    Raises:
+        UserError: before anything is read or written, whatever can be known to fail by then.
+    """
+    job = dataclasses.replace(job, dataset=one_spelling(job.dataset))
+    check_writable("--pipeline_root", Path(job.pipeline_root))
+    check_apart(Path(job.pipeline_root), job.dataset)
+    dataset = open_dataset(job.dataset, data_dir=job.data_dir, offline=job.offline, labelled=_labelled(job.dataset))
+    dataset = leave_out(dataset, job.exclude)
+    config = {"dataset": job.dataset, "data_dir": job.data_dir, "offline": job.offline}
+    made = jobs.run(job, graph(job, dataset.fingerprint), pipeline="data", goal="DataReport", config=config)
+    if made is None:
+        return None
+    print(report(made))
+    return made["DataReport"]["report"].page
+
+
+def report(made: Mapping[str, Mapping[str, Any]]) -> str:
+    """What was found and where, on one screen."""
+    summary, scan = made["ExampleGen"]["examples"].summary(), made["ImageScan"]["findings"].read()
+    anomalies = made["ExampleValidator"]["anomalies"].lines()
+    counts = Counter(finding.finding for finding in scan.findings if finding.splits)
+    splits = ", ".join(f"{split} {summary.total(split)}" for split in summary.counts)
+    classes = f"{len(summary.labels)} class" + "es" * (len(summary.labels) != 1)
+    lines = [
+        f"Images: {scan.images} in {classes} ({splits}), {len(summary.excluded)} excluded",
+        f"Anomalies: {len(anomalies)}",
+        "Findings:" if counts or scan.usual else "Findings: none",
+        *(f"  {kind.name:16}{_number(counts[kind.name], 'group')}" for kind in COPIES if counts[kind.name]),
+        *(f"  {check.name:16}{_number(counts[check.name], 'image')}" for check in CHECKS if counts[check.name]),
+        *(f"  {name:16}{count} of {scan.images} images, as is usual here" for name, count in scan.usual.items()),
+        *(f"Worst leak: {_in_words(finding)}" for finding in scan.findings[:1] if finding.finding == "leak"),
+        f"Report: {made['DataReport']['report'].page}",
+        f"  as data: {made['ImageScan']['findings'].path}/findings.jsonl, exclusions.csv (nothing was excluded by it)",
+    ]
+    return "\n".join(lines)
+
+
+def _number(count: int, unit: str) -> str:
+    return f"{count} {unit}" + "s" * (count != 1)
+
+
+_HOW = {
+    "identical": "are equal, byte for byte",
+    "alike": "show one picture",
+    "mirrored": "show one picture, mirrored",
+    "turned": "show one picture, turned or flipped",
+}
+
+
+def _in_words(leak: Finding) -> str:
+    one, other = (one_line(f"{leak.filenames[i]} ({leak.splits[i]}, {leak.labels[i]})") for i in (0, 1))
+    return f"{one} and {other} {_HOW[leak.how]}"
+
+
+def _labelled(dataset: str) -> bool:
+    """Whether there are classes: not in a folder without folders."""
+    path = Path(dataset).expanduser()
+    return not os.path.isdir(path) or bool(listed(path, path)[0])

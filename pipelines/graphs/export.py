@@ -1,0 +1,56 @@
+"""Another export of a network that was trained before: published with its own tests, as the next version."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from kcnn.errors import UserError
+from pipelines.artifacts import Examples, ModelRun, TransformGraph
+from pipelines.engine.component import Artifact, Port, finished
+from pipelines.graphs import job as jobs
+from pipelines.graphs.publication import Publication, check, concluded, published
+from pipelines.reports.lineage import lineage
+
+_TAKEN: dict[str, type[Artifact]] = {"examples": Examples, "transform_graph": TransformGraph, "model_run": ModelRun}
+
+
+def run(job: jobs.Job, version: Path, publication: Publication) -> Path:
+    """Exports, evaluates, checks and publishes anew what `version` was made of, with its data and its weights.
+
+    Args:
+        job: how it was called.
+        version: a published version, or the folder of several for the last.
+        publication: what becomes of it.
+
+    Returns:
+        the published version's folder.
+
+    Raises:
+        UserError: what the version was made of is not in the pipeline's root, or what can be known to fail otherwise.
+        RefusedError: a gate refuses to publish it.
+    """
+    exporter, pusher, ports = _origin(Path(job.pipeline_root), version)
+    purpose = publication.optimize_for or exporter["optimize_for"]
+    publication = dataclasses.replace(publication, optimize_for=purpose)
+    check(publication)
+    record = {**pusher["record"], "command": job.command, "exported_from": str(version)}
+    nodes = [port.node for port in (ports | published(publication, record, **ports)).values()]
+    made = jobs.run(job, nodes, pipeline="export", goal="Pusher", exported_from=str(version))
+    assert made is not None
+    return concluded(made)
+
+
+def _origin(root: Path, version: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, Port]]:
+    """The parameters of the version's Exporter and Pusher, and what they took."""
+    found = lineage(root, version)
+    made_by = {artifact: row for row in found["executions"] for artifact in row["outputs"].values()}
+    pusher = made_by[found["artifact"]]
+    exporter = made_by.get(pusher["inputs"].get("model"), pusher)
+    if (pusher["component"], exporter["component"]) != ("Pusher", "Exporter"):
+        raise UserError(f"export {version}: made by an earlier version of this program, of which nothing can be taken")
+    ports = {}
+    for name, kind in _TAKEN.items():
+        maker = made_by[exporter["inputs"][name]]
+        (output,) = (key for key, artifact in maker["outputs"].items() if artifact == exporter["inputs"][name])
+        ports[name] = finished(maker["component"], maker["id"], {output: kind}).outputs[output]
+    return exporter["parameters"], pusher["parameters"], ports

@@ -1,0 +1,120 @@
+"""The main job: from a data set to a published classifier. Read `graph` from top to bottom."""
+
+import dataclasses
+from pathlib import Path
+
+from kcnn.config import Config
+from kcnn.data.datasets import open_dataset
+from kcnn.errors import UserError
+from pipelines.components.label_audit import label_audit
+from pipelines.components.trainer import trainer
+from pipelines.components.transform import transform
+from pipelines.components.tuner import tuner
+from pipelines.engine.component import Node
+from pipelines.graphs import job as jobs
+from pipelines.graphs import publication as publications
+from pipelines.graphs.preflight import (
+    check_apart,
+    check_classes,
+    check_names,
+    check_tune,
+    check_writable,
+    leave_out,
+    settle_dataset,
+    settle_weights,
+    weights_digest,
+)
+from pipelines.graphs.publication import Publication, concluded, published
+from pipelines.graphs.validation import validated_examples
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Job(jobs.Job):
+    """A run of the pipeline.
+
+    Attributes:
+        config: how to train, and on what.
+        publication: what becomes of the network.
+        tune: how many settings to try before training, 2 or more; 0 for none.
+        schema: a schema.pbtxt in the place of the inferred one; None to infer it.
+    """
+
+    config: Config
+    publication: Publication
+    tune: int = 0
+    schema: str | None = None
+
+
+def graph(job: Job, weights: str | None, fingerprint: str) -> list[Node]:
+    """The steps, as data flow."""
+    config = job.config
+    found = validated_examples(
+        job,
+        dataset=config.dataset,
+        data_dir=config.data_dir,
+        offline=config.offline,
+        fingerprint=fingerprint,
+        labelled=True,
+        schema_file=job.schema,
+    )
+    examples, schema, findings = found["examples"], found["schema"], found["findings"]
+    transform_graph = transform(
+        model=config.model, image_size=config.image_size, examples=examples, schema=schema
+    ).outputs["transform_graph"]
+    digest = weights_digest(weights, config.model)
+    hyperparameters = None
+    if job.tune:
+        hyperparameters = tuner(
+            config=config.to_json(),
+            weights=weights,
+            weights_digest=digest,
+            trials=job.tune,
+            examples=examples,
+            transform_graph=transform_graph,
+        ).outputs["best_hyperparameters"]
+    model_run = trainer(
+        config=config.to_json(),
+        weights=weights,
+        weights_digest=digest,
+        examples=examples,
+        transform_graph=transform_graph,
+        hyperparameters=hyperparameters,
+    ).outputs["model_run"]
+    record = {"command": job.command, "dataset": config.dataset, "fingerprint": fingerprint}
+    made = published(job.publication, record, examples=examples, transform_graph=transform_graph, model_run=model_run)
+    label_errors = label_audit(
+        dataset=config.dataset,
+        examples=examples,
+        findings=findings,
+        transform_graph=transform_graph,
+        model_run=model_run,
+    ).outputs["errors"]
+    ports = [*found.values(), transform_graph, hyperparameters, model_run, *made.values(), label_errors]
+    return [port.node for port in ports if port is not None]
+
+
+def run(job: Job) -> Path | None:
+    """Runs the job, prints what it made and where, and returns the published version's folder, None where the part of
+    the pipeline that was asked for publishes nothing.
+
+    Raises:
+        UserError: before anything is read or written, whatever can be known to fail by then.
+        RefusedError: the model was made and evaluated, and a gate refuses to publish it.
+    """
+    config = settle_dataset(job.config)
+    if config.objective != "classes":
+        raise UserError(
+            f"--objective {config.objective}: expected classes, which a classifier learns; others go with pretrain"
+        )
+    publications.check(job.publication)
+    check_writable("--pipeline_root", Path(job.pipeline_root))
+    check_apart(Path(job.pipeline_root), config.dataset)
+    dataset = open_dataset(config.dataset, data_dir=config.data_dir, offline=config.offline)
+    check_classes(config.dataset, dataset)
+    dataset = leave_out(dataset, job.exclude)
+    check_names(config)
+    check_tune(job.tune)
+    config, weights = settle_weights(config)
+    nodes = graph(dataclasses.replace(job, config=config), weights, dataset.fingerprint)
+    made = jobs.run(job, nodes, pipeline="image_classification", goal="Pusher", config=config.to_dict())
+    return concluded(made) if made is not None else None

@@ -1,0 +1,200 @@
+"""What is settled before the work begins: where it may write, and which weights it starts from."""
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from kcnn.config import Config, override
+from kcnn.content import sha256
+from kcnn.data.datasets import DATASETS, Dataset, one_spelling
+from kcnn.data.datasets.image_folder import visible
+from kcnn.data.ingestion import exclusions
+from kcnn.data.input_pipeline.augment import AUGMENTATIONS
+from kcnn.data.validation import schema
+from kcnn.errors import UserError
+from kcnn.models.factory import create_model, model_spec
+from kcnn.recipes import build
+from kcnn.serving.publishing import versions
+from kcnn.weights import find_imagenet, find_starter, load_weights
+from pipelines.engine import metadata
+
+
+def settle_weights(config: Config) -> tuple[Config, str | None]:
+    """What the training starts from, said in one line; without weights, fine-tuning gives way to the recipe "scratch".
+
+    Returns:
+        the Config to run, and the weights for `load_weights` or None.
+
+    Raises:
+        UserError: weights that were asked for by name cannot be had, or do not fit the model.
+    """
+    spec = model_spec(config.model)
+    reasons: list[str] = []
+
+    def load(source: str) -> tuple[Config, str]:
+        load_weights(create_model(config.model, 2, **config.design), source, offline=config.offline)
+        print(f"Weights: {source}" + (f" ({'; '.join(reasons)})" if reasons else ""))
+        return config, source
+
+    if config.weights not in ("auto", "none"):
+        return load(config.weights)
+    if config.weights == "none" and all(phase.unfreeze is None for phase in config.phases):
+        return config, None
+    if config.weights == "auto":
+        found = {"imagenet": find_imagenet(spec, offline=config.offline), "starter": find_starter(spec.name)}
+        for source in [source for source, path in found.items() if path is not None]:
+            try:
+                return load(source)
+            except UserError as error:  # a damaged file, or a design that the weights are not for
+                reasons.append(str(error))
+        reasons = reasons or ["no pretrained weights to be had"]
+    reason = "; ".join(reasons) or "--weights none"
+    print(f"Weights: {reason}, so all of {spec.name} trains from scratch, in one phase")
+    kept = {name: value for name, value in config.overrides.items() if name not in ("weights", "unfreeze")}
+    return build("scratch", **kept), None
+
+
+def settle_dataset(config: Config) -> Config:
+    """`config` with the one spelling of its data set by which runs are compared."""
+    dataset = one_spelling(config.dataset)
+    return config if dataset == config.dataset else override(config, dataset=dataset)
+
+
+def check_classes(name: str, dataset: Dataset) -> None:
+    """Raises UserError where it is known unread that no classifier can be trained on the data set behind `name`."""
+    if dataset.flaws:
+        raise UserError(f"--dataset {name}: {dataset.flaws[0]}")
+    if dataset.labelled and len(dataset.labels) == 1:
+        raise UserError(
+            f"--dataset {name}: only one class ({dataset.labels[0]!r}); a classifier needs two or more: expected "
+            "<class>/<image> or <train|val|test>/<class>/<image> in a folder, path,label[,split] in a table"
+        )
+
+
+def leave_out(dataset: Dataset, paths: Sequence[str]) -> Dataset:
+    """`dataset` without the images that the lists at `paths` leave out, which a line for each says.
+
+    Raises:
+        UserError: a list cannot be read, or names a file that is not in the data set.
+    """
+    left = exclusions.exclude(dataset, paths)
+    for path in paths:
+        print(f"Excluded: {len(exclusions.read(Path(path)))} of {dataset.count} images, by {path}")
+    return left
+
+
+def schema_digest(path: str | None) -> str:
+    """sha256 of a user's schema, "" without one.
+
+    Raises:
+        UserError: it cannot be read, is no schema, or has no features.
+    """
+    if path is None:
+        return ""
+    try:
+        if not schema.read(Path(path)).feature:
+            raise UserError(f"{path}: no feature in it; expected an edited schema.pbtxt of SchemaGen")
+    except UserError as error:
+        raise UserError(f"--schema {error}") from None
+    return sha256(Path(path))
+
+
+def previous_statistics(root: Path, dataset: str, fingerprint: str) -> dict[str, str]:
+    """What ExampleValidator takes to compare with the last run on other data of the same name.
+
+    Args:
+        root: the pipeline's root folder.
+        dataset: as ExampleGen's parameter.
+        fingerprint: of its present data; runs on the same are none to compare with.
+
+    Returns:
+        "previous", the folder of the run's ExampleStatistics, and "previous_fingerprint"; nothing where there was none.
+    """
+    if not (root / metadata.FILE).exists():
+        return {}
+    with contextlib.closing(metadata.connect(root)) as db:
+        for row in metadata.executions(db, "type = 'StatisticsGen' AND state IN ('COMPLETE', 'CACHED')"):
+            examples = metadata.artifacts(db, row["id"], "INPUT")["examples"]
+            makers = (
+                "type = 'ExampleGen' AND id IN (SELECT execution FROM event WHERE artifact = ? AND type = 'OUTPUT')"
+            )
+            facts = metadata.executions(db, makers, examples["id"])[-1]["properties"]["parameters"]
+            found = metadata.artifacts(db, row["id"], "OUTPUT")["statistics"]
+            if facts["dataset"] == dataset and facts["fingerprint"] != fingerprint and (root / found["uri"]).is_dir():
+                return {"previous": str(root / found["uri"]), "previous_fingerprint": found["fingerprint"]}
+    return {}
+
+
+def check_names(config: Config) -> None:
+    """Raises UserError unless there are such a model, design and augmentations, and they go together."""
+    create_model(config.model, 2, config.image_size, **config.design)
+    for augmentation in config.phases[-1].augmentations:
+        AUGMENTATIONS.get(augmentation)
+
+
+def last_pushed(folder: Path) -> tuple[str | None, str]:
+    """The version of `folder` that is served, after a rollback the copy that it made, and the digest of its answers;
+    None and "" where there is none.
+
+    Raises:
+        UserError: its files cannot be read.
+    """
+    pushed = versions.versions(folder)
+    if not pushed:
+        return None, ""
+    try:
+        return str(pushed[-1]), versions.digest(pushed[-1])
+    except OSError as error:
+        raise UserError(f"--saved_models: {pushed[-1]} cannot be read: {error.strerror}") from None
+
+
+def check_tune(trials: int) -> None:
+    """Raises UserError for a search of hyperparameters that cannot be."""
+    if trials and trials < 2:
+        raise UserError(
+            f"--tune {trials}: expected 2 trials or more, the first with the recipe's own values; 0 for none"
+        )
+
+
+def check_gates(keep_versions: int | None, max_latency_ms: float | None, max_memory_mb: float | None) -> None:
+    """Raises UserError for limits that nothing can keep."""
+    if keep_versions is not None and keep_versions < versions.FEWEST:
+        raise UserError(
+            f"--keep_versions {keep_versions}: expected {versions.FEWEST} or more: TensorFlow Serving may still be "
+            "reading the version before when the next appears"
+        )
+    for flag, limit in (("--max_latency_ms", max_latency_ms), ("--max_memory_mb", max_memory_mb)):
+        if limit is not None and not limit > 0:
+            raise UserError(f"{flag} {limit:g}: expected a positive number")
+
+
+def check_writable(flag: str, folder: Path) -> None:
+    """Raises UserError unless `folder` can be made and written to; makes nothing."""
+    existing = next(parent for parent in [folder.absolute(), *folder.absolute().parents] if parent.exists())
+    try:
+        with tempfile.TemporaryFile(dir=existing):
+            pass
+    except OSError as error:
+        raise UserError(f"{flag} {folder}: cannot be written: {existing}: {error.strerror}") from None
+
+
+def check_apart(root: Path, dataset: str) -> None:
+    """Raises UserError where what is made in the pipeline's root would be taken for images of `dataset`."""
+    folder, inner = Path(dataset).expanduser().resolve(), root.resolve()
+    if dataset in DATASETS or not os.path.isdir(folder) or not inner.is_relative_to(folder):
+        return
+    if all(map(visible, inner.relative_to(folder).parts)):
+        raise UserError(
+            f"--pipeline_root {root}: inside --dataset {dataset}, whose files all count as images; expected a folder "
+            "outside, or a hidden one such as .kcnn"
+        )
+
+
+def weights_digest(weights: str | None, model: str) -> str:
+    """Of the file that `weights` are from, where that can change under its name."""
+    path = find_starter(model_spec(model).name) if weights == "starter" else Path(weights or "")
+    if path is None or not path.is_file():
+        return ""
+    return sha256(path)

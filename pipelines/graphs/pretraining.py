@@ -1,0 +1,100 @@
+"""Pre-training: from images, with labels or without, to a backbone for others to start from."""
+
+import dataclasses
+from pathlib import Path
+
+from kcnn.config import Config
+from kcnn.data.datasets import open_dataset
+from kcnn.data.ingestion import exclusions
+from kcnn.data.input_pipeline.objectives import OBJECTIVES
+from kcnn.models.factory import model_spec
+from pipelines.components.example_gen import example_gen
+from pipelines.components.pretrainer import pretrainer
+from pipelines.engine import runner
+from pipelines.engine.component import Node
+from pipelines.graphs import job as jobs
+from pipelines.graphs.preflight import (
+    check_apart,
+    check_classes,
+    check_names,
+    check_writable,
+    leave_out,
+    settle_dataset,
+    settle_weights,
+    weights_digest,
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Job(jobs.Job):
+    """A run of the pipeline.
+
+    Attributes:
+        config: how to train, and on what.
+    """
+
+    config: Config
+
+
+def graph(job: Job, weights: str | None, fingerprint: str) -> list[Node]:
+    """The steps, as data flow."""
+    config = job.config
+    examples = example_gen(
+        dataset=config.dataset,
+        data_dir=config.data_dir,
+        offline=config.offline,
+        fingerprint=fingerprint,
+        labelled=_labelled(config),
+        exclude=job.exclude,
+        exclude_digest=exclusions.digest(job.exclude),
+        beam=job.beam,
+    ).outputs["examples"]
+    backbone = pretrainer(
+        config=config.to_json(),
+        weights=weights,
+        weights_digest=weights_digest(weights, config.model),
+        record={
+            "command": job.command,
+            "commit": runner.commit(),
+            "dataset": config.dataset,
+            "fingerprint": fingerprint,
+        },
+        examples=examples,
+    ).outputs["backbone"]
+    return [port.node for port in (examples, backbone)]
+
+
+def run(job: Job) -> Path | None:
+    """Runs the job, prints what it made and where, and returns the weights file, None where the part of the pipeline
+    that was asked for makes none.
+
+    Raises:
+        UserError: before anything is read or written, whatever can be known to fail by then.
+    """
+    config = settle_dataset(job.config)
+    check_writable("--pipeline_root", Path(job.pipeline_root))
+    check_apart(Path(job.pipeline_root), config.dataset)
+    dataset = open_dataset(config.dataset, data_dir=config.data_dir, offline=config.offline, labelled=_labelled(config))
+    check_classes(config.dataset, dataset)
+    dataset = leave_out(dataset, job.exclude)
+    check_names(config)
+    config, weights = settle_weights(config)
+    nodes = graph(dataclasses.replace(job, config=config), weights, dataset.fingerprint)
+    made = jobs.run(job, nodes, pipeline="pretraining", goal="Pretrainer", config=config.to_dict())
+    if made is None:
+        return None
+    backbone = made["Pretrainer"]["backbone"]
+    provenance = backbone.provenance()
+    print(
+        f"Validation accuracy: {provenance['validation_accuracy']:.1%} of {provenance['classes']} classes, "
+        f"after {provenance['hours']:.2f} hours\n"
+        f"Weights: {backbone.weights}\n"
+        f"  to start from them: python main.py --model {model_spec(config.model).name} --finetune "
+        f"--weights {backbone.weights}"
+    )
+    return backbone.weights
+
+
+def _labelled(config: Config) -> bool:
+    """Whether the objective asks for the data's classes."""
+    return OBJECTIVES.get(config.objective).classes is None

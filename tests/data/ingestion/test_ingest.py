@@ -1,0 +1,336 @@
+"""Ingest: every kind of file that turns up in a folder of photos, and what becomes of it."""
+
+import hashlib
+import io
+import itertools
+import os
+import random
+from collections import Counter, defaultdict
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from kcnn.data import examples, records
+from kcnn.data.datasets import Dataset, Source, open_dataset
+from kcnn.data.ingestion import ingest, splits
+from kcnn.errors import UserError
+
+
+def in_this_process(function, tasks, **_):
+    """The plainest driver."""
+    return map(function, tasks)
+
+
+def encoded(seed, format="JPEG", size=(40, 30), mode="RGB"):
+    pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).convert(mode).save(buffer, format)
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Thirty good images of each of two classes in many formats, and the broken and odd files of real folders."""
+    kinds = [
+        ("JPEG", "RGB"),
+        ("JPEG", "L"),
+        ("JPEG", "CMYK"),
+        ("PNG", "RGBA"),
+        ("PNG", "P"),
+        ("GIF", "P"),
+        ("BMP", "RGB"),
+    ]
+    for label in ("cat", "dog"):
+        (tmp_path / label).mkdir()
+        for index in range(30):
+            format, mode = kinds[index % len(kinds)]
+            data = encoded(index + 1000 * (label == "dog"), format, mode=mode)
+            (tmp_path / label / f"{index:02d}.jpg").write_bytes(data)  # all are called .jpg
+    whole = encoded(1)
+    (tmp_path / "cat" / "truncated.jpg").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "cat" / "truncated.png").write_bytes(encoded(2, "PNG")[:-200])
+    (tmp_path / "cat" / "empty.jpg").touch()
+    (tmp_path / "dog" / "notes.txt").write_text("not a picture")
+    (tmp_path / "dog" / "scan.tiff").write_bytes(encoded(3, "TIFF"))
+    (tmp_path / "stray.png").write_bytes(encoded(4, "PNG"))
+    return tmp_path
+
+
+BROKEN = {
+    "cat/truncated.jpg": "corrupt or truncated",
+    "cat/truncated.png": "corrupt or truncated",
+    "cat/empty.jpg": "empty file",
+    "dog/notes.txt": "not an image",
+    "dog/scan.tiff": "TIFF is not a supported format",
+    "stray.png": "not inside a class folder",
+}
+
+
+def test_what_cannot_be_decoded_is_excluded_by_name_and_the_rest_arrives_untouched(photos, tmp_path):
+    out = tmp_path / ".out"
+    summary = ingest.ingest(open_dataset(str(photos)), out)
+    assert summary.excluded.keys() == BROKEN.keys()
+    for name, reason in BROKEN.items():
+        assert summary.excluded[name].startswith(reason)
+        assert "\n" not in summary.excluded[name]
+    assert summary.labels == ("cat", "dog")
+    counted, seen = Counter(), set()
+    for split in examples.SPLITS:
+        for record in examples.read(examples.shard_paths(out, split)).map(examples.parse).as_numpy_iterator():
+            name = record["filename"].decode()
+            assert record["encoded"] == (photos / name).read_bytes()
+            assert summary.labels[record["label"]] == name.split("/")[0]
+            counted[split, name.split("/")[0]] += 1
+            seen.add(name)
+    assert len(seen) == 60
+    assert {(s, c): n for s in examples.SPLITS for c, n in summary.counts[s].items() if n} == dict(counted)
+    assert any("6 files excluded" in warning for warning in summary.warnings)
+
+
+def test_records_have_the_usual_keys(photos, tmp_path):
+    ingest.ingest(open_dataset(str(photos)), tmp_path / ".out")
+    record = next(iter(examples.read(examples.shard_paths(tmp_path / ".out", "train")))).numpy()
+    features = tf.train.Example.FromString(record).features.feature
+    assert set(features) == {
+        "image/encoded", "image/filename", "image/class/label", "image/class/text", "image/format", "image/height",
+        "image/width", "image/key/sha256",
+    }  # fmt: skip
+    assert features["image/height"].int64_list.value == [30]
+    assert features["image/width"].int64_list.value == [40]
+
+
+def test_the_same_data_gives_the_same_bytes(photos, tmp_path):
+    for name in (".a", ".b"):
+        ingest.ingest(open_dataset(str(photos)), tmp_path / name)
+    for split in examples.SPLITS:
+        a, b = (
+            list(examples.read(examples.shard_paths(tmp_path / name, split)).as_numpy_iterator())
+            for name in (".a", ".b")
+        )
+        assert a == b
+
+
+def test_duplicates_across_given_splits_are_told(tmp_path):
+    for split in ("train", "test"):
+        for label, seed in (("cat", 0), ("dog", 1000)):
+            (tmp_path / split / label).mkdir(parents=True)
+            for index in range(5):
+                (tmp_path / split / label / f"{index}.png").write_bytes(encoded(seed + index, "PNG"))
+    summary = ingest.ingest(open_dataset(str(tmp_path)), tmp_path / ".out")
+    assert any("byte for byte" in warning for warning in summary.warnings)
+
+
+def test_nothing_to_look_at(tmp_path):
+    for label in ("cat", "dog"):
+        (tmp_path / label).mkdir()
+        (tmp_path / label / "broken\n.png").write_bytes(b"broken")
+    with pytest.raises(UserError, match="none of its 2 files") as caught:
+        ingest.ingest(open_dataset(str(tmp_path)), tmp_path / ".out")
+    assert r"cat/broken\n.png (not an image)" in str(caught.value)
+
+
+def drawn_into(split, seed=0):
+    """An image whose bytes draw it there."""
+    bounds = {"test": (0.0, 0.15), "val": (0.15, 0.3), "train": (0.3, 1.0)}[split]
+    found = (encoded(index, "PNG", (9, 8)) for index in itertools.count(seed))
+    return next(data for data in found if bounds[0] <= splits.position(hashlib.sha256(data).hexdigest()) < bounds[1])
+
+
+@pytest.mark.parametrize(
+    ("files", "flaws"),
+    [
+        ({"cat": ["train", "test"]}, ["only class 'cat' has readable images; two or more are needed"]),
+        (
+            {"cat": ["train", "test"], "dog": ["train"], "one": ["test"]},
+            ["1 class without an image to train on; add some, or leave the class out: one (1 image)"],
+        ),
+        (
+            {"cat": ["train"], "dog": ["train"]},
+            ["2 images are too few to hold out a test split; add some, or a test folder"],
+        ),
+        (
+            {"cat": ["test"], "dog": ["test"]},
+            ["2 classes without an image to train on; add some, or leave the class out: cat (1 image), dog (1 image)"],
+        ),
+        ({"cat": ["train", "test"], "dog": ["train"], "two": ["val", "val"]}, []),  # which is mended
+        ({"cat": ["train", "test"], "dog": ["train"], "two": ["test", "test"]}, []),
+    ],
+)
+def test_what_cannot_be_trained_on_is_a_warning_until_then(tmp_path, files, flaws):
+    for seed, (label, places) in enumerate(files.items()):
+        (tmp_path / label).mkdir()
+        for index, split in enumerate(places):
+            (tmp_path / label / f"{index}.png").write_bytes(drawn_into(split, 10_000 * seed + 1000 * index))
+    summary = ingest.ingest(open_dataset(str(tmp_path)), tmp_path / ".out")
+    assert summary.flaws() == flaws
+    assert [warning for warning in summary.warnings if warning in flaws] == flaws
+    assert sum(map(summary.total, examples.SPLITS)) == sum(map(len, files.values()))
+    if flaws:
+        with pytest.raises(UserError, match=flaws[0][:40]):
+            ingest.check_trainable(summary)
+    else:
+        ingest.check_trainable(summary)
+        assert summary.counts["train"]["two"] == 1
+
+
+def test_names_do_not_reach_the_terminal_raw(photos, tmp_path):
+    (photos / "cat" / "0\nerror: fake\x1b[31m.jpg").touch()
+    os.mkfifo(photos / "cat" / "00pipe.jpg")
+    summary = ingest.ingest(open_dataset(str(photos)), tmp_path / ".out")
+    (line,) = (warning for warning in summary.warnings if "files excluded" in warning)
+    assert line.isprintable()
+    assert r"cat/0\nerror: fake\x1b[31m.jpg (empty file)" in line
+    assert summary.excluded["cat/00pipe.jpg"] == "cannot be read: not a regular file"
+
+
+def test_missing_files_of_a_table_are_excluded(tmp_path):
+    lines = ["path,label"]
+    for label, seed in (("cat", 0), ("dog", 1000)):
+        for index in range(20):
+            (tmp_path / f"{label}{index}.png").write_bytes(encoded(seed + index, "PNG"))
+            lines.append(f"{label}{index}.png,{label}")
+    (tmp_path / "list.csv").write_text("\n".join([*lines, "gone.png,cat"]))
+    summary = ingest.ingest(open_dataset(str(tmp_path / "list.csv")), tmp_path / ".out")
+    assert summary.excluded == {"gone.png": "cannot be read: No such file or directory"}
+
+
+def test_many_shards_hold_every_image_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(examples, "SHARD_BYTES", 20_000)
+    summary = ingest.ingest(open_dataset("digits"), tmp_path, in_this_process)
+    assert len(examples.shard_paths(tmp_path, "train")) > 3
+    names = [
+        record["filename"]
+        for split in examples.SPLITS
+        for record in examples.read(examples.shard_paths(tmp_path, split)).map(examples.parse).as_numpy_iterator()
+    ]
+    assert len(names) == len(set(names)) == 1797
+    assert sum(summary.total(split) for split in examples.SPLITS) == 1797
+
+
+def test_the_merge_counts_what_a_plain_look_at_everything_counts(tmp_path):
+    for seed in range(30):
+        rng = random.Random(seed)
+        digests = [hashlib.sha256(rng.randbytes(4)).hexdigest() for _ in range(rng.randrange(10, 200))]
+        given = rng.choice([[""], ["", "train"], ["train", "test"], ["", "train", "val", "test"]])
+        size_of = {digest: (rng.randrange(1, 9999), rng.randrange(1, 60)) for digest in digests}
+        images = [
+            (digest, str(rng.randrange(4)), rng.choice(given), *size_of[digest])
+            for digest in rng.choices(digests, k=rng.randrange(20, 400))
+        ]
+        work = ingest.Work(tmp_path / str(seed), rng.randrange(1, 9))
+        work.folder.mkdir()
+        for part in range(work.parts):
+            ingest._store(work.facts(part), sorted(images[part :: work.parts]))
+        plan = splits.plan((fact[:3] for fact in ingest.merged(work)), {split or None for split in given})
+        found = ingest.tally(ingest.merged(work), plan)
+
+        plain = splits.plan(
+            [(*image[:2], image[2] or None) for image in sorted(images)], {split or None for split in given}
+        )
+        places = [plain.of(digest, split or None) for digest, _, split, *_ in images]
+        splits_of, labels_of = defaultdict(set), defaultdict(set)
+        for (digest, label, *_), place in zip(images, places, strict=True):
+            splits_of[digest].add(place)
+            labels_of[digest].add(label)
+        assert found.images == Counter((place, image[1]) for image, place in zip(images, places, strict=True))
+        assert found.straddling == sum("train" in each and len(each) > 1 for each in splits_of.values())
+        assert found.ambiguous == sum(len(each) > 1 for each in labels_of.values())
+        sides = sorted(image[4] for image, place in zip(images, places, strict=True) if place == "train")
+        assert ingest.median(found.sides) == sides[len(sides) // 2]
+        for split in set(places):
+            total = sum(image[3] for image, place in zip(images, places, strict=True) if place == split)
+            assert found.bytes[split] == total
+
+
+def pictures(folder):
+    for label, seed in (("cat", 0), ("dog", 1000)):
+        (folder / label).mkdir(parents=True)
+        for index in range(30):
+            (folder / label / f"{index}.png").write_bytes(encoded(seed + index, "PNG"))
+    return open_dataset(str(folder))
+
+
+def overwrite(folder):
+    (folder / "cat" / "7.png").write_bytes(encoded(5000, "PNG"))
+
+
+def remove(folder):
+    (folder / "dog" / "3.png").unlink()
+
+
+@pytest.mark.parametrize(("change", "name"), [(overwrite, "cat/7.png"), (remove, "dog/3.png")])
+def test_a_file_that_changes_between_the_readings_is_named(tmp_path, change, name):
+    def changing(function, tasks, *, description, **_):
+        if description == "Writing examples":
+            change(tmp_path / "in")
+        return map(function, tasks)
+
+    with pytest.raises(UserError, match=f"--dataset in: {name} changed while it was read; run again"):
+        ingest.ingest(pictures(tmp_path / "in"), tmp_path / "out", changing)
+    assert not list((tmp_path / "out").rglob("*.gz"))
+
+
+def test_a_file_that_comes_after_the_count_is_told(tmp_path):
+    dataset = pictures(tmp_path / "in")
+    (tmp_path / "in" / "cat" / "new.png").write_bytes(encoded(1, "PNG"))
+    with pytest.raises(UserError, match="changed while it was read, from 60 to 61 images; run again"):
+        ingest.ingest(dataset, tmp_path / "out")
+
+
+def test_a_name_that_is_listed_twice_is_told(tmp_path):
+    pictures(tmp_path)
+    names = [f"{label}/{index}.png,{label}" for label in ("cat", "dog") for index in range(30)]
+    (tmp_path / "list.csv").write_text("\n".join(["path,label", *names, names[40]]))
+    with pytest.raises(UserError, match=r"dog/10\.png is listed 2 times; expected each image once"):
+        ingest.ingest(open_dataset(str(tmp_path / "list.csv")), tmp_path / "out")
+
+
+def test_other_columns_stay_with_their_image(tmp_path):
+    pictures(tmp_path)
+    names = [(label, index) for label in ("cat", "dog") for index in range(30)]
+    lines = [f"{label}/{index}.png,{label},hall {index % 3} é,{'yes' if index % 2 else ''}" for label, index in names]
+    (tmp_path / "list.csv").write_text("\n".join(["path,label,Place,flash", *lines]), encoding="utf-8")
+    ingest.ingest(open_dataset(str(tmp_path / "list.csv")), tmp_path / "out")
+    seen = 0
+    for split in examples.SPLITS:
+        for path in examples.shard_paths(tmp_path / "out", split):
+            for record in records.read_records(path):
+                example = records.Example.FromString(record)
+                index = int(example.features.feature["image/filename"].bytes_list.value[0][4:-4])
+                expected = {"Place": f"hall {index % 3} é", **({"flash": "yes"} if index % 2 else {})}
+                features = example.features.feature.items()
+                found = {name: one.bytes_list.value[0] for name, one in features if name.startswith(records.COLUMN)}
+                assert found == {records.COLUMN + name: value.encode() for name, value in expected.items()}
+                seen += 1
+    assert seen == 60
+
+
+def test_a_reader_that_cannot_be_pickled_will_do(tmp_path):
+    def gone():
+        raise FileNotFoundError(2, "No such file or directory")
+
+    def sources():
+        for index in range(60):
+            data = encoded(index, "PNG")
+            yield Source(f"{index}.png", "ab"[index % 2], None, gone if index == 3 else lambda data=data: data)
+
+    dataset = Dataset(name="pictures", labels=("a", "b"), sources=sources, count=60, fingerprint="1")
+    summary = ingest.ingest(dataset, tmp_path)
+    assert summary.excluded == {"3.png": "cannot be read: No such file or directory"}
+    assert sum(summary.total(split) for split in examples.SPLITS) == 59
+
+
+def test_parts_and_shards_are_even_and_hold_every_part_of_the_data(tmp_path, monkeypatch):
+    monkeypatch.setattr(examples, "SHARD_BYTES", 40_000)
+    monkeypatch.setattr(ingest, "PART", 700)
+    ingest.ingest(open_dataset("digits"), tmp_path, in_this_process)  # sorted by nothing; numbers are places
+    shards = [
+        [int(record["filename"][-8:-4]) for record in examples.read([path]).map(examples.parse).as_numpy_iterator()]
+        for path in examples.shard_paths(tmp_path, "train")
+    ]
+    size = sum(map(len, shards)) / len(shards)
+    for shard in shards:
+        assert len(shard) == pytest.approx(size, abs=4 * size**0.5)
+        assert np.mean(shard) == pytest.approx(898, abs=4 * 519 / len(shard) ** 0.5)  # a uniform sample's

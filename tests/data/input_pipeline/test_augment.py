@@ -1,0 +1,200 @@
+"""Augmentations: pure in their seed, and keras-cv's faults mended."""
+
+import keras_cv
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from kcnn.data.input_pipeline.augment import (
+    AUGMENTATIONS,
+    RandAugment,
+    cutmix,
+    cutmix_or_mixup,
+    flip,
+    mixup,
+    rand_augment,
+)
+from kcnn.errors import UserError
+
+PER_IMAGE = [name for name in AUGMENTATIONS if not AUGMENTATIONS.get(name).per_batch]
+PER_BATCH = [name for name in AUGMENTATIONS if AUGMENTATIONS.get(name).per_batch]
+
+
+def photos(count: int, size: int = 32) -> np.ndarray:
+    """Smooth float images without symmetries."""
+    noise = np.random.default_rng(0).integers(0, 256, (count, 5, 5, 3)).astype(np.float32)
+    return tf.clip_by_value(tf.image.resize(noise, (size, size), "bicubic"), 0, 255).numpy()
+
+
+def flat(count: int, height: int = 16, width: int = 24) -> tuple[tf.Tensor, tf.Tensor]:
+    """Image i is of the constant value i and of class i."""
+    images = np.broadcast_to(np.arange(count, dtype=np.float32)[:, None, None, None], (count, height, width, 3))
+    return tf.constant(images), tf.one_hot(np.arange(count), count)
+
+
+def seed(*pair: int) -> tf.Tensor:
+    return tf.constant(pair, tf.int64)
+
+
+def apply(name: str, images: np.ndarray, key: tf.Tensor) -> list[np.ndarray]:
+    augmentation = AUGMENTATIONS.get(name)
+    if augmentation.per_batch:
+        labels = tf.one_hot(range(len(images)), len(images))
+        return [part.numpy() for part in tf.function(augmentation.function)(tf.constant(images), labels, key)]
+    function = tf.function(augmentation.function)
+    return [np.stack([function(tf.constant(image), [key[0], index + key[1]]) for index, image in enumerate(images)])]
+
+
+@pytest.mark.parametrize("name", AUGMENTATIONS)
+def test_is_pure(name):
+    """The same seed, 0 included, gives the same whatever was drawn before; another seed gives something else."""
+    images = photos(6)
+    first = apply(name, images, seed(0, 0))
+    tf.random.set_seed(123)
+    other = apply(name, images, seed(0, 100))
+    again = apply(name, images, seed(0, 0))
+    assert not all(np.array_equal(a, b) for a, b in zip(first, other, strict=True))
+    for a, b in zip(first, again, strict=True):
+        np.testing.assert_array_equal(a, b)
+    for mixed in first:
+        assert mixed.dtype == np.float32
+        assert mixed.min() >= 0
+        assert mixed.max() <= 255.001
+
+
+@pytest.mark.parametrize("name", PER_IMAGE)
+def test_is_pure_in_a_parallel_map(name):
+    images, function = photos(64, 16), AUGMENTATIONS.get(name).function
+
+    def run(threads: int) -> np.ndarray:
+        dataset = tf.data.Dataset.from_tensor_slices(images).enumerate()
+        dataset = dataset.map(lambda index, image: function(image, tf.stack([7, index])), num_parallel_calls=threads)
+        return np.stack(list(dataset.as_numpy_iterator()))
+
+    np.testing.assert_array_equal(run(1), run(8))
+
+
+def test_unknown_names_get_the_nearest():
+    with pytest.raises(UserError, match="did you mean 'randaugment'"):
+        AUGMENTATIONS.get("randaugmnet")
+
+
+def test_flip_mirrors_half_of_the_images():
+    image = tf.constant(photos(1)[0])
+    results = [flip(image, seed(1, index)).numpy() for index in range(100)]
+    mirrored = [np.array_equal(result, image[:, ::-1]) for result in results]
+    assert all(same or np.array_equal(result, image) for same, result in zip(mirrored, results, strict=True))
+    assert 30 <= sum(mirrored) <= 70
+
+
+OPERATIONS = [type(layer).__name__ for layer in RandAugment().layers]
+
+
+@pytest.mark.parametrize("index", range(len(OPERATIONS)), ids=OPERATIONS)
+@pytest.mark.parametrize("magnitude", [9, 10])
+def test_operation(index, magnitude):
+    """Each operation alone: within 0-255, of the same shape, a function of the seed, and not the identity."""
+    augmenter = RandAugment(magnitude)
+    operation = augmenter.layers[index]
+    images = photos(4) * 0.8 + 20
+
+    @tf.function(autograph=True)
+    def run(image, key):
+        augmenter._draws.begin(key)
+        return operation(image)
+
+    first = np.stack([run(tf.constant(image), seed(3, n)) for n, image in enumerate(images)])
+    again = np.stack([run(tf.constant(image), seed(3, n)) for n, image in enumerate(images)])
+    np.testing.assert_array_equal(first, again)
+    assert first.shape == images.shape
+    assert first.min() >= 0
+    assert first.max() <= 255.001
+    assert np.abs(first - images).mean() > 0.2
+
+
+def test_magnitude_zero_is_next_to_no_change():
+    """Of the operations with a strength; the first two have none."""
+    augmenter = RandAugment(magnitude=0)
+    image = photos(1)[0]
+    for operation in augmenter.layers[2:]:
+        augmenter._draws.begin(seed(0, 0))
+        assert np.abs(tf.function(operation)(tf.constant(image)) - image).mean() < 1.0
+
+
+def test_rand_augment_leaves_the_identity_a_place():
+    """Each of two operations is the identity in one case of 14: both are in 0.5%, neither in 86%."""
+    image = photos(1, 8)[0]
+    function = tf.function(rand_augment)
+    same = [np.array_equal(function(tf.constant(image), seed(0, index)), image) for index in range(200)]
+    assert sum(same) <= 10
+
+
+def test_rand_augment_is_a_keras_cv_layer_without_state():
+    augmenter = RandAugment()
+    assert isinstance(augmenter, keras_cv.layers.RandAugment)
+    before = tf.random.get_global_generator().state.numpy()
+    augmenter.augment(tf.constant(photos(1)[0]), seed(0, 0))
+    np.testing.assert_array_equal(before, tf.random.get_global_generator().state.numpy())
+
+
+@pytest.mark.parametrize("attempt", range(20))
+def test_cutmix_labels_are_the_pasted_parts(attempt):
+    """In images of constant colours the pasted pixels can be counted; rectangles at the border are clipped."""
+    images, labels = flat(8)
+    mixed, weights = cutmix(images, labels, seed(attempt, 0))
+    counted = np.stack([(mixed[..., 0].numpy() == value).mean(axis=(1, 2)) for value in range(8)], axis=1)
+    np.testing.assert_allclose(weights, counted, atol=1e-6)
+
+
+def test_keras_cvs_own_cutmix_is_biased():
+    """What the subclass is for: when this fails, keras-cv was mended."""
+    images, labels = flat(64)
+    mixed = keras_cv.layers.CutMix(dtype="float32")({"images": images, "labels": labels})
+    counted = np.stack([(mixed["images"][..., 0].numpy() == value).mean(axis=(1, 2)) for value in range(64)], axis=1)
+    assert np.abs(mixed["labels"] - counted).max() > 0.05
+
+
+def test_cutmix_areas_follow_the_paper():
+    """Yun et al., section 3.1: with alpha 1 the pasted part, were nothing clipped, is uniform in 0 to 1."""
+    images, labels = flat(256, 64, 64)
+    mixed, weights = cutmix(images, labels, seed(0, 1))
+    pasted = 1 - np.diag(weights.numpy())
+    assert 0.2 < pasted.mean() < 0.5
+    rows = (mixed[..., 0].numpy() != np.arange(256)[:, None, None]).any(axis=2).sum(axis=1)
+    columns = (mixed[..., 0].numpy() != np.arange(256)[:, None, None]).any(axis=1).sum(axis=1)
+    np.testing.assert_allclose(rows * columns / 64**2, pasted, atol=1e-6)  # one rectangle
+
+
+@pytest.mark.parametrize("attempt", range(5))
+def test_mixup_labels_are_the_weights_of_the_images(attempt):
+    """Image i is of the constant value i and of class i: the mean value is the mean class."""
+    images, labels = flat(16)
+    mixed, weights = mixup(images, labels, seed(attempt, 0))
+    np.testing.assert_allclose(mixed[:, 0, 0, 0], weights.numpy() @ np.arange(16), atol=1e-4)
+    np.testing.assert_allclose(weights.numpy().sum(axis=1), 1, atol=1e-6)
+    assert np.ptp(mixed.numpy(), axis=(1, 2)).max() == 0
+
+
+def test_mixup_weights_are_beta_distributed():
+    """Beta(0.2, 0.2) has mean 1/2 and variance 1/(4 x 1.4)."""
+    images, labels = flat(512, 1, 1)
+    own = np.diag(mixup(images, labels, seed(0, 0))[1].numpy())
+    assert own.mean() == pytest.approx(0.5, abs=0.06)
+    assert own.var() == pytest.approx(1 / 5.6, rel=0.15)
+
+
+def test_cutmix_or_mixup_does_either():
+    images, labels = flat(6)
+    function = tf.function(cutmix_or_mixup)
+    whole_values = [bool(np.all(function(images, labels, seed(n, 0))[0].numpy() % 1 == 0)) for n in range(60)]
+    assert 15 <= sum(whole_values) <= 45
+
+
+@pytest.mark.parametrize("name", PER_BATCH)
+@pytest.mark.parametrize("count", [0, 1])
+def test_batches_of_fewer_than_two_stay_as_they_are(name, count):
+    images = tf.constant(photos(3)[:count])
+    labels = tf.one_hot(range(3), 3)[:count]
+    mixed, weights = AUGMENTATIONS.get(name).function(images, labels, seed(0, 0))
+    np.testing.assert_array_equal(mixed, images)
+    np.testing.assert_allclose(weights, labels, atol=1e-6)

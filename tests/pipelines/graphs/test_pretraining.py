@@ -1,0 +1,86 @@
+"""Pre-training by its command: on photos without labels, and what comes of it."""
+
+import hashlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import small_disks
+from PIL import Image
+from safetensors.numpy import load_file
+
+MAIN = Path(__file__).parents[3] / "main.py"
+ROTATION = ["--dataset", "photos", "--objective", "rotation", "--epochs", "8", "--augment", ""]
+SMALL = ["--model", "lenet5", "--image_size", "32", "--batch_size", "16", "--offline"]
+
+
+def run(*arguments, cwd, status=0):
+    done = subprocess.run(
+        [sys.executable, str(MAIN), *map(str, arguments)], cwd=cwd, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == status, done.stdout + done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory):
+    """Photos in no folders, bright at the top, and a backbone that has learned to tell where that is."""
+    folder = tmp_path_factory.mktemp("work")
+    (folder / "photos").mkdir()
+    for index in range(120):
+        rng = np.random.default_rng(index)
+        sky = np.linspace(250, 20, 40)[:, None, None] + rng.normal(0, 20, (40, 40, 3))
+        Image.fromarray(sky.clip(0, 255).astype(np.uint8)).save(folder / "photos" / f"{index}.png")
+    (folder / "photos" / "broken.png").write_bytes(b"none")
+    done = run("pretrain", *SMALL, *ROTATION, cwd=folder)
+    return folder, done
+
+
+def test_it_learns_without_labels_and_says_where_the_weights_are(workplace):
+    folder, done = workplace
+    assert "1 file excluded: broken.png" in done.stdout
+    (weights,) = folder.glob(".kcnn/Pretrainer/backbone/*/backbone.safetensors")
+    assert f"Weights: {weights.relative_to(folder)}" in done.stdout
+    record = json.loads(weights.with_suffix(".json").read_text())
+    assert record["sha256"] == hashlib.sha256(weights.read_bytes()).hexdigest()
+    assert (record["objective"], record["classes"], record["seed"]) == ("rotation", 4, 0)
+    assert "pretrain" in record["command"]
+    assert record["hours"] > 0
+    assert record["images"] < 120  # some are held out
+    assert record["validation_accuracy"] > 0.5  # one in four by chance
+    assert not any(key.startswith("head_") for key in load_file(weights))
+    assert not (folder / "saved_models").exists()
+
+
+def test_the_same_command_again_has_nothing_to_do(workplace):
+    folder, first = workplace
+    done = run("pretrain", *SMALL, *ROTATION, cwd=folder)
+    assert "Pretrainer: unchanged" in done.stdout
+    assert done.stdout.splitlines()[-1] == first.stdout.splitlines()[-1]
+
+
+def test_what_it_made_is_a_start_for_the_main_job(workplace):
+    folder, _ = workplace
+    (weights,) = folder.glob(".kcnn/Pretrainer/backbone/*/backbone.safetensors")
+    done = run(*SMALL, "--recipe", "linear_probe", "--weights", weights, "--epochs", 2, cwd=folder)
+    assert f"Weights: {weights}" in done.stdout
+    assert "Published: saved_models/lenet5/1" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["pretrain", "--objective", "rotatoin"], "did you mean 'rotation'"),
+        (["--objective", "rotation"], "train does not read it"),
+        (["pretrain", "--dataset", "photos"], "no class folders"),
+        (["pretrain", "now"], "unexpected argument 'now'"),
+    ],
+)
+def test_mistakes(workplace, arguments, message, monkeypatch):
+    monkeypatch.chdir(workplace[0])
+    status, said = small_disks.call(*arguments)
+    assert status == 2, said  # 1 for a traceback
+    assert message in said
