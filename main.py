@@ -298,7 +298,7 @@ def train(arguments: list[str]) -> int:
     from kcnn.models.factory import model_spec
     from pipelines.graphs import image_classification
 
-    job = image_classification.Job(
+    job = image_classification.TrainingJob(
         config=config,
         publication=_publication(FLAGS.name or model_spec(config.model).name, FLAGS.saved_models),
         schema=FLAGS.schema,
@@ -317,9 +317,10 @@ def export(arguments: list[str]) -> int:
 
     version = versions.find(versions.named(arguments[0], FLAGS.saved_models))
     _import_tensorflow_quietly()
-    from pipelines.graphs import export, job
+    from pipelines.graphs import export
 
-    export.run(job.Job(**_call()), version, _publication(version.parent.name, str(version.parent.parent)))
+    publication = _publication(version.parent.name, str(version.parent.parent))
+    export.run(export.ExportJob(version=version, publication=publication, **_call()))
     return 0
 
 
@@ -338,7 +339,7 @@ def pretrain(arguments: list[str]) -> int:
     from pipelines.graphs import pretraining
 
     config = _config(FLAGS.recipe or "pretrain")
-    pretraining.run(pretraining.Job(config=config, **_call()))
+    pretraining.run(pretraining.PretrainingJob(config=config, **_call()))
     return 0
 
 
@@ -348,7 +349,7 @@ def data(arguments: list[str]) -> int:
         raise UserError(f"data: unexpected argument {arguments[0]!r}; expected data --dataset DIR")
     from pipelines.graphs import data
 
-    job = data.Job(
+    job = data.DataJob(
         dataset=FLAGS.dataset,
         data_dir=FLAGS.data_dir,
         offline=FLAGS.offline,
@@ -500,13 +501,13 @@ def lineage(arguments: list[str]) -> int:
         raise UserError("lineage: expected one folder, as in: lineage saved_models/mobilenetv2/3")
     from pipelines.reports import drawing, lineage
 
-    found = lineage.lineage(Path(FLAGS.pipeline_root), Path(arguments[0]))
+    found = lineage.find_lineage(Path(FLAGS.pipeline_root), Path(arguments[0]))
     if FLAGS.drawing is not None:
         try:
-            Path(FLAGS.drawing).write_text(drawing.svg(found), encoding="utf-8")
+            Path(FLAGS.drawing).write_text(drawing.draw_lineage(found), encoding="utf-8")
         except OSError as error:
             raise UserError(f"--drawing {FLAGS.drawing}: cannot be written: {error.strerror}") from None
-    print(json.dumps(found, indent=2) if FLAGS.json else lineage.tree(found))
+    print(json.dumps(found, indent=2) if FLAGS.json else lineage.format_lineage(found))
     return 0
 
 
@@ -514,16 +515,16 @@ def runs(arguments: list[str]) -> int:
     """Prints the runs, or what differs between two of them."""
     if len(arguments) not in (0, 2) or not all(number.isdecimal() for number in arguments):
         raise UserError("runs: expected nothing, or the numbers of two runs, as in: runs 3 5")
-    from pipelines.reports import lineage
+    from pipelines.reports.runs import compare_runs, format_comparison, format_runs, list_runs
 
     root = Path(FLAGS.pipeline_root)
     if not arguments:
-        rows = lineage.runs(root)
-        print("\n".join(map(json.dumps, rows)) if FLAGS.json else lineage.table(rows))
+        rows = list_runs(root)
+        print("\n".join(map(json.dumps, rows)) if FLAGS.json else format_runs(rows))
         return 0
     numbers = int(arguments[0]), int(arguments[1])
-    differences = lineage.compare(root, numbers)
-    print(json.dumps(differences, indent=2) if FLAGS.json else lineage.comparison(differences, numbers))
+    differences = compare_runs(root, numbers)
+    print(json.dumps(differences, indent=2) if FLAGS.json else format_comparison(differences, numbers))
     return 0
 
 

@@ -54,9 +54,12 @@ def size(folder: Path, without: Sequence[str] = ()) -> tuple[int, int]:
     return len(sizes), sum(sizes)
 
 
-def flush(folder: Path) -> None:
-    """Everything in the folder onto the disk itself, lest a failing power leaves a name without its content."""
-    _map(flush_one, [*folder.rglob("*"), folder], "Writing to the disk")
+def flush(folder: Path, without: Sequence[str] = ()) -> None:
+    """Flush what is in the folder to the disk itself, lest a failing power leaves a name without its content; all but
+    what stands under the names `without` in it.
+    """
+    paths = [path for path in folder.rglob("*") if path.relative_to(folder).parts[0] not in without]
+    _map(flush_one, [*paths, folder], "Writing to the disk")
 
 
 def flush_one(path: Path) -> None:

@@ -7,6 +7,7 @@ lookup, so a new file is found because it exists and `import kcnn` stays cheap.
 import importlib
 import pkgutil
 import re
+import sys
 from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
@@ -33,12 +34,17 @@ class Registry(Generic[T]):
         self.kind = kind
         self._package = package
         self._entries: dict[str, tuple[str, T]] = {}
+        self._modules: dict[str, str] = {}
 
     def add(self, name: str, entry: T) -> T:
         """Adds `entry` under `name`; raises ValueError when the name is taken."""
         if _key(name) in self._entries:
             raise ValueError(f"two entries named {name!r} in the registry of {self.kind}s")
         self._entries[_key(name)] = (name, entry)
+        frame = sys._getframe()
+        while frame.f_back is not None and frame.f_code.co_name != "<module>":
+            frame = frame.f_back
+        self._modules[_key(name)] = frame.f_globals["__name__"]
         return entry
 
     def register(self, name: str) -> Callable[[T], T]:
@@ -60,6 +66,11 @@ class Registry(Generic[T]):
             return self._entries[_key(name)][1]
         except KeyError:
             raise UserError(f"unknown {self.kind} {name!r}: {nearest(name, self.names())}") from None
+
+    def module(self, name: str) -> str:
+        """Return the name of the module that registers the entry called `name`; UserError where there is none."""
+        self.get(name)
+        return self._modules[_key(name)]
 
     def names(self) -> list[str]:
         """All names, in the order of registration."""

@@ -206,7 +206,6 @@ def tune(
         journal=directory / "trials.jsonl",
     )
     best = dict(records.best(done).values)
-    shutil.rmtree(work, ignore_errors=True)
     records.write_table(directory / "trials.csv", done)
     records.plot(directory / "trials.png", done, ranges)
     rows = [{"trial_id": str(trial.number), "score": trial.score, **trial.values} for trial in done]

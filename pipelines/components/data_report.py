@@ -1,9 +1,11 @@
-"""DataReport: what the steps before found, on a page to look at."""
+"""DataReport: a page with what the steps before it found."""
 
 from kcnn.data.examples import SPLITS
 from kcnn.data.scan import page as pages
 from kcnn.data.scan.scan import remarks
-from pipelines.artifacts import DataPage, ExampleAnomalies, Examples, ExampleStatistics, Findings
+from pipelines.artifacts.examples import Examples
+from pipelines.artifacts.scan import DataPage, Findings
+from pipelines.artifacts.validation import ExampleAnomalies, ExampleStatistics
 from pipelines.engine.component import Output, component
 
 
@@ -16,7 +18,7 @@ def data_report(
     findings: Findings,
     report: Output[DataPage],
 ) -> None:
-    """Writes the page, with the data set's name for a heading, and says the worst of it in a line each."""
+    """Write the page, with the data set's name for a heading, and print the worst of it in a line each."""
     scan = findings.read()
     pictures = pages.thumbnails([path for split in SPLITS for path in examples.shards(split)], pages.shown(scan))
     parts = {split: statistics.read(split) for split in SPLITS}

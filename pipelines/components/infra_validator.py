@@ -4,7 +4,10 @@ from kcnn.data import examples as records
 from kcnn.progress import clock
 from kcnn.serving.formats.parity import parity
 from kcnn.serving.validation.validate import validate
-from pipelines.artifacts import Examples, InfraBlessing, Model, ModelEvaluation
+from pipelines.artifacts.blessing import InfraBlessing
+from pipelines.artifacts.evaluation import ModelEvaluation
+from pipelines.artifacts.examples import Examples
+from pipelines.artifacts.serving import Model
 from pipelines.engine.component import Output, component
 
 FILES = 64
@@ -20,8 +23,16 @@ def infra_validator(
     evaluation: ModelEvaluation,
     blessing: Output[InfraBlessing],
 ) -> None:
-    """Asks every signature of the export; in TensorFlow Serving too where Docker has it, as `serving_image`; and every
-    other format, each by its own runtime.
+    """Ask every signature of the export, and every other format by its own runtime.
+
+    Args:
+        serving_image: the image of TensorFlow Serving that Docker has, which is asked too; None where it has none.
+        max_latency_ms: what a request of one image may take, in milliseconds; None for no limit.
+        max_memory_mb: what serving may take, in MiB; None for no limit.
+        examples: the files to ask for.
+        model: the export.
+        evaluation: what it answered in the evaluation.
+        blessing: what is made.
     """
     shards = examples.shards("test")
     encoded = list(records.images(shards, FILES))

@@ -2,7 +2,6 @@
 
 import dataclasses
 import datetime
-import json
 import os
 import platform
 from typing import Any
@@ -11,7 +10,6 @@ import keras
 import tensorflow as tf
 
 from kcnn.config import Config
-from kcnn.content import sha256
 from kcnn.data.ingestion.ingest import check_trainable
 from kcnn.data.input_pipeline.objectives import OBJECTIVES
 from kcnn.data.input_pipeline.transform import Preprocessing
@@ -21,11 +19,18 @@ from kcnn.training.network import starting_network
 from kcnn.training.suit import image_size, suit
 from kcnn.training.trainer import train
 from kcnn.weights import load_weights, save_backbone
-from pipelines.artifacts import Backbone, Examples
+from pipelines.artifacts.examples import Examples
+from pipelines.artifacts.training import Backbone
+from pipelines.artifacts.training_data import training_data
 from pipelines.engine.component import Output, component
+from pipelines.entries import network_entries
 
 
-@component(resumable=True, ignored=("record",))
+@component(
+    resumable=True,
+    ignored=("record",),
+    entries=lambda config, **_: network_entries(Config.from_json(config).model),
+)
 def pretrainer(
     config: str,
     weights: str | None,
@@ -34,16 +39,22 @@ def pretrainer(
     examples: Examples,
     backbone: Output[Backbone],
 ) -> None:
-    """Trains what `config` (JSON) says, and keeps all but the head.
+    """Train a network, and keep all but the head.
 
-    `record` is what only the run knows of where the weights come from: command, commit, fingerprint of the data.
+    Args:
+        config: the Config, as JSON.
+        weights: what the network starts from, as `load_weights` takes it; None for random ones.
+        weights_digest: of the file that `weights` names, which tells it from others of the same name.
+        record: what only the run knows of where the weights come from: command, commit, fingerprint of the data.
+        examples: what to train on.
+        backbone: what is made; an interrupted training goes on from what is in it.
     """
     settings, summary = Config.from_json(config), examples.summary()
     check_trainable(summary)
     spec = model_spec(settings.model)
     size = settings.image_size or image_size(spec, summary.median_side)
     settings = dataclasses.replace(settings, phases=tuple(suit(phase, summary) for phase in settings.phases))
-    data = examples.training_data(Preprocessing((size, size), crop_fraction=1.0))
+    data = training_data(examples, Preprocessing((size, size), crop_fraction=1.0))
     data = dataclasses.replace(data, classes=OBJECTIVES.get(settings.objective).classes or data.classes)
 
     def build(dtype: str = settings.dtype) -> keras.Model:
@@ -52,8 +63,7 @@ def pretrainer(
     print(f"Pre-training {spec.name} at {size}x{size} on {data.train_count} images to tell {data.classes} classes")
     progress = train(settings, data, build, backbone.path)
     network = main_output(build("float32"))
-    best = backbone.path / "best.safetensors"
-    load_weights(network, best)
+    load_weights(network, backbone.best)
     save_backbone(network, backbone.weights)
     gpus = tf.config.list_physical_devices("GPU")
     provenance = {
@@ -70,8 +80,5 @@ def pretrainer(
         "hours": round(sum(epoch["seconds"] for epoch in progress.history) / 3600, 4),
         "validation_accuracy": progress.best and round(progress.best[0], 4),
         "history": progress.history,
-        "sha256": sha256(backbone.weights),
     }
-    (backbone.path / "backbone.json").write_text(json.dumps(provenance, indent=2) + "\n")
-    for leftover in (best, backbone.path / "state.safetensors"):
-        leftover.unlink(missing_ok=True)
+    backbone.write_provenance(provenance)

@@ -1,26 +1,36 @@
-"""Another export of a network that was trained before: published with its own tests, as the next version."""
+"""The export job: another export of a network that was trained before, published as the next version."""
 
 import dataclasses
 from pathlib import Path
 from typing import Any
 
 from kcnn.errors import UserError
-from pipelines.artifacts import Examples, ModelRun, TransformGraph
+from pipelines.artifacts.examples import Examples
+from pipelines.artifacts.training import ModelRun
+from pipelines.artifacts.transform import TransformGraph
 from pipelines.engine.component import Artifact, Port, finished
-from pipelines.graphs import job as jobs
-from pipelines.graphs.publication import Publication, check, concluded, published
+from pipelines.graphs.job import Job, run_graph
+from pipelines.graphs.publication import Publication, check_publication, conclude, published
 from pipelines.reports.lineage import lineage
 
 _TAKEN: dict[str, type[Artifact]] = {"examples": Examples, "transform_graph": TransformGraph, "model_run": ModelRun}
 
 
-def run(job: jobs.Job, version: Path, publication: Publication) -> Path:
-    """Exports, evaluates, checks and publishes anew what `version` was made of, with its data and its weights.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ExportJob(Job):
+    """A call of the pipeline.
 
-    Args:
-        job: how it was called.
+    Attributes:
         version: a published version, or the folder of several for the last.
         publication: what becomes of it.
+    """
+
+    version: Path
+    publication: Publication
+
+
+def run(job: ExportJob) -> Path:
+    """Export, evaluate, check and publish anew what a version was made of, with its data and its weights.
 
     Returns:
         the published version's folder.
@@ -29,19 +39,19 @@ def run(job: jobs.Job, version: Path, publication: Publication) -> Path:
         UserError: what the version was made of is not in the pipeline's root, or what can be known to fail otherwise.
         RefusedError: a gate refuses to publish it.
     """
-    exporter, pusher, ports = _origin(Path(job.pipeline_root), version)
-    purpose = publication.optimize_for or exporter["optimize_for"]
-    publication = dataclasses.replace(publication, optimize_for=purpose)
-    check(publication)
-    record = {**pusher["record"], "command": job.command, "exported_from": str(version)}
+    exporter, pusher, ports = _origin(Path(job.pipeline_root), job.version)
+    purpose = job.publication.optimize_for or exporter["optimize_for"]
+    publication = dataclasses.replace(job.publication, optimize_for=purpose)
+    check_publication(publication)
+    record = {**pusher["record"], "command": job.command, "exported_from": str(job.version)}
     nodes = [port.node for port in (ports | published(publication, record, **ports)).values()]
-    made = jobs.run(job, nodes, pipeline="export", goal="Pusher", exported_from=str(version))
+    made = run_graph(job, nodes, pipeline="export", goal="Pusher", exported_from=str(job.version))
     assert made is not None
-    return concluded(made)
+    return conclude(made)
 
 
 def _origin(root: Path, version: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, Port]]:
-    """The parameters of the version's Exporter and Pusher, and what they took."""
+    """Return the parameters of the version's Exporter and Pusher, and what they took."""
     found = lineage(root, version)
     made_by = {artifact: row for row in found["executions"] for artifact in row["outputs"].values()}
     pusher = made_by[found["artifact"]]

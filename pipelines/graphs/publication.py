@@ -12,11 +12,12 @@ from kcnn.serving.formats import check_runtimes, choose
 from kcnn.serving.validation.tensorflow_serving import find_image
 from pipelines.components.evaluator import evaluator
 from pipelines.components.exporter import exporter
+from pipelines.components.gate import gate
 from pipelines.components.infra_validator import infra_validator
 from pipelines.components.pusher import pusher
 from pipelines.engine.component import Port
 from pipelines.graphs.preflight import check_gates, check_writable, last_pushed
-from pipelines.reports.summary import report
+from pipelines.reports.summary import summarize_run
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -49,8 +50,8 @@ class Publication:
     keep_versions: int | None = None
 
 
-def check(publication: Publication) -> None:
-    """Raises UserError for what can be known to fail before any work."""
+def check_publication(publication: Publication) -> None:
+    """Raise UserError for what can be known to fail before any work."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", publication.name):
         raise UserError(f"--name {publication.name!r}: expected letters, digits, '.', '_' and '-'")
     if publication.optimize_for not in (None, *OPTIMIZE_FOR):
@@ -65,10 +66,10 @@ def check(publication: Publication) -> None:
 def published(
     publication: Publication, record: Mapping[str, Any], *, examples: Port, transform_graph: Port, model_run: Port
 ) -> dict[str, Port]:
-    """The steps, as data flow; `record` is what only the run knows, for the card.
+    """Return the steps, as data flow; `record` is what only the run knows, for the card.
 
     Returns:
-        "model", "evaluation", "infra_blessing", "pushed".
+        "model", "evaluation", "model_blessing", "infra_blessing" and "pushed".
     """
     model = exporter(
         optimize_for=publication.optimize_for or "latency",
@@ -81,11 +82,16 @@ def published(
     evaluated = evaluator(
         baseline=baseline,
         baseline_digest=baseline_digest,
-        min_accuracy=publication.min_accuracy,
-        min_slice_accuracy=publication.min_slice_accuracy,
         examples=examples,
         model=model,
     ).outputs
+    model_blessing = gate(
+        baseline=baseline,
+        min_accuracy=publication.min_accuracy,
+        min_slice_accuracy=publication.min_slice_accuracy,
+        evaluation=evaluated["evaluation"],
+        baseline_answers=evaluated["baseline_answers"],
+    ).outputs["blessing"]
     infra_blessing = infra_validator(
         serving_image=find_image(),
         max_latency_ms=publication.max_latency_ms,
@@ -104,19 +110,25 @@ def published(
         model_run=model_run,
         model=model,
         evaluation=evaluated["evaluation"],
-        model_blessing=evaluated["blessing"],
+        model_blessing=model_blessing,
         infra_blessing=infra_blessing,
     ).outputs["pushed"]
-    return {"model": model, "evaluation": evaluated["evaluation"], "infra_blessing": infra_blessing, "pushed": pushed}
+    return {
+        "model": model,
+        "evaluation": evaluated["evaluation"],
+        "model_blessing": model_blessing,
+        "infra_blessing": infra_blessing,
+        "pushed": pushed,
+    }
 
 
-def concluded(made: Mapping[str, Mapping[str, Any]]) -> Path:
-    """Prints what a run made and where, and returns the published version's folder.
+def conclude(made: Mapping[str, Mapping[str, Any]]) -> Path:
+    """Print what a run made and where, and return the published version's folder.
 
     Raises:
         RefusedError: a gate refuses to publish it.
     """
-    print(report(made))
+    print(summarize_run(made))
     pushed = made["Pusher"]["pushed"]
     if pushed.refused():
         how = f". To go on: {'; '.join(pushed.notes())}" if pushed.notes() else ""

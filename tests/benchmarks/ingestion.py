@@ -47,7 +47,8 @@ def noise(count: int) -> Dataset:
 
 def run(count: int, out: Path) -> dict[str, float]:
     """Both components, in this process and its workers."""
-    from pipelines.artifacts import Examples, ExampleStatistics
+    from pipelines.artifacts.examples import Examples
+    from pipelines.artifacts.validation import ExampleStatistics
     from pipelines.components.example_gen import example_gen
     from pipelines.components.statistics_gen import statistics_gen
 

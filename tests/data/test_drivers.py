@@ -25,7 +25,8 @@ if __name__ == "__main__":  # what is not of the workers' business
     import kcnn.data.examples, kcnn.data.ingestion.ingest
     from kcnn.data import drivers
     from kcnn.data.datasets import DATASETS, open_dataset
-    from pipelines.artifacts import Examples, ExampleStatistics
+    from pipelines.artifacts.examples import Examples
+    from pipelines.artifacts.validation import ExampleStatistics
     from pipelines.components.example_gen import example_gen
     from pipelines.components.statistics_gen import statistics_gen
 

@@ -18,7 +18,10 @@ from kcnn.evaluation.embeddings import embedded
 from kcnn.models.taps import penultimate
 from kcnn.recipes import build
 from kcnn.weights import save_weights
-from pipelines.artifacts import Examples, Findings, ModelRun, TransformGraph
+from pipelines.artifacts.examples import Examples
+from pipelines.artifacts.scan import Findings
+from pipelines.artifacts.training import ModelRun
+from pipelines.artifacts.transform import TransformGraph
 from pipelines.components.label_audit import label_audit
 from pipelines.engine import runner
 from pipelines.engine.component import Output, component

@@ -21,7 +21,7 @@ from kcnn.data.input_pipeline.transform import Preprocessing, preprocess
 from kcnn.errors import UserError
 from kcnn.serving.export.classifier import export_classifier
 from kcnn.training.suit import preprocessing
-from pipelines.artifacts import TransformGraph
+from pipelines.artifacts.transform import TransformGraph
 from pipelines.components.example_gen import example_gen
 from pipelines.components.schema_gen import schema_gen
 from pipelines.components.statistics_gen import statistics_gen

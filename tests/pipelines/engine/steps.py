@@ -27,7 +27,7 @@ from pipelines.engine import runner
 from pipelines.engine.component import Artifact, Output, component
 
 STEPS = 3
-CODE = "this program"  # instead of its sources' digest: someone may edit them while the tests run
+CODE = "this program"  # instead of the code's digest: someone may edit it while the tests run
 DATA = b"0123456789" * 1000
 
 
@@ -116,7 +116,7 @@ def files(folder):
 
 def run(root, resume=False, first=None, last=None, **arguments):
     """component → output → file → content."""
-    with unittest.mock.patch.object(runner, "_code", return_value=CODE):
+    with unittest.mock.patch.object(runner, "digest_files", return_value=CODE):
         made = runner.run(graph(root.parent, **arguments), root, resume=resume, first=first, last=last)
     return {
         name: {output: files(artifact.path) for output, artifact in outputs.items()} for name, outputs in made.items()

@@ -22,6 +22,7 @@ from kcnn.data.ingestion import ingest
 from kcnn.errors import UserError
 from pipelines.components import example_gen
 from pipelines.reports import lineage
+from pipelines.reports.runs import list_runs
 
 MAIN = Path(__file__).parents[3] / "main.py"
 
@@ -251,10 +252,10 @@ def test_a_clock_that_is_set_back(tmp_path, monkeypatch):
     monkeypatch.setattr(time, "time", backwards)
     steps.run(root, n=5)
     assert steps.run(root) == made
-    rows = lineage.runs(root)
+    rows = list_runs(root)
     assert [row["run"] for row in rows] == [1, 2, 3]
     assert all(row["seconds"] >= 0 for row in rows)
-    found = lineage.lineage(root, root / "Push" / "pushed" / "12")
+    found = lineage.find_lineage(root, root / "Push" / "pushed" / "12")
     assert all(row["seconds"] >= 0 for row in found["executions"])
     with sqlite3.connect(root / "metadata.sqlite") as db:
         assert db.execute("SELECT count(*) FROM execution WHERE finished < started").fetchone() == (0,)
@@ -265,7 +266,7 @@ def test_a_part_that_was_refused_is_no_failure(tmp_path):
     root = tmp_path / "root"
     with pytest.raises(UserError, match="Source is needed and not finished"):
         steps.run(root, first="Double")
-    assert [row["state"] for row in lineage.runs(root)] == ["REFUSED"]
+    assert [row["state"] for row in list_runs(root)] == ["REFUSED"]
 
 
 def test_what_another_version_of_the_program_left_goes_once_it_is_done_anew(tmp_path, monkeypatch, capsys):
@@ -312,4 +313,4 @@ def test_ctrl_c_while_looking_at_data(photos, tmp_path):
     lines = interrupted(["data", "--dataset", photos, "--offline"], tmp_path, ".kcnn/ExampleGen/*/*.partial")
     assert lines[-1] == "Interrupted. The same command goes on with ExampleGen; what was done before it is kept."
     assert not list(tmp_path.glob(".kcnn/*/*/*.partial"))
-    assert [row["state"] for row in lineage.runs(tmp_path / ".kcnn")] == ["INTERRUPTED"]
+    assert [row["state"] for row in list_runs(tmp_path / ".kcnn")] == ["INTERRUPTED"]

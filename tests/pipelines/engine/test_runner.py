@@ -281,8 +281,8 @@ def test_a_run_says_what_became_of_it(root, monkeypatch):
     with pytest.raises(TypeError):
         steps.run(root, n=5)
     with metadata.connect(root) as db:
-        facts = [row["properties"] for row in metadata.runs(db)]
-        (failed,) = metadata.executions(db, "state = 'FAILED'")
+        facts = [row["properties"] for row in metadata.find_runs(db)]
+        (failed,) = metadata.find_executions(db, "state = 'FAILED'")
     assert [row["state"] for row in facts] == ["COMPLETE", "FAILED"]
     assert "TypeError" in facts[1]["error"]
     assert failed["type"] == "Double"

@@ -19,10 +19,12 @@ from kcnn import content
 from kcnn.data.validation import schema as schemas
 from kcnn.errors import UserError
 from kcnn.recipes import build
-from pipelines.artifacts import ExampleAnomalies, Examples, Findings
+from pipelines.artifacts.examples import Examples
+from pipelines.artifacts.scan import Findings
+from pipelines.artifacts.validation import ExampleAnomalies
 from pipelines.graphs import data
 from pipelines.graphs.preflight import check_apart, previous_statistics, settle_dataset
-from pipelines.reports import lineage
+from pipelines.reports.runs import list_runs
 
 MAIN = Path(__file__).parents[3] / "main.py"
 
@@ -339,4 +341,4 @@ def test_a_root_inside_the_data_set_is_refused(tmp_path, monkeypatch, root):
 
 def test_runs_tell_the_data_set(ran):
     folder, _ = ran
-    assert {row["dataset"] for row in lineage.runs(folder / ".kcnn")} == {"photos"}
+    assert {row["dataset"] for row in list_runs(folder / ".kcnn")} == {"photos"}

@@ -24,7 +24,10 @@ from kcnn.data.ingestion.ingest import Summary
 from kcnn.errors import RefusedError, UserError
 from kcnn.recipes import build
 from kcnn.serving.publishing import versions
-from pipelines.artifacts import Examples, InfraBlessing, Model, ModelBlessing, ModelRun
+from pipelines.artifacts.blessing import InfraBlessing, ModelBlessing
+from pipelines.artifacts.examples import Examples
+from pipelines.artifacts.serving import Model
+from pipelines.artifacts.training import ModelRun
 from pipelines.components.evaluator import evaluator
 from pipelines.components.infra_validator import infra_validator
 from pipelines.components.pusher import pusher
@@ -34,6 +37,7 @@ from pipelines.graphs import image_classification
 from pipelines.graphs.preflight import check_gates, last_pushed
 from pipelines.graphs.publication import Publication
 from pipelines.reports import lineage
+from pipelines.reports.runs import list_runs
 from tests import shards
 
 ROOT = Path(__file__).parents[3]
@@ -229,10 +233,10 @@ def test_the_first_is_published_with_its_verdicts(folder):
         ["site", "s1", "10", "0"],
     ]
     assert slices[-1].endswith("too few to tell (fewer than 20)")
-    found = lineage.lineage(folder / "root", version)
+    found = lineage.find_lineage(folder / "root", version)
     facts = {row["type"]: row["properties"] for row in found["artifacts"]}
     assert facts["ModelBlessing"]["blessed"] == facts["InfraBlessing"]["blessed"] == 1
-    assert "accuracy 83.3%" in lineage.tree(found)
+    assert "accuracy 83.3%" in lineage.format_lineage(found)
 
 
 def test_a_worse_model_is_refused_and_nothing_changes(copy, capsys):
@@ -253,9 +257,9 @@ def test_a_worse_model_is_refused_and_nothing_changes(copy, capsys):
     checks = {check.slice: check for check in made["Evaluator"]["blessing"].checks() if check.slice}
     assert checks["site=s1"].passed is None  # too small
     assert checks["site=s0"].passed is False
-    assert [row["state"] for row in lineage.runs(copy / "root")] == ["COMPLETE", "COMPLETE"]
+    assert [row["state"] for row in list_runs(copy / "root")] == ["COMPLETE", "COMPLETE"]
     with pytest.raises(UserError, match="not made in"):  # and the refused one is in nobody's way
-        lineage.lineage(copy / "root", copy / "saved_models" / "m" / "2")
+        lineage.find_lineage(copy / "root", copy / "saved_models" / "m" / "2")
 
     made = run(copy, right=80, allow_worse=True)
     assert "Evaluator: unchanged" in capsys.readouterr().out  # only the decision is another
@@ -405,7 +409,7 @@ def test_what_is_published_is_recorded_though_the_run_was_killed_right_then(copy
     (version,) = set(published(copy)) - set(before)
     done = end("whole")
     assert done.returncode == 0, done.stderr
-    found = lineage.lineage(copy / "root", copy / "saved_models" / version)
+    found = lineage.find_lineage(copy / "root", copy / "saved_models" / version)
     assert {"Trainer", "Evaluator", "Pusher"} <= {row["component"] for row in found["executions"]}
 
 
@@ -426,7 +430,7 @@ def test_another_run_that_published_meanwhile_is_told_of(copy):
 
 
 def test_the_job_ends_with_one_line(copy, monkeypatch, capsys):
-    job = image_classification.Job(
+    job = image_classification.TrainingJob(
         config=dataclasses.replace(build("scratch"), phases=(Phase("all", 1, 0.1),)),
         publication=Publication(name="m", saved_models=str(copy / "saved_models")),
         pipeline_root=str(copy / "root"),

@@ -14,16 +14,12 @@ from kcnn.data.scan.scan import Finding, Scan
 from kcnn.errors import UserError
 from kcnn.evaluation.label_errors import Audit, LabelError
 from kcnn.recipes import build
-from pipelines.artifacts import (
-    DataPage,
-    Findings,
-    InfraBlessing,
-    LabelErrors,
-    ModelBlessing,
-    ModelEvaluation,
-    ModelRun,
-    PushedModel,
-)
+from pipelines.artifacts.audit import LabelErrors
+from pipelines.artifacts.blessing import InfraBlessing, ModelBlessing
+from pipelines.artifacts.evaluation import ModelEvaluation
+from pipelines.artifacts.pushing import PushedModel
+from pipelines.artifacts.scan import DataPage, Findings
+from pipelines.artifacts.training import ModelRun
 from pipelines.components.example_gen import example_gen
 from pipelines.components.example_validator import example_validator
 from pipelines.components.schema_gen import schema_gen
@@ -126,7 +122,7 @@ def test_the_digits_are_in_order(tmp_path, capsys):
 
 
 def test_the_main_job_validates_between_reading_and_training(tmp_path):
-    job = image_classification.Job(
+    job = image_classification.TrainingJob(
         config=build("scratch"),
         publication=Publication(name="a", saved_models=str(tmp_path)),
         pipeline_root=str(tmp_path),
@@ -142,7 +138,7 @@ def test_the_main_job_validates_between_reading_and_training(tmp_path):
 
 def test_all_that_reads_images_runs_on_beam_where_that_is_asked_for(tmp_path):
     beam = ["--runner=FlinkRunner"]
-    job = image_classification.Job(
+    job = image_classification.TrainingJob(
         config=build("scratch"),
         publication=Publication(name="a", saved_models=str(tmp_path)),
         pipeline_root=str(tmp_path),
