@@ -110,7 +110,7 @@ def _runtime_nodes(node: ast.AST) -> Iterator[ast.AST]:
 
 
 def _called(call: ast.Call) -> str:
-    """Return the last part of the name of what is called: "Registry" for `registry.Registry(...)` and `Registry[T](...)`."""
+    """Return the last part of the name of what is called: "Registry" for `registry.Registry[T](...)`."""
     function = call.func.value if isinstance(call.func, ast.Subscript) else call.func
     return function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
 

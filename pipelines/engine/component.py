@@ -207,7 +207,7 @@ def component(
     ignored: tuple[str, ...] = (),
     entries: Entries | None = None,
 ) -> Component | Callable[[Callable[..., None]], Component]:
-    """Make a `Component` of a function `in_snake_case`, which becomes `InSnakeCase`; see `Component` for the options."""
+    """Make a `Component` of a function; `in_snake_case` becomes `InSnakeCase`. See `Component` for the options."""
     if function is None:
         return functools.partial(component, cached=cached, resumable=resumable, ignored=ignored, entries=entries)
     name = "".join(word.capitalize() for word in function.__name__.split("_"))

@@ -1,4 +1,6 @@
-"""The drawing of a lineage, an SVG: artifacts and executions as boxes in layers, time downwards, arrows from each to what it led to.
+"""The drawing of a lineage, an SVG.
+
+Artifacts and executions are boxes in layers, time goes downwards, arrows lead from each to what it led to.
 
 The layers are those of K. Sugiyama, S. Tagawa and M. Toda, "Methods for Visual Understanding of Hierarchical System
 Structures", 1981: each box below all that it comes from, long arrows bent at each layer in between, and the order

@@ -84,7 +84,7 @@ def taker(transform_graph: TransformGraph, size: Output[Size]) -> None:
 
 
 def test_made_again_it_is_the_same_to_what_takes_it(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(runner, "_code", lambda: "this program")
+    monkeypatch.setattr(runner, "digest_files", lambda files: "this program")
     graph = settled()
     nodes = [graph, taker(transform_graph=graph.outputs["transform_graph"])]
     first = runner.run(nodes, tmp_path)["Settled"]["transform_graph"].path

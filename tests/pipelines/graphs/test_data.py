@@ -123,7 +123,7 @@ def test_findings_are_kept_as_data_and_as_a_list_to_edit(ran):
 
 
 def job(root, dataset):
-    return data.Job(dataset=str(dataset), data_dir=None, offline=True, pipeline_root=str(root), command="")
+    return data.DataJob(dataset=str(dataset), data_dir=None, offline=True, pipeline_root=str(root), command="")
 
 
 def test_nothing_is_looked_at_twice_and_the_same_bytes_come_out_anew(ran, tmp_path, capsys, monkeypatch):
@@ -192,7 +192,7 @@ def test_drift_is_told_against_the_last_run_on_other_data_of_the_name(tmp_path, 
     assert again == found
     assert said.count(": unchanged") == 6
 
-    other = data.Job(dataset="digits", data_dir=None, offline=True, pipeline_root=str(root), command="")
+    other = data.DataJob(dataset="digits", data_dir=None, offline=True, pipeline_root=str(root), command="")
     assert not previous_statistics(root, other.dataset, "")
     assert previous_statistics(root, str(photos), "")["previous_fingerprint"]
     assert not previous_statistics(tmp_path / "none", str(photos), "")

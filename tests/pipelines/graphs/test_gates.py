@@ -29,6 +29,7 @@ from pipelines.artifacts.examples import Examples
 from pipelines.artifacts.serving import Model
 from pipelines.artifacts.training import ModelRun
 from pipelines.components.evaluator import evaluator
+from pipelines.components.gate import gate
 from pipelines.components.infra_validator import infra_validator
 from pipelines.components.pusher import pusher
 from pipelines.engine import runner
@@ -133,7 +134,7 @@ def run(
     min_slice_accuracy=0.0,
     **push,
 ):
-    """Runs the graph; gives what was made."""
+    """Run the graph; returns what was made."""
     examples = example_gen().outputs["examples"]
     trained = trainer(right=right, blind=blind, labels=list(labels), examples=examples).outputs
     model = trained["model"]
@@ -141,11 +142,16 @@ def run(
     evaluated = evaluator(
         baseline=baseline,
         baseline_digest=digest,
-        min_accuracy=min_accuracy,
-        min_slice_accuracy=min_slice_accuracy,
         examples=examples,
         model=model,
     ).outputs
+    model_blessing = gate(
+        baseline=baseline,
+        min_accuracy=min_accuracy,
+        min_slice_accuracy=min_slice_accuracy,
+        evaluation=evaluated["evaluation"],
+        baseline_answers=evaluated["baseline_answers"],
+    ).outputs["blessing"]
     if real is None:
         infra = infra_blesser(slow=slow, model=model).outputs["blessing"]
     else:
@@ -162,10 +168,10 @@ def run(
         model_run=trained["model_run"],
         model=model,
         evaluation=evaluated["evaluation"],
-        model_blessing=evaluated["blessing"],
+        model_blessing=model_blessing,
         infra_blessing=infra,
     ).outputs["pushed"]
-    nodes = [port.node for port in (examples, model, evaluated["blessing"], infra, pushed)]
+    nodes = [port.node for port in (examples, model, evaluated["evaluation"], model_blessing, infra, pushed)]
     made = runner.run(nodes, folder / "root", pipeline="image_classification")
     if "InfraBlesser" in made:
         made["InfraValidator"] = made["InfraBlesser"]
@@ -174,8 +180,8 @@ def run(
 
 @pytest.fixture(autouse=True)
 def steady(monkeypatch):
-    """The sources' digest is not the point here: someone may edit them while the tests run."""
-    monkeypatch.setattr(runner, "_code", lambda: "this program")
+    """Keep the code's digest out of it: someone may edit the code while the tests run."""
+    monkeypatch.setattr(runner, "digest_files", lambda files: "this program")
 
 
 def published(folder):
@@ -200,7 +206,7 @@ def card(version):
 def folder(tmp_path_factory):
     """One version is pushed, right for 100 of 120."""
     folder = tmp_path_factory.mktemp("gates")
-    with unittest.mock.patch.object(runner, "_code", return_value="this program"):
+    with unittest.mock.patch.object(runner, "digest_files", return_value="this program"):
         made = run(folder, right=100)
     assert made["Pusher"]["pushed"].version() == folder / "saved_models" / "m" / "1"
     return folder
@@ -220,7 +226,7 @@ def test_the_first_is_published_with_its_verdicts(folder):
     assert blessing["model"]["checks"]["accuracy"].startswith("accuracy 83.3% (95% interval ")
     assert "nothing was pushed before" in blessing["model"]["checks"]["not_worse"]
     assert blessing["infra"]["blessed"] == 1
-    (artifact,) = (folder / "root" / "Evaluator" / "blessing").iterdir()
+    (artifact,) = (folder / "root" / "Gate" / "blessing").iterdir()
     assert sorted(path.name for path in artifact.iterdir()) == ["BLESSED", "checks.json"]
     assert (artifact / "BLESSED").read_bytes() == b""  # as TFX writes it
     slices = (version / "assets.extra" / "evaluation" / "slices.csv").read_text().splitlines()
@@ -253,8 +259,8 @@ def test_a_worse_model_is_refused_and_nothing_changes(copy, capsys):
     )
     assert "Holm's p over 5 slices" in slices
     assert pushed.notes() == ["--allow_worse publishes it all the same"]
-    assert (made["Evaluator"]["blessing"].path / "NOT_BLESSED").exists()
-    checks = {check.slice: check for check in made["Evaluator"]["blessing"].checks() if check.slice}
+    assert (made["Gate"]["blessing"].path / "NOT_BLESSED").exists()
+    checks = {check.slice: check for check in made["Gate"]["blessing"].checks() if check.slice}
     assert checks["site=s1"].passed is None  # too small
     assert checks["site=s0"].passed is False
     assert [row["state"] for row in list_runs(copy / "root")] == ["COMPLETE", "COMPLETE"]
@@ -286,7 +292,7 @@ def test_a_better_and_an_equal_model_are_published(copy, capsys):
 
 def test_a_class_that_got_worse_is_found_behind_the_whole(copy):
     made = run(copy, right=COUNT, blind=1)  # 20 more right, and the dogs beyond 60 wrong
-    checks = {check.slice or check.name: check for check in made["Evaluator"]["blessing"].checks()}
+    checks = {check.slice or check.name: check for check in made["Gate"]["blessing"].checks()}
     assert checks["class=dog"].passed is False
     assert checks["class=cat"].passed
     assert made["Pusher"]["pushed"].refused()[-1].startswith("class=dog: worse than ")
@@ -306,7 +312,7 @@ def test_absolute_thresholds(copy):
 def test_a_useless_model_is_published_with_a_warning(tmp_path):
     made = run(tmp_path, right=60)
     assert made["Pusher"]["pushed"].version() is not None
-    (warning,) = made["Evaluator"]["blessing"].facts()["warnings"]
+    (warning,) = made["Gate"]["blessing"].facts()["warnings"]
     assert warning.startswith("the model cannot be told from always answering 'cat', which is right for 50.0%")
 
 
@@ -325,7 +331,7 @@ def test_what_cannot_be_compared_is_said_and_published(copy):
 def test_classes_in_another_order_are_compared(copy):
     (copy / "saved_models" / "m" / "1" / "assets" / "labels.txt").write_text("dog\ncat\n")  # so it is always wrong but
     made = run(copy, right=90)  # where it was wrong before
-    (check,) = [check for check in made["Evaluator"]["blessing"].checks() if check.name == "not_worse"]
+    (check,) = [check for check in made["Gate"]["blessing"].checks() if check.name == "not_worse"]
     assert check.details == {"examples": COUNT, "lost": 20, "won": 90}
 
 
@@ -390,7 +396,7 @@ sys.path[:0] = [sys.argv[1], sys.argv[1] + "/tests/pipelines"]
 import test_gates
 from kcnn.serving.publishing import versions
 from pipelines.engine import runner
-runner._code = lambda: "this program"
+runner.digest_files = lambda files: "this program"
 publish = versions.publish
 if sys.argv[3] == "killed":
     versions.publish = lambda *arguments: (publish(*arguments), os.kill(os.getpid(), signal.SIGKILL))
@@ -437,7 +443,7 @@ def test_the_job_ends_with_one_line(copy, monkeypatch, capsys):
         command="main.py",
     )
     made = run(copy, right=80, blind=1)
-    monkeypatch.setattr(image_classification.jobs, "run", lambda *_, **__: made)
+    monkeypatch.setattr(image_classification, "run_graph", lambda *_, **__: made)
     monkeypatch.setattr(image_classification, "graph", lambda *_: [])
     with pytest.raises(RefusedError) as refusal:
         image_classification.run(job)

@@ -152,7 +152,8 @@ def test_all_that_reads_images_runs_on_beam_where_that_is_asked_for(tmp_path):
 def test_the_report_repeats_what_was_found_in_the_data(ran, tmp_path):
     _, made = ran
     kinds = {
-        "Evaluator": {"evaluation": ModelEvaluation, "blessing": ModelBlessing},
+        "Evaluator": {"evaluation": ModelEvaluation},
+        "Gate": {"blessing": ModelBlessing},
         "InfraValidator": {"blessing": InfraBlessing},
         "Pusher": {"pushed": PushedModel},
         "Trainer": {"model_run": ModelRun},
@@ -167,7 +168,7 @@ def test_the_report_repeats_what_was_found_in_the_data(ran, tmp_path):
     evaluation.report.mkdir()
     metrics = {"examples": 61, "top1": {"value": 0.5, "low": 0.4, "high": 0.6}, "slices": []}
     (evaluation.report / "metrics.json").write_text(json.dumps(metrics))
-    made["Evaluator"]["blessing"].write([], {"warnings": []})
+    made["Gate"]["blessing"].write([], {"warnings": []})
     made["InfraValidator"]["blessing"].write([], {})
     made["Pusher"]["pushed"].write(tmp_path / "1")
     leak = Finding("leak", ("a", "b"), ("train", "test"), ("cat", "cat"), 1.0, 0.9, "identical")
@@ -176,7 +177,7 @@ def test_the_report_repeats_what_was_found_in_the_data(ran, tmp_path):
     made["ImageScan"]["findings"].write(Scan(181, (leak, *blanks, tiny), {}))
     errors = [LabelError(f"{i}.jpg", "train", "cat", "dog", 0.01, 0.9, wrong=i < 12) for i in range(20)]
     made["LabelAudit"]["errors"].write(Audit((), 181, 0.9, 0.9, by_heart=False), "", errors, "")
-    reported = summary.report(made).splitlines()
+    reported = summary.summarize_run(made).splitlines()
     page = tmp_path / "DataReport" / "report" / "report.html"
     warned = [
         *made["ExampleValidator"]["anomalies"].lines(),
