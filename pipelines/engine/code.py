@@ -158,9 +158,13 @@ def reach_component(component: Component, arguments: Mapping[str, Any]) -> dict[
     Returns:
         as `reach`.
     """
+    return reach(Path(inspect.getfile(component.function)).resolve(), find_entry_modules(component, arguments))
+
+
+def find_entry_modules(component: Component, arguments: Mapping[str, Any]) -> dict[str, set[str]]:
+    """Return registry's kind → the modules of the entries that a component uses, for `reach`."""
     entries = component.entries(**arguments) if component.entries is not None else {}
-    modules = {registry.kind: {registry.module(name) for name in names} for registry, names in entries.items()}
-    return reach(Path(inspect.getfile(component.function)).resolve(), modules)
+    return {registry.kind: {registry.module(name) for name in names} for registry, names in entries.items()}
 
 
 def digest_files(files: Mapping[str, Path]) -> str:

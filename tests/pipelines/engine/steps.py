@@ -22,8 +22,9 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[3]))
 
+from kcnn import content
 from kcnn.errors import UserError
-from pipelines.engine import runner
+from pipelines.engine import execution, runner
 from pipelines.engine.component import Artifact, Output, component
 
 STEPS = 3
@@ -42,6 +43,12 @@ class Number(Artifact):
 
     def properties(self):
         return {"n": self.read()}
+
+
+class Doubled(Number):
+    """A number that was made step by step; `state` tells how many are done."""
+
+    scratch = ("state*",)
 
 
 class Text(Artifact):
@@ -66,7 +73,7 @@ def source(n: int, color: str, numbers: int, gate: str | None, number: Output[Nu
 
 
 @component(resumable=True, ignored=("gate", "root"))
-def double(root: str, gate: str | None, number: Number, doubled: Output[Number]) -> None:
+def double(root: str, gate: str | None, number: Number, doubled: Output[Doubled]) -> None:
     """Takes steps; those that are done already it does not repeat. Its journal outlives it."""
     state = doubled.path / "state"
     for step in range(int(state.read_text()) if state.exists() else 0, STEPS):
@@ -74,7 +81,7 @@ def double(root: str, gate: str | None, number: Number, doubled: Output[Number])
             journal.write(f"{step}")
         temporary = doubled.path / "state.temporary"
         temporary.write_text(str(step + 1))
-        temporary.rename(state)
+        os.replace(temporary, state)
     wait(gate)
     doubled.write(2 * number.read())
 
@@ -201,6 +208,29 @@ def forked(function, *arguments):
 
 def dying_run(root, count):
     die_before(count)
+    run(root)
+
+
+def run_and_die(root, component, when):
+    """Kills this process after the component has returned, when the runner flushes, describes, publishes or renames."""
+    place = f"/{component}/"
+
+    def dying(function):
+        def call(*arguments):
+            if any(place in f"{argument}/" or argument == component for argument in arguments[:2]):
+                os.kill(os.getpid(), signal.SIGKILL)
+            return function(*arguments)
+
+        return call
+
+    if when == "flush":
+        content.flush = dying(content.flush)
+    elif when == "describe":
+        content.fingerprint = dying(content.fingerprint)
+    elif when == "publish":
+        execution.publish = dying(execution.publish)
+    else:
+        Path.rename = dying(Path.rename)
     run(root)
 
 

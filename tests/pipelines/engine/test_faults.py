@@ -1,5 +1,6 @@
 """What befalls real jobs: a full disk, one that lets nothing be written, damaged files, a clock set back, Ctrl-C."""
 
+import errno
 import gzip
 import json
 import os
@@ -18,9 +19,11 @@ import small_disks
 import steps
 from PIL import Image
 
+from kcnn import content
 from kcnn.data.ingestion import ingest
 from kcnn.errors import UserError
 from pipelines.components import example_gen
+from pipelines.engine.obstacles import describe_obstacle
 from pipelines.reports import lineage
 from pipelines.reports.runs import list_runs
 
@@ -154,6 +157,74 @@ def test_numpy_names_no_reason_but_the_runner_does(tmp_path):
         f"error: Source: cannot write in {tmp_path}/root/Source/number/1.partial: No space left on device\n"
     )
     assert steps.check(tmp_path / "root") == set()
+
+
+REFUSED = [errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO]
+
+
+@pytest.mark.parametrize("code", REFUSED, ids=errno.errorcode.get)
+@pytest.mark.parametrize("place", ["another folder", "its output", "nothing there"])
+def test_the_disk_refuses_to_read_or_to_write(tmp_path, monkeypatch, code, place):
+    """Of a file that is there and is no output, the reading was refused; but a disk that is read-only can be read."""
+    photo = tmp_path / "photo.jpg"
+    photo.touch()
+    root = tmp_path / "root"
+    partial = root / "Source" / "number" / "1.partial"
+    path = {"another folder": photo, "its output": partial / "deep" / "n", "nothing there": tmp_path / "new"}[place]
+
+    def refuse(self, n):
+        if place == "its output":
+            (partial / "deep").mkdir()
+            path.touch()
+        raise OSError(code, os.strerror(code), str(path))
+
+    monkeypatch.setattr(steps.Number, "write", refuse)
+    with pytest.raises(UserError) as refusal:
+        steps.run(root)
+    if place == "another folder" and code != errno.EROFS:
+        assert str(refusal.value) == f"Source: cannot read {photo}: {os.strerror(code)}"
+    else:
+        assert str(refusal.value) == f"Source: cannot write in {path.parent}: {os.strerror(code)}"
+
+
+@pytest.mark.parametrize("code", REFUSED, ids=errno.errorcode.get)
+def test_a_tree_that_cannot_be_copied(tmp_path, code):
+    """`shutil` gathers the errors of a copy, and has no number for them."""
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.touch()
+
+    def copy_error(path):
+        return shutil.Error([(str(source), str(target), f"[Errno {code}] {os.strerror(code)}: {str(path)!r}")])
+
+    if code != errno.EROFS:
+        assert describe_obstacle(copy_error(source), tmp_path) == f"cannot read {source}: {os.strerror(code)}"
+    assert describe_obstacle(copy_error(target), tmp_path) == f"cannot write in {tmp_path}: {os.strerror(code)}"
+
+
+def test_an_error_of_the_disk_without_a_name_says_both(tmp_path, monkeypatch):
+    def refuse(self, n):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(steps.Number, "write", refuse)
+    with pytest.raises(UserError, match="^Source: cannot read or write in .*/1.partial: Input/output error$"):
+        steps.run(tmp_path / "root")
+
+
+@pytest.mark.parametrize("code", REFUSED, ids=errno.errorcode.get)
+def test_the_disk_refuses_outside_of_components(tmp_path, monkeypatch, code):
+    """The size of what was made is looked at before it is taken."""
+    root = tmp_path / "root"
+    steps.run(root)
+    path = root / "Source" / "number" / "1" / "data"
+
+    def refuse(*_):
+        raise OSError(code, os.strerror(code), str(path))
+
+    monkeypatch.setattr(content, "size", refuse)
+    expected = f"cannot write in {path.parent}" if code == errno.EROFS else f"cannot read {path}"
+    with pytest.raises(UserError) as refusal:
+        steps.run(root)
+    assert str(refusal.value) == f"--pipeline_root {root}: {expected}: {os.strerror(code)}"
 
 
 def damaged(folder, how):

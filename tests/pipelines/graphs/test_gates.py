@@ -1,11 +1,13 @@
 """Evaluator, InfraValidator and Pusher as gates: what they bless, what they refuse, and what is left in the folder."""
 
+import contextlib
 import dataclasses
 import hashlib
 import io
 import json
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import unittest.mock
@@ -28,6 +30,7 @@ from pipelines.artifacts.blessing import InfraBlessing, ModelBlessing
 from pipelines.artifacts.examples import Examples
 from pipelines.artifacts.serving import Model
 from pipelines.artifacts.training import ModelRun
+from pipelines.components import evaluator as evaluator_module
 from pipelines.components.evaluator import evaluator
 from pipelines.components.gate import gate
 from pipelines.components.infra_validator import infra_validator
@@ -358,6 +361,28 @@ def test_after_a_rollback_the_next_model_is_compared_with_what_is_served(copy):
     assert said.startswith(f"no worse than {folder}/3") or f"{folder}/3" in said
     assert "0 that it gets right are wrong, 5 that it gets wrong are right" in said
     assert made["Pusher"]["pushed"].notes() == []
+
+
+def test_other_bounds_judge_the_same_evaluation(copy, monkeypatch):
+    """No image is asked again, of the model or of the baseline."""
+    run(copy, right=100)
+    with monkeypatch.context() as patch:
+        for name in ("evaluate_export", "correct_answers"):
+            patch.setattr(evaluator_module, name, None)
+        baseline = str(copy / "saved_models" / "m" / "1")
+        patch.setattr(sys.modules[__name__], "last_pushed", lambda folder: (baseline, versions.digest(Path(baseline))))
+        made = run(copy, right=100, min_accuracy=0.9, min_slice_accuracy=0.5)
+    assert made["Pusher"]["pushed"].refused()[0].endswith("below --min_accuracy 0.9")
+    assert made["Gate"]["blessing"].facts()["baseline"] == baseline
+    with contextlib.closing(sqlite3.connect(copy / "root" / "metadata.sqlite")) as db:
+        rows = db.execute("SELECT type, state FROM execution ORDER BY id DESC LIMIT 6").fetchall()
+    assert {name for name, state in rows if state == "COMPLETE"} == {"Gate", "Pusher"}
+    assert {name for name, state in rows if state == "CACHED"} == {
+        "ExampleGen",
+        "Trainer",
+        "Evaluator",
+        "InfraBlesser",
+    }
 
 
 def test_what_tensorflow_serving_needs_is_published_along(folder):
