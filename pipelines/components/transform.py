@@ -3,15 +3,15 @@
 from kcnn.data.ingestion.ingest import check_trainable
 from kcnn.data.input_pipeline import transform_graph as graphs
 from kcnn.models.factory import model_spec
-from kcnn.models.spec import MODELS
 from kcnn.training.suit import preprocessing
 from pipelines.artifacts.examples import Examples
 from pipelines.artifacts.transform import TransformGraph
 from pipelines.artifacts.validation import Schema
 from pipelines.engine.component import Output, component
+from pipelines.entries import network_entries
 
 
-@component(entries=lambda model, **_: {MODELS: [model]})
+@component(entries=lambda model, **_: network_entries(model))
 def transform(
     model: str, image_size: int | None, examples: Examples, schema: Schema, transform_graph: Output[TransformGraph]
 ) -> None:

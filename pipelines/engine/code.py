@@ -20,9 +20,9 @@ import hashlib
 import inspect
 import itertools
 import subprocess
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pipelines.engine.component import Component
 
@@ -49,16 +49,42 @@ def name_module(path: Path) -> str:
     return ".".join(parts).removesuffix(".__init__")
 
 
+class _SourceFile(NamedTuple):
+    """What counts of a file.
+
+    Attributes:
+        digest: SHA-256 without comments, docstrings and layout.
+        imported: names that it imports, each of a module or of something in one.
+        registries: (kind, package) of the registries that it makes.
+    """
+
+    digest: str
+    imported: frozenset[str]
+    registries: frozenset[tuple[str, str]]
+
+
 @functools.cache
-def digest_source(path: Path) -> str:
-    """Return the SHA-256 of a source file without comments, docstrings and layout."""
+def read_source(path: Path) -> _SourceFile:
+    """Read a file, once in a process: what was edited since is not what runs."""
     tree = ast.parse(path.read_bytes())
-    for node in ast.walk(tree):
+    module = name_module(path)
+    imported: set[str] = set()
+    registries: set[tuple[str, str]] = set()
+    skipped: set[ast.AST] = set()
+    for node in ast.walk(tree):  # a parent comes before its children
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and _has_docstring(
             node
         ):
             del node.body[0]
-    return hashlib.sha256(ast.dump(tree).encode("utf-8", "surrogatepass")).hexdigest()
+        if node in skipped:
+            skipped.update(ast.iter_child_nodes(node))
+        elif isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING":
+            skipped.update(node.body)
+        else:
+            imported |= _imports(node, module)
+            registries |= _registries(node)
+    digest = hashlib.sha256(ast.dump(tree).encode("utf-8", "surrogatepass")).hexdigest()
+    return _SourceFile(digest, frozenset(imported), frozenset(registries))
 
 
 def _has_docstring(node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
@@ -66,47 +92,30 @@ def _has_docstring(node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.Async
     return isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str)
 
 
-@functools.cache
-def _references(path: Path) -> tuple[frozenset[str], frozenset[tuple[str, str]]]:
-    """Return the names of modules that a file imports, and the (kind, package) of the registries that it makes.
-
-    A name may be that of something in a module: `from a import b` gives both `a` and `a.b`.
-    """
-    imported: set[str] = set()
-    registries: set[tuple[str, str]] = set()
-    module = name_module(path)
-    for node in _runtime_nodes(ast.parse(path.read_bytes())):
-        match node:
-            case ast.Import():
-                imported.update(alias.name for alias in node.names)
-            case ast.ImportFrom(module=str(parent)):
-                submodules = {f"{parent}.{alias.name}" for alias in node.names}
-                imported.update(submodules if all(map(find_source, submodules)) else {parent, *submodules})
-            case ast.Call(args=[ast.Constant(value=str(name)), *_]) if _called(node) == "import_module":
-                imported.add(name)
-            case ast.Call(args=[ast.JoinedStr(values=[ast.FormattedValue(value=ast.Name("__name__")), *_]), *_]) if (
-                _called(node) == "import_module"
-            ):
-                imported.update(_modules_of(module))
-            case ast.Call(args=[ast.Constant(value=str(kind)), ast.Constant(value=str(package)), *_]) if (
-                _called(node) == "Registry"
-            ):
-                registries.add((kind, package))
-            case ast.List(elts=words) | ast.Tuple(elts=words):
-                texts = [word.value if isinstance(word, ast.Constant) else None for word in words]
-                imported.update(
-                    after for word, after in itertools.pairwise(texts) if word == "-m" and isinstance(after, str)
-                )
-    return frozenset(imported), frozenset(registries)
+def _imports(node: ast.AST, module: str) -> set[str]:
+    """Return the names that a node imports in a module."""
+    match node:
+        case ast.Import():
+            return {alias.name for alias in node.names}
+        case ast.ImportFrom(module=str(parent)):
+            submodules = {f"{parent}.{alias.name}" for alias in node.names}
+            return submodules if all(map(find_source, submodules)) else {parent, *submodules}
+        case ast.Call(args=[ast.Constant(value=str(name)), *_]) if _called(node) == "import_module":
+            return {name}
+        case ast.Call(args=[ast.JoinedStr(values=[ast.FormattedValue(value=ast.Name("__name__")), *_]), *_]):
+            return set(_modules_of(module)) if _called(node) == "import_module" else set()
+        case ast.List(elts=words) | ast.Tuple(elts=words):
+            texts = [str(word.value) if isinstance(word, ast.Constant) else "" for word in words]
+            return {after for word, after in itertools.pairwise(texts) if word == "-m"}
+    return set()
 
 
-def _runtime_nodes(node: ast.AST) -> Iterator[ast.AST]:
-    """Yield the node and those in it, but for what stands under `if TYPE_CHECKING`."""
-    yield node
-    skipped = node.body if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING") else []
-    for child in ast.iter_child_nodes(node):
-        if child not in skipped:
-            yield from _runtime_nodes(child)
+def _registries(node: ast.AST) -> set[tuple[str, str]]:
+    """Return the kind and the package of the registry that a node makes, if it does."""
+    match node:
+        case ast.Call(args=[ast.Constant(value=str(kind)), ast.Constant(value=str(package)), *_]):
+            return {(kind, package)} if _called(node) == "Registry" else set()
+    return set()
 
 
 def _called(call: ast.Call) -> str:
@@ -138,9 +147,9 @@ def reach(start: Path, entries: Mapping[str, Collection[str]] | None = None) -> 
     found = {name_module(start): start}
     waiting = [start]
     while waiting:
-        imported, registries = _references(waiting.pop())
-        discovered = [name for kind, package in registries for name in entries.get(kind, _modules_of(package))]
-        for name in [*imported, *discovered]:
+        source = read_source(waiting.pop())
+        discovered = [name for kind, package in source.registries for name in entries.get(kind, _modules_of(package))]
+        for name in [*source.imported, *discovered]:
             path = find_source(name)
             if path is not None and name not in found:
                 found[name] = path
@@ -158,7 +167,12 @@ def reach_component(component: Component, arguments: Mapping[str, Any]) -> dict[
     Returns:
         as `reach`.
     """
-    return reach(Path(inspect.getfile(component.function)).resolve(), find_entry_modules(component, arguments))
+    return reach(find_start(component), find_entry_modules(component, arguments))
+
+
+def find_start(component: Component) -> Path:
+    """Return the file of a component's function."""
+    return Path(inspect.getfile(component.function)).resolve()
 
 
 def find_entry_modules(component: Component, arguments: Mapping[str, Any]) -> dict[str, set[str]]:
@@ -171,7 +185,7 @@ def digest_files(files: Mapping[str, Path]) -> str:
     """Return the SHA-256 of the names and the code of what `reach` found."""
     digest = hashlib.sha256()
     for name, path in files.items():
-        digest.update(f"{name} {digest_source(path)}\n".encode())
+        digest.update(f"{name} {read_source(path).digest}\n".encode())
     return digest.hexdigest()
 
 

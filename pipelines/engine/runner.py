@@ -26,7 +26,7 @@ from kcnn import content
 from kcnn.errors import UserError, nearest
 from kcnn.tables import aligned
 from pipelines.engine import metadata
-from pipelines.engine.code import digest_files, reach_component
+from pipelines.engine.code import digest_files, find_start, reach, reach_component
 from pipelines.engine.component import Artifact, Node, order, upstream
 from pipelines.engine.execution import begin, describe_change, execute, facts, open_inputs
 from pipelines.engine.recovery import end_what_dead_runs_left
@@ -69,6 +69,8 @@ def run(
     chosen = _choose(nodes, first, last)
     needed = set[Node]().union(*map(upstream, chosen))
     made: dict[str, dict[str, metadata.Row]] = {}
+    for node in needed:
+        reach(find_start(node.component))  # reads the code before anyone edits it
     with open_session(root, pipeline, record or {}) as session:
         end_what_dead_runs_left(session)
         # What is not chosen comes first, so that what is missing is known before any work.

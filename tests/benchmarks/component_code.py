@@ -12,12 +12,11 @@ import sys
 import types
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from kcnn.recipes import build
 from kcnn.tables import aligned
-from pipelines.engine.code import PROGRAM, digest_files, reach_component
+from pipelines.engine.code import PROGRAM, ROOT, digest_files, reach_component
 
 
 def find_components():

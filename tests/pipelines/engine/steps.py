@@ -150,12 +150,12 @@ def check(root):
         assert fingerprint == hashlib.sha256(told.encode()).hexdigest(), uri
     inputs = {"Source": set(), "Double": {"number"}, "Add": {"number", "doubled"}, "Push": {"total", "note"}}
     outputs = {"Source": {"number"}, "Double": {"doubled"}, "Add": {"total", "note"}, "Push": {"pushed"}}
-    for execution, type_, state in ask("SELECT id, type, state FROM execution"):
-        events = ask(f"SELECT type, name FROM event WHERE execution = {execution}")
+    for number, type_, state in ask("SELECT id, type, state FROM execution"):
+        events = ask(f"SELECT type, name FROM event WHERE execution = {number}")
         assert {name for kind, name in events if kind == "INPUT"} == inputs[type_]
         made = {name for kind, name in events if kind == "OUTPUT"}
         assert made == (outputs[type_] if state in ("COMPLETE", "CACHED") else set())
-        contexts = ask(f"SELECT type FROM context JOIN association ON id = context WHERE execution = {execution}")
+        contexts = ask(f"SELECT type FROM context JOIN association ON id = context WHERE execution = {number}")
         assert {kind for (kind,) in contexts} == {"pipeline", "run"}
     assert ask("SELECT count(*) FROM artifact WHERE id NOT IN (SELECT artifact FROM attribution)") == [(0,)]
     published = {uri for uri, _ in rows}

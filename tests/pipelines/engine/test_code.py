@@ -3,6 +3,7 @@
 import importlib
 import shutil
 import types
+import unittest.mock
 from pathlib import Path
 
 import pytest
@@ -16,19 +17,19 @@ MODEL = "lenet5"
 
 
 def forget():
-    for function in (code.find_source, code.digest_source, code._references):
-        function.cache_clear()
+    code.find_source.cache_clear()
+    code.read_source.cache_clear()
 
 
-@pytest.fixture
-def program(tmp_path, monkeypatch):
+@pytest.fixture(scope="module")
+def program(tmp_path_factory):
     """A copy of the program, which `pipelines.engine.code` reads instead of the program itself."""
+    folder = tmp_path_factory.mktemp("program")
     for package in code.PROGRAM:
-        shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__", "starters"))
-    monkeypatch.setattr(code, "ROOT", tmp_path)
-    forget()
-    yield tmp_path
-    monkeypatch.undo()
+        shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__", "starters"))
+    with unittest.mock.patch.object(code, "ROOT", folder):
+        forget()
+        yield folder
     forget()
 
 
@@ -42,38 +43,45 @@ def modules():
     return {name: code.find_entry_modules(component, arguments) for name, component in components.items()}
 
 
-def reached(program, name, modules):
-    return code.reach(program / "pipelines" / "components" / f"{name}.py", modules[name])
+@pytest.fixture(scope="module")
+def reached(program, modules):
+    """component → the files that it reaches."""
+    return {name: code.reach(program / "pipelines" / "components" / f"{name}.py", modules[name]) for name in NAMES}
 
 
-def redone(program, modules, path, change):
-    """The components whose key changes with a file."""
-    before = {name: code.digest_files(reached(program, name, modules)) for name in NAMES}
-    old = (program / path).read_text() if (program / path).exists() else None
-    (program / path).write_text(change(old or ""))
-    forget()
-    after = {name: code.digest_files(reached(program, name, modules)) for name in NAMES}
-    if old is None:
-        (program / path).unlink()
-    else:
-        (program / path).write_text(old)
-    forget()
-    return {name for name in NAMES if before[name] != after[name]}
+@pytest.fixture(scope="module")
+def before(reached):
+    return {name: code.digest_files(files) for name, files in reached.items()}
 
 
-def with_other_code(text):
-    return text + "\n_ANOTHER_LINE = 1\n"
+@pytest.fixture
+def redone(program, modules, before):
+    """The components whose keys change with files."""
+
+    def find(*paths, change=lambda text: f"{text}\n_ANOTHER_LINE = 1\n"):
+        paths = [program / path for path in paths]
+        olds = [path.read_text() if path.exists() else None for path in paths]
+        for path, old in zip(paths, olds, strict=True):
+            path.write_text(change(old or ""))
+        forget()
+        starts = {name: program / "pipelines" / "components" / f"{name}.py" for name in NAMES}
+        after = {name: code.digest_files(code.reach(start, modules[name])) for name, start in starts.items()}
+        for path, old in zip(paths, olds, strict=True):
+            path.write_text(old) if old is not None else path.unlink()
+        forget()
+        return {name for name in NAMES if before[name] != after[name]}
+
+    return find
 
 
-def test_comments_docstrings_and_layout_redo_nothing(program, modules):
-    before = {name: code.digest_files(reached(program, name, modules)) for name in NAMES}
-    for path in [*program.rglob("*.py")]:
-        lines = path.read_text().splitlines(keepends=True)
+def test_comments_and_docstrings_anywhere_redo_nothing(program, redone):
+    def edited(text):
+        lines = text.splitlines(keepends=True)
         if lines and lines[0].startswith('"""'):
             lines[0] = f'"""Another: {lines[0][3:]}'
-        path.write_text("# a comment\n" + "".join(lines) + "\n\n# and another\n")
-    forget()
-    assert {name: code.digest_files(reached(program, name, modules)) for name in NAMES} == before
+        return "# a comment\n" + "".join(lines) + "\n\n# and another\n"
+
+    assert redone(*program.rglob("*.py"), change=edited) == set()
 
 
 def test_docstrings_of_functions_and_classes_do_not_count(tmp_path):
@@ -81,52 +89,40 @@ def test_docstrings_of_functions_and_classes_do_not_count(tmp_path):
     one.write_text('class A:\n    """One."""\n    def f(self):\n        """Two."""\n        return "text"\n')
     other.write_text('class A:\n    """1."""\n\n    def f(self):  # 2\n        return "text"\n')
     third.write_text('class A:\n    def f(self):\n        return "another text"\n')
-    assert code.digest_source(one) == code.digest_source(other) != code.digest_source(third)
+    assert code.read_source(one).digest == code.read_source(other).digest != code.read_source(third).digest
 
 
-def test_the_server_redoes_nothing(program, modules):
-    paths = sorted((program / "kcnn" / "serving" / "server").glob("*.py"))
-    assert paths
-    assert all(redone(program, modules, path, with_other_code) == set() for path in paths)
+def test_the_server_the_commands_the_graphs_and_the_engine_redo_nothing(program, redone):
+    folders = ["kcnn/serving/server", "pipelines/graphs", "pipelines/engine"]
+    paths = [path for folder in folders for path in (program / folder).rglob("*.py")]
+    assert len(paths) > len(folders)
+    assert redone(*paths) == set()
 
 
-def test_neither_do_the_commands_the_graphs_and_the_engine(program, modules):
-    paths = [*program.glob("pipelines/graphs/*.py"), *program.glob("pipelines/engine/*.py")]
-    assert paths
-    assert all(redone(program, modules, path, with_other_code) == set() for path in paths)
-
-
-def test_statistics_redo_the_components_on_data(program, modules):
-    path = Path(code.find_source("kcnn.data.validation.statistics"))
-    changed = redone(program, modules, path, with_other_code)
+def test_the_statistics_redo_what_computes_them(redone):
+    changed = redone("kcnn/data/validation/statistics.py")
     assert "statistics_gen" in changed
     assert not changed & {"example_gen", "trainer", "tuner", "exporter", "evaluator", "gate", "infra_validator"}
 
 
-def test_the_layers_redo_what_builds_networks(program, modules):
-    changed = redone(program, modules, "kcnn/nn/layers.py", with_other_code)
+def test_the_layers_redo_what_builds_networks(redone):
+    changed = redone("kcnn/nn/layers.py")
     assert {"trainer", "tuner", "pretrainer", "exporter", "label_audit"} <= changed
     assert not changed & {"example_gen", "statistics_gen", "image_scan", "evaluator", "gate"}
 
 
-@pytest.mark.parametrize("path", ["kcnn/models/brand_new.py", "kcnn/weights/torch_names/brand_new.py"])
-def test_a_new_architecture_redoes_nothing(program, modules, path):
-    assert redone(program, modules, path, with_other_code) == set()
+def test_a_new_architecture_or_data_set_redoes_nothing(redone):
+    packages = ["kcnn/models", "kcnn/weights/torch_names", "kcnn/data/datasets"]
+    assert redone(*(f"{package}/brand_new.py" for package in packages)) == set()
 
 
-def test_a_new_data_set_redoes_nothing(program, modules):
-    assert redone(program, modules, "kcnn/data/datasets/brand_new.py", with_other_code) == set()
+def test_an_architecture_redoes_what_was_made_with_it(modules, redone):
+    (own,) = modules["trainer"]["model"]
+    assert redone(code.find_source(own)) == {"exporter", "label_audit", "pretrainer", "trainer", "transform", "tuner"}
+    assert redone("kcnn/models/vgg.py", "kcnn/weights/torch_names/vgg.py") == set()
 
 
-def test_an_architecture_redoes_what_was_made_with_it(program, modules):
-    own, other = modules["trainer"]["model"], "kcnn/models/vgg.py"
-    (module,) = own
-    changed = redone(program, modules, code.find_source(module), with_other_code)
-    assert {"trainer", "tuner", "pretrainer", "exporter", "label_audit", "transform"} == changed
-    assert redone(program, modules, other, with_other_code) == set()
-
-
-def test_a_component_that_names_no_entries_reaches_all(tmp_path, monkeypatch):
+def test_what_is_reached_and_how(tmp_path, monkeypatch):
     """Also what is imported in functions, run as a process of its own, and imported by a name that is put together."""
     files = {
         "pipelines/a.py": (
@@ -166,7 +162,8 @@ def test_a_component_that_names_no_entries_reaches_all(tmp_path, monkeypatch):
     assert some == [*always, "kcnn.otherwise", "pipelines.a"]
 
 
-def test_no_component_depends_on_half_of_the_program(program, modules):
+def test_no_component_depends_on_half_of_the_program(program, reached):
+    """`tests/benchmarks/component_code.py` prints the numbers."""
     total = sum(1 for package in code.PROGRAM for _ in (program / package).rglob("*.py"))
-    counts = {name: len(reached(program, name, modules)) for name in NAMES}
+    counts = {name: len(files) for name, files in reached.items()}
     assert max(counts.values()) < total / 2, counts

@@ -206,7 +206,7 @@ def test_an_error_of_the_disk_without_a_name_says_both(tmp_path, monkeypatch):
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     monkeypatch.setattr(steps.Number, "write", refuse)
-    with pytest.raises(UserError, match="^Source: cannot read or write in .*/1.partial: Input/output error$"):
+    with pytest.raises(UserError, match=r"^Source: cannot read or write in .*/1.partial: Input/output error$"):
         steps.run(tmp_path / "root")
 
 
