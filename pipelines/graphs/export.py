@@ -11,7 +11,7 @@ from pipelines.artifacts.transform import TransformGraph
 from pipelines.engine.component import Artifact, Port, finished
 from pipelines.graphs.job import Job, run_graph
 from pipelines.graphs.publication import Publication, check_publication, conclude, published
-from pipelines.reports.lineage import lineage
+from pipelines.reports.lineage import find_lineage
 
 _TAKEN: dict[str, type[Artifact]] = {"examples": Examples, "transform_graph": TransformGraph, "model_run": ModelRun}
 
@@ -52,7 +52,7 @@ def run(job: ExportJob) -> Path:
 
 def _origin(root: Path, version: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, Port]]:
     """Return the parameters of the version's Exporter and Pusher, and what they took."""
-    found = lineage(root, version)
+    found = find_lineage(root, version)
     made_by = {artifact: row for row in found["executions"] for artifact in row["outputs"].values()}
     pusher = made_by[found["artifact"]]
     exporter = made_by.get(pusher["inputs"].get("model"), pusher)

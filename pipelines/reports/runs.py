@@ -44,9 +44,11 @@ def find_executions_of(db: sqlite3.Connection, run: int) -> list[Row]:
 
 
 def list_runs(root: Path) -> list[dict[str, Any]]:
-    """List the runs, the oldest first, JSON-able: "run", the number; "pipeline", "created" (UTC), "seconds", "state",
-    "error", "command", "commit", "dataset", "top1" (0 to 1, of the test split), "published", the version's folder;
-    None for what there is not.
+    """List the runs, the oldest first.
+
+    Returns:
+        JSON-able: "run", the number; "pipeline", "created" (UTC), "seconds", "state", "error", "command", "commit",
+        "dataset", "top1" (0 to 1, of the test split), "published", the version's folder; None for what there is not.
 
     Raises:
         UserError: there are no metadata.

@@ -1,4 +1,4 @@
-"""Runs main.py with the folder of one component after another on a disk of its own, which is too small at first.
+"""Run main.py with the folder of one component after another on a disk of its own, which is too small at first.
 
 unshare -rm python small_disks.py PHOTOS ExampleGen,Trainer --epochs 1 ...     in the folder to work in
 
@@ -23,7 +23,7 @@ SHELF = Path("saved_models")
 
 
 def call(*arguments):
-    """The status of main.py, and what it said on standard error."""
+    """Run main.py; returns its status, and what it wrote to standard error."""
     for name in main.FLAGS:
         main.FLAGS[name].unparse()
     said = io.StringIO()
@@ -37,7 +37,7 @@ def call(*arguments):
 
 
 def attempt(component, arguments, disk):
-    """One run up to the component; returns its status."""
+    """Run up to the component; returns the status."""
     status, said = call(*arguments, "--to", component)
     left = [*Path(".kcnn").glob("*/*/*.partial"), *SHELF.glob("*/.*")]
     errors = [line for line in said.splitlines() if "error" in line.lower()]

@@ -56,7 +56,7 @@ class Text(Artifact):
 
 
 def wait(gate):
-    """Until the file is there, when there is a gate; says that it has come so far."""
+    """Wait until the file is there, when there is a gate; makes another file first."""
     if gate:
         Path(f"{gate}.reached").touch()
         while not Path(gate).exists():
@@ -65,7 +65,7 @@ def wait(gate):
 
 @component(ignored=("gate",))
 def source(n: int, color: str, numbers: int, gate: str | None, number: Output[Number]) -> None:
-    """What it writes does not depend on the color."""
+    """Write the number, whatever the color."""
     number.write(n)
     if numbers:
         np.save(number.path / "numbers.npy", np.arange(numbers))
@@ -74,7 +74,7 @@ def source(n: int, color: str, numbers: int, gate: str | None, number: Output[Nu
 
 @component(resumable=True, ignored=("gate", "root"))
 def double(root: str, gate: str | None, number: Number, doubled: Output[Doubled]) -> None:
-    """Takes steps; those that are done already it does not repeat. Its journal outlives it."""
+    """Take the steps that are not done yet. The journal outlives the component."""
     state = doubled.path / "state"
     for step in range(int(state.read_text()) if state.exists() else 0, STEPS):
         with Path(root, "journal").open("a") as journal:
@@ -94,7 +94,7 @@ def add(number: Number, doubled: Number, total: Output[Number], note: Output[Tex
 
 @component(cached=False)
 def push(root: str, total: Number, note: Text, pushed: Output[Number]) -> None:
-    """Publishes outside of the root, by a rename."""
+    """Publish outside of the root, by a rename."""
     shelf = Path(root, "shelf")
     shelf.mkdir(exist_ok=True)
     staged = shelf / f".{os.getpid()}"
@@ -122,7 +122,7 @@ def files(folder):
 
 
 def run(root, resume=False, first=None, last=None, **arguments):
-    """component → output → file → content."""
+    """Run the graph; returns component → output → file → content."""
     with unittest.mock.patch.object(runner, "digest_files", return_value=CODE):
         made = runner.run(graph(root.parent, **arguments), root, resume=resume, first=first, last=last)
     return {
@@ -131,7 +131,7 @@ def run(root, resume=False, first=None, last=None, **arguments):
 
 
 def check(root):
-    """That the metadata and the folders tell the same, asked of SQLite itself; returns the folders without a row."""
+    """Compare the metadata, asked of SQLite itself, with the folders; returns the folders without a row."""
     db = sqlite3.connect(root / "metadata.sqlite")
 
     def ask(query):
@@ -165,7 +165,7 @@ def check(root):
 
 
 def die_before(count):
-    """Kills this process before the write of that number: of a file, a folder, a name, a lock or a statement."""
+    """Kill this process before the write of that number: of a file, a folder, a name, a lock or a statement."""
     written = 0
 
     def tick():
@@ -192,7 +192,7 @@ def die_before(count):
 
 
 def forked(function, *arguments):
-    """The status with which a child process ends that calls the function: negative for a signal."""
+    """Call the function in a child process; returns the status of its end, negative for a signal."""
     child = os.fork()
     if child == 0:
         try:
@@ -212,7 +212,7 @@ def dying_run(root, count):
 
 
 def run_and_die(root, component, when):
-    """Kills this process after the component has returned, when the runner flushes, describes, publishes or renames."""
+    """Kill this process after the component has returned, when the runner flushes, describes, publishes or renames."""
     place = f"/{component}/"
 
     def dying(function):
@@ -235,7 +235,7 @@ def run_and_die(root, component, when):
 
 
 def without_waiting_for_the_disk():
-    """What survives a killed process need not have left the machine's memory."""
+    """Make writes quick: what survives a killed process need not have left the machine's memory."""
     connect = sqlite3.connect
 
     def unsynchronised(*arguments, **options):
@@ -248,14 +248,14 @@ def without_waiting_for_the_disk():
 
 
 def undisturbed(folder):
-    """The root and what a run makes in it."""
+    """Run in a new root; returns the root and what the run made."""
     root = folder / "root"
     root.parent.mkdir(parents=True)
     return root, run(root)
 
 
 def afterwards(root, expected, resume):
-    """A run after a disturbance makes what an undisturbed one does, and leaves nothing else."""
+    """Check that a run after a disturbance makes what an undisturbed one does, and leaves nothing else."""
     made = run(root, resume=resume)
     assert made == expected, made
     assert check(root) == set(), check(root)
@@ -269,7 +269,7 @@ def afterwards(root, expected, resume):
 
 
 def kill_everywhere(folder):
-    """Dies before each write in turn, and goes on after it; returns the number of writes."""
+    """Die before each write in turn, and go on after it; returns the number of writes."""
     without_waiting_for_the_disk()
     _, expected = undisturbed(folder / "whole")
     count = 0

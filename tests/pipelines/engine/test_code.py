@@ -23,7 +23,7 @@ def forget():
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory):
-    """A copy of the program, which `pipelines.engine.code` reads instead of the program itself."""
+    """Copy the program; `pipelines.engine.code` reads the copy."""
     folder = tmp_path_factory.mktemp("program")
     for package in code.PROGRAM:
         shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__", "starters"))
@@ -35,7 +35,7 @@ def program(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def modules():
-    """component → the modules that register the entries that it uses, with one network and one data set."""
+    """Return component → the modules of the entries that it uses, with one network and one data set."""
     config = build("scratch", model=MODEL)
     run = types.SimpleNamespace(config=lambda: config)
     arguments = {"config": config.to_json(), "model": MODEL, "dataset": "digits", "model_run": run}
@@ -45,7 +45,7 @@ def modules():
 
 @pytest.fixture(scope="module")
 def reached(program, modules):
-    """component → the files that it reaches."""
+    """Return component → the files that it reaches."""
     return {name: code.reach(program / "pipelines" / "components" / f"{name}.py", modules[name]) for name in NAMES}
 
 
@@ -56,7 +56,7 @@ def before(reached):
 
 @pytest.fixture
 def redone(program, modules, before):
-    """The components whose keys change with files."""
+    """Return a function that tells the components whose keys change with files."""
 
     def find(*paths, change=lambda text: f"{text}\n_ANOTHER_LINE = 1\n"):
         paths = [program / path for path in paths]

@@ -1,4 +1,4 @@
-"""What befalls real jobs: a full disk, one that lets nothing be written, damaged files, a clock set back, Ctrl-C."""
+"""Faults of real jobs: a full disk, one that refuses, damaged files, a clock set back, Ctrl-C."""
 
 import errno
 import gzip
@@ -31,7 +31,7 @@ MAIN = Path(__file__).parents[3] / "main.py"
 
 
 def namespace():
-    """A command that gives what follows a view of the disks of its own; None where that is not allowed."""
+    """Find a command that gives what follows a view of the disks of its own; None where that is not allowed."""
     for options in ("-rm", "-m"):
         with_mount = ["unshare", options, "mount", "-t", "tmpfs", "none", "/mnt"]
         if shutil.which("unshare") and subprocess.run(with_mount, capture_output=True, check=False).returncode == 0:
@@ -55,7 +55,7 @@ def photos(tmp_path_factory):
 
 
 def on_small_disks(cwd, components, *arguments):
-    """The rows of `small_disks`, by component."""
+    """Return the rows of `small_disks`, by component."""
     program = [sys.executable, small_disks.__file__, ",".join(components), *map(str, arguments)]
     done = subprocess.run([*NAMESPACE, *program], cwd=cwd, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -228,7 +228,7 @@ def test_the_disk_refuses_outside_of_components(tmp_path, monkeypatch, code):
 
 
 def damaged(folder, how):
-    """Damages the training examples of a finished ExampleGen."""
+    """Damage the training examples of a finished ExampleGen."""
     (shard,) = folder.glob(".kcnn/ExampleGen/examples/*/Split-train/*.gz")
     content = shard.read_bytes()
     middle = len(content) // 2
@@ -363,7 +363,7 @@ def test_what_another_version_of_the_program_left_goes_once_it_is_done_anew(tmp_
 
 
 def interrupted(arguments, cwd, folder):
-    """Standard error of main.py, which gets Ctrl-C, as a terminal sends it, when the folder is there."""
+    """Send main.py Ctrl-C, as a terminal does, when the folder is there; returns its standard error."""
     process = subprocess.Popen(
         [sys.executable, str(MAIN), *map(str, arguments)], cwd=cwd, stderr=subprocess.PIPE, text=True,
         stdout=subprocess.DEVNULL, start_new_session=True,

@@ -217,7 +217,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture
 def copy(folder, tmp_path):
-    """The folder for a test that changes it."""
+    """Copy the folder for a test that changes it."""
     shutil.copytree(folder, tmp_path / "copy")
     return tmp_path / "copy"
 
