@@ -28,10 +28,13 @@ MAY_IMPORT = {
     "kcnn.content": {"kcnn.progress"},
     "kcnn.errors": set(),
     "pipelines.engine": BASE,
+    "pipelines.entries": {"kcnn"},
+    "pipelines.artifacts": {"kcnn", "pipelines.engine.component"},
     "pipelines.components": {
         "kcnn",
         "pipelines.artifacts",
         "pipelines.engine.component",
+        "pipelines.entries",
         "pipelines.reports.card",
     },
     "pipelines": {"kcnn", "pipelines"},

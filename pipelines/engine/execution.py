@@ -194,6 +194,7 @@ def publish(session: Session, component: str, execution: int, returned: Mapping[
             for name, row in returned.items()
         }
         metadata.connect_outputs(session.db, execution, ids)
+        metadata.set_execution(session.db, execution, {"returned": None})
         metadata.complete_execution(session.db, execution)
 
 

@@ -140,8 +140,7 @@ def format_lineage(found: dict[str, Any]) -> str:
     makers = {artifact: row for row in found["executions"] for artifact in row["outputs"].values()}
     lines: list[str] = []
     seen: set[int] = set()
-    told: set[int] = set()  # executions, which may have several outputs
-    codes: set[str] = set()
+    makers_shown: set[int] = set()  # executions, which may have several outputs
 
     def show(role: str, artifact: int, indent: str) -> None:
         row, maker = artifacts[artifact], makers[artifact]
@@ -154,14 +153,12 @@ def format_lineage(found: dict[str, Any]) -> str:
         lines.append(f"{indent}  fingerprint: {row['fingerprint'][:16]}")
         lines.extend(f"{indent}  {line}" for line in _facts(row["properties"]))
         runs = ", ".join(map(str, maker["runs"]))
-        if maker["id"] in told:
+        if maker["id"] in makers_shown:
             lines.append(f"{indent}  made by {maker['component']} in run {runs} (above)")
             return
-        told.add(maker["id"])
+        makers_shown.add(maker["id"])
         lines.append(f"{indent}  made by {maker['component']} in run {runs}, {maker['started']}, {maker['seconds']} s")
-        if maker["code"] not in codes:  # most often it is one for all
-            codes.add(maker["code"])
-            lines.append(f"{indent}    code: {maker['code'][:16]}")
+        lines.append(f"{indent}    code: {maker['code'][:16]}")
         lines.extend(f"{indent}    {line}" for line in _facts(maker["parameters"]))
         for name, taken in maker["inputs"].items():
             show(name, taken, f"{indent}    ")

@@ -15,7 +15,7 @@ from pipelines.artifacts.transform import TransformGraph
 from pipelines.components.pretrainer import pretrainer
 from pipelines.components.trainer import trainer
 
-CONFIG = {"model": "lenet5", "epochs": 1, "batch_size": 8, "image_size": 32, "augment": ()}
+CONFIG = {"model": "lenet5", "epochs": 1, "batch_size": 8, "image_size": 32, "augmentations": ()}
 
 
 @pytest.fixture(scope="module")
