@@ -36,6 +36,7 @@ MAY_IMPORT = {
         "pipelines.engine.component",
         "pipelines.entries",
         "pipelines.reports.card",
+        "pipelines.training_data",
     },
     "pipelines": {"kcnn", "pipelines"},
     "main": {"kcnn", "pipelines"},

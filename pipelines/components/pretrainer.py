@@ -21,9 +21,9 @@ from kcnn.training.trainer import train
 from kcnn.weights import load_weights, save_backbone
 from pipelines.artifacts.examples import Examples
 from pipelines.artifacts.training import Backbone
-from pipelines.artifacts.training_data import training_data
 from pipelines.engine.component import Output, component
 from pipelines.entries import network_entries
+from pipelines.training_data import training_data
 
 
 @component(

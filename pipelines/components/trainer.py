@@ -14,11 +14,11 @@ from kcnn.training.trainer import train
 from kcnn.training.trials import in_words
 from pipelines.artifacts.examples import Examples
 from pipelines.artifacts.training import ModelRun
-from pipelines.artifacts.training_data import training_data
 from pipelines.artifacts.transform import TransformGraph
 from pipelines.artifacts.tuning import HyperParameters
 from pipelines.engine.component import Output, component
 from pipelines.entries import network_entries
+from pipelines.training_data import training_data
 
 
 @component(resumable=True, entries=lambda config, **_: network_entries(Config.from_json(config).model))

@@ -9,11 +9,11 @@ from kcnn.training.network import starting_network
 from kcnn.training.suit import suit
 from kcnn.training.tuning import tune
 from pipelines.artifacts.examples import Examples
-from pipelines.artifacts.training_data import training_data
 from pipelines.artifacts.transform import TransformGraph
 from pipelines.artifacts.tuning import HyperParameters, TunerResults
 from pipelines.engine.component import Output, component
 from pipelines.entries import network_entries
+from pipelines.training_data import training_data
 
 
 @component(resumable=True, entries=lambda config, **_: network_entries(Config.from_json(config).model))

@@ -177,7 +177,7 @@ class Node:
         return Outputs(self.name, ports)
 
 
-def finished(name: str, execution: int, output_types: dict[str, type[Artifact]]) -> Node:
+def finished_node(name: str, execution: int, output_types: dict[str, type[Artifact]]) -> Node:
     """Make the node of an earlier execution, whose outputs are taken as they are, whatever the program is now."""
 
     def do_nothing() -> None: ...
@@ -229,7 +229,7 @@ def upstream(node: Node) -> set[Node]:
     return {node}.union(*(upstream(port.node) for port in node.inputs.values()))
 
 
-def order(nodes: Sequence[Node]) -> list[Node]:
+def order_nodes(nodes: Sequence[Node]) -> list[Node]:
     """Sort the nodes of a graph, each after those that it takes from, otherwise as they were given.
 
     A port is made of a node that already exists, so that calls alone cannot wire a cycle. One comes about only when a

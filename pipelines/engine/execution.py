@@ -2,7 +2,7 @@
 
 An execution is RUNNING in the database before its outputs' folders, `<execution>.partial`, are made. When the component
 has returned, these are flushed to the disk and described, and one transaction keeps the description. From there on
-nothing is asked of the component again: `publish` does the rest, here or in the next run, as often as it is begun.
+nothing is asked of the component again: `publish_outputs` does the rest, here or in the next run.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ _SAME_KEY = f"state = 'FAILED' AND {_RESUMABLE} AND key = ?"
 _SAME_WORK = f"state = 'FAILED' AND {_RESUMABLE} AND type = ? AND json_extract(properties, '$.work') = ?"
 
 
-def facts(session: Session, node: Node, code: str, work: str = "") -> dict[str, Any]:
+def describe_execution(session: Session, node: Node, code: str, work: str = "") -> dict[str, Any]:
     """Return what the database keeps of an execution; `work` is its key but for the program's code."""
     outputs = node.component.output_types
     return {
@@ -42,7 +42,7 @@ def facts(session: Session, node: Node, code: str, work: str = "") -> dict[str, 
     }
 
 
-def begin(
+def begin_or_resume(
     session: Session,
     node: Node,
     inputs: Mapping[str, metadata.Row],
@@ -58,7 +58,7 @@ def begin(
         its number.
     """
     db, resumable = session.db, node.component.resumable
-    new = facts(session, node, code, work)
+    new = describe_execution(session, node, code, work)
     with metadata.transaction(db):
         left = metadata.find_executions(db, _SAME_KEY, key)
         other = metadata.find_executions(db, _SAME_WORK, node.name, work) if not left else []
@@ -98,7 +98,7 @@ def execute(session: Session, node: Node, execution: int, inputs: Mapping[str, m
         for artifact in outputs.values():
             artifact.path.mkdir(parents=True, exist_ok=True)
         node.component.function(**node.parameters, **taken, **outputs)
-        returned = describe(outputs)
+        returned = describe_outputs(outputs)
     except BaseException as error:
         _fail(session, node, execution, outputs, error)
         if isinstance(error, UserError) or not isinstance(error, Exception):
@@ -108,12 +108,12 @@ def execute(session: Session, node: Node, execution: int, inputs: Mapping[str, m
             advice = "; once it can, the same command goes on from what was saved" if node.component.resumable else ""
             raise UserError(f"{node.name}: {obstacle}{advice}") from error
         for key, row in inputs.items():
-            if fingerprint(taken[key]) != row["fingerprint"]:
+            if fingerprint_artifact(taken[key]) != row["fingerprint"]:
                 raise UserError(f"{node.name}: {describe_change(session, row, 'has changed')}") from error
         raise
     with metadata.transaction(session.db):
         metadata.set_execution(session.db, execution, {"returned": returned})
-    publish(session, node.name, execution, returned)
+    publish_outputs(session, node.name, execution, returned)
     _give_up_what_is_done_again(session, node, execution)
 
 
@@ -137,7 +137,7 @@ def _fail(session: Session, node: Node, execution: int, outputs: Mapping[str, Ar
         )
 
 
-def describe(outputs: Mapping[str, Artifact]) -> dict[str, dict[str, Any]]:
+def describe_outputs(outputs: Mapping[str, Artifact]) -> dict[str, dict[str, Any]]:
     """Flush what a component made to the disk, and describe it.
 
     Returns:
@@ -151,7 +151,7 @@ def describe(outputs: Mapping[str, Artifact]) -> dict[str, dict[str, Any]]:
         files, bytes_ = content.size(artifact.path, [*artifact.editable, *_scratch(artifact)])
         described[name] = {
             "type": type(artifact).__name__,
-            "fingerprint": fingerprint(artifact),
+            "fingerprint": fingerprint_artifact(artifact),
             "files": files,
             "bytes": bytes_,
             "properties": artifact.properties(),
@@ -165,12 +165,14 @@ def _scratch(artifact: Artifact) -> list[str]:
     return [path.name for pattern in artifact.scratch for path in artifact.path.glob(pattern)]
 
 
-def fingerprint(artifact: Artifact) -> str:
+def fingerprint_artifact(artifact: Artifact) -> str:
     """Return the SHA-256 of an artifact's content that other work depends on."""
     return content.fingerprint(artifact.path, [*artifact.derived, *artifact.editable, *_scratch(artifact)])
 
 
-def publish(session: Session, component: str, execution: int, returned: Mapping[str, Mapping[str, Any]]) -> None:
+def publish_outputs(
+    session: Session, component: str, execution: int, returned: Mapping[str, Mapping[str, Any]]
+) -> None:
     """Give what a component made its names and rows. It may be begun again at any point."""
     for name, row in returned.items():
         folder = partial_folder(session.root, component, name, execution)

@@ -5,7 +5,14 @@ from pathlib import Path
 
 from pipelines.engine import locks, metadata
 from pipelines.engine.component import Artifact
-from pipelines.engine.execution import GIVEN_UP, describe, partial_folder, publish, remove_folders, whole_folder
+from pipelines.engine.execution import (
+    GIVEN_UP,
+    describe_outputs,
+    partial_folder,
+    publish_outputs,
+    remove_folders,
+    whole_folder,
+)
 from pipelines.engine.session import Session
 
 
@@ -31,10 +38,10 @@ def end_what_dead_runs_left(session: Session) -> None:
                 resumable = row["properties"]["resumable"] and not named
                 metadata.fail_execution(db, row["id"], {"error": "killed", "resumable": resumable})
     for row in whole:
-        returned = row["properties"].get("returned") or describe(_open_outputs(root, row))
+        returned = row["properties"].get("returned") or describe_outputs(_open_outputs(root, row))
         with metadata.transaction(db):
             metadata.set_execution(db, row["id"], {"returned": returned})
-        publish(session, row["type"], row["id"], returned)
+        publish_outputs(session, row["type"], row["id"], returned)
     for row in metadata.find_executions(db, GIVEN_UP):
         remove_folders(root, row)
 

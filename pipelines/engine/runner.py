@@ -27,13 +27,13 @@ from kcnn.errors import UserError, nearest
 from kcnn.tables import aligned
 from pipelines.engine import metadata
 from pipelines.engine.code import digest_files, find_start, reach, reach_component
-from pipelines.engine.component import Artifact, Node, order, upstream
-from pipelines.engine.execution import begin, describe_change, execute, facts, open_inputs
+from pipelines.engine.component import Artifact, Node, order_nodes, upstream
+from pipelines.engine.execution import begin_or_resume, describe_change, describe_execution, execute, open_inputs
 from pipelines.engine.recovery import end_what_dead_runs_left
 from pipelines.engine.session import NotBegunError, Session, open_session
 
 
-def run(
+def run_nodes(
     nodes: Sequence[Node],
     root: Path,
     *,
@@ -61,11 +61,11 @@ def run(
         node name → output name → artifact, of the nodes that ran and of those they needed.
 
     Raises:
-        ValueError: the graph is miswired; see `order`.
+        ValueError: the graph is miswired; see `order_nodes`.
         UserError: the root cannot be written or holds a newer version's metadata; no such component; a component
             outside of what `first` and `last` leave is needed and not finished.
     """
-    nodes = order(nodes)
+    nodes = order_nodes(nodes)
     chosen = _choose(nodes, first, last)
     needed = set[Node]().union(*map(upstream, chosen))
     made: dict[str, dict[str, metadata.Row]] = {}
@@ -118,7 +118,13 @@ def _make(
         with metadata.transaction(session.db):
             now = time.time()
             execution = metadata.begin_execution(
-                session.db, node.name, key, facts(session, node, code), state="CACHED", started=now, finished=now
+                session.db,
+                node.name,
+                key,
+                describe_execution(session, node, code),
+                state="CACHED",
+                started=now,
+                finished=now,
             )
             metadata.connect_inputs(session.db, session.run, execution, inputs)
             metadata.connect_outputs(session.db, execution, {name: row["id"] for name, row in outputs.items()})
@@ -131,7 +137,7 @@ def _make(
             f"{node.name} is needed and not finished with these settings and data: run it first, with --to {node.name}"
         )
     work = _digest_work(node, inputs, "")
-    execution = begin(session, node, inputs, key=key, code=code, work=work, resume=resume)
+    execution = begin_or_resume(session, node, inputs, key=key, code=code, work=work, resume=resume)
     start = time.monotonic()
     execute(session, node, execution, inputs)
     seconds = f"{time.monotonic() - start:.1f}"

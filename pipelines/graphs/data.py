@@ -15,7 +15,7 @@ from kcnn.tables import one_line
 from pipelines.engine.component import Node
 from pipelines.graphs.job import Job, run_graph
 from pipelines.graphs.preflight import check_apart, check_writable, leave_out
-from pipelines.graphs.validation import validated_examples
+from pipelines.graphs.validation import validation_steps
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -37,7 +37,7 @@ class DataJob(Job):
 
 def graph(job: DataJob, fingerprint: str) -> list[Node]:
     """Return the steps, as data flow."""
-    found = validated_examples(
+    found = validation_steps(
         job,
         dataset=job.dataset,
         data_dir=job.data_dir,

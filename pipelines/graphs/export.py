@@ -8,9 +8,9 @@ from kcnn.errors import UserError
 from pipelines.artifacts.examples import Examples
 from pipelines.artifacts.training import ModelRun
 from pipelines.artifacts.transform import TransformGraph
-from pipelines.engine.component import Artifact, Port, finished
+from pipelines.engine.component import Artifact, Port, finished_node
 from pipelines.graphs.job import Job, run_graph
-from pipelines.graphs.publication import Publication, check_publication, conclude, published
+from pipelines.graphs.publication import Publication, check_publication, conclude, publication_steps
 from pipelines.reports.lineage import find_lineage
 
 _TAKEN: dict[str, type[Artifact]] = {"examples": Examples, "transform_graph": TransformGraph, "model_run": ModelRun}
@@ -44,7 +44,7 @@ def run(job: ExportJob) -> Path:
     publication = dataclasses.replace(job.publication, optimize_for=purpose)
     check_publication(publication)
     record = {**pusher["record"], "command": job.command, "exported_from": str(job.version)}
-    nodes = [port.node for port in (ports | published(publication, record, **ports)).values()]
+    nodes = [port.node for port in (ports | publication_steps(publication, record, **ports)).values()]
     made = run_graph(job, nodes, pipeline="export", goal="Pusher", exported_from=str(job.version))
     assert made is not None
     return conclude(made)
@@ -62,5 +62,5 @@ def _origin(root: Path, version: Path) -> tuple[dict[str, Any], dict[str, Any], 
     for name, kind in _TAKEN.items():
         maker = made_by[exporter["inputs"][name]]
         (output,) = (key for key, artifact in maker["outputs"].items() if artifact == exporter["inputs"][name])
-        ports[name] = finished(maker["component"], maker["id"], {output: kind}).outputs[output]
+        ports[name] = finished_node(maker["component"], maker["id"], {output: kind}).outputs[output]
     return exporter["parameters"], pusher["parameters"], ports

@@ -23,8 +23,8 @@ from pipelines.graphs.preflight import (
     settle_weights,
     weights_digest,
 )
-from pipelines.graphs.publication import Publication, check_publication, conclude, published
-from pipelines.graphs.validation import validated_examples
+from pipelines.graphs.publication import Publication, check_publication, conclude, publication_steps
+from pipelines.graphs.validation import validation_steps
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -47,7 +47,7 @@ class TrainingJob(Job):
 def graph(job: TrainingJob, weights: str | None, fingerprint: str) -> list[Node]:
     """Return the steps, as data flow."""
     config = job.config
-    found = validated_examples(
+    found = validation_steps(
         job,
         dataset=config.dataset,
         data_dir=config.data_dir,
@@ -80,7 +80,9 @@ def graph(job: TrainingJob, weights: str | None, fingerprint: str) -> list[Node]
         hyperparameters=hyperparameters,
     ).outputs["model_run"]
     record = {"command": job.command, "dataset": config.dataset, "fingerprint": fingerprint}
-    made = published(job.publication, record, examples=examples, transform_graph=transform_graph, model_run=model_run)
+    made = publication_steps(
+        job.publication, record, examples=examples, transform_graph=transform_graph, model_run=model_run
+    )
     label_errors = label_audit(
         dataset=config.dataset,
         examples=examples,

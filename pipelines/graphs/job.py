@@ -48,7 +48,7 @@ def run_graph(
     Returns:
         as `runner.run`; None where the part that was asked for ends before the goal.
     """
-    made = runner.run(
+    made = runner.run_nodes(
         nodes,
         Path(job.pipeline_root),
         resume=job.resume,

@@ -63,7 +63,7 @@ def check_publication(publication: Publication) -> None:
     check_gates(publication.keep_versions, publication.max_latency_ms, publication.max_memory_mb)
 
 
-def published(
+def publication_steps(
     publication: Publication, record: Mapping[str, Any], *, examples: Port, transform_graph: Port, model_run: Port
 ) -> dict[str, Port]:
     """Return the steps, as data flow; `record` is what only the run knows, for the card.

@@ -14,7 +14,7 @@ from pipelines.graphs.job import Job
 from pipelines.graphs.preflight import previous_statistics, schema_digest
 
 
-def validated_examples(
+def validation_steps(
     job: Job,
     *,
     dataset: str,

@@ -69,7 +69,7 @@ def test_planted_label_errors_are_listed_shown_and_left_where_they_are(photos, t
     before = sorted(photos.rglob("*"))
     first = made_before(dataset=str(photos))
     audit = label_audit(dataset="photos", **first.outputs)
-    errors = runner.run([first, audit], tmp_path / "root")["LabelAudit"]["errors"]
+    errors = runner.run_nodes([first, audit], tmp_path / "root")["LabelAudit"]["errors"]
     assert sorted(photos.rglob("*")) == before
     assert {path.name for path in errors.path.iterdir()} == {"label_errors.csv", "report.html", "audit.json"}
     with errors.table.open(newline="") as file:

@@ -124,7 +124,7 @@ def files(folder):
 def run(root, resume=False, first=None, last=None, **arguments):
     """Run the graph; returns component → output → file → content."""
     with unittest.mock.patch.object(runner, "digest_files", return_value=CODE):
-        made = runner.run(graph(root.parent, **arguments), root, resume=resume, first=first, last=last)
+        made = runner.run_nodes(graph(root.parent, **arguments), root, resume=resume, first=first, last=last)
     return {
         name: {output: files(artifact.path) for output, artifact in outputs.items()} for name, outputs in made.items()
     }
@@ -228,7 +228,7 @@ def run_and_die(root, component, when):
     elif when == "describe":
         content.fingerprint = dying(content.fingerprint)
     elif when == "publish":
-        execution.publish = dying(execution.publish)
+        execution.publish_outputs = dying(execution.publish_outputs)
     else:
         Path.rename = dying(Path.rename)
     run(root)

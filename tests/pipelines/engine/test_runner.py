@@ -201,7 +201,7 @@ def test_other_code_of_one_component_redoes_it_and_what_follows_from_other_bytes
         with monkeypatch.context() as patch:
             patch.setattr(runner, "reach_component", lambda component, _: {component.name: reach(component, {})})
             patch.setattr(runner, "digest_files", lambda files: f"{changed if changed in files else 'as it was'}")
-            made = runner.run(steps.graph(root.parent, **arguments), root)
+            made = runner.run_nodes(steps.graph(root.parent, **arguments), root)
         assert made["Push"]["pushed"].read() == 9
         return [name for name, state in states(root)[before:] if state == "COMPLETE"]
 

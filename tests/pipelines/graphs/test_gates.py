@@ -175,7 +175,7 @@ def run(
         infra_blessing=infra,
     ).outputs["pushed"]
     nodes = [port.node for port in (examples, model, evaluated["evaluation"], model_blessing, infra, pushed)]
-    made = runner.run(nodes, folder / "root", pipeline="image_classification")
+    made = runner.run_nodes(nodes, folder / "root", pipeline="image_classification")
     if "InfraBlesser" in made:
         made["InfraValidator"] = made["InfraBlesser"]
     return made
@@ -445,13 +445,13 @@ def test_what_is_published_is_recorded_though_the_run_was_killed_right_then(copy
 
 
 def test_another_run_that_published_meanwhile_is_told_of(copy):
-    real = runner.run
+    real = runner.run_nodes
 
     def late(nodes, *arguments, **options):
         (copy / "saved_models" / "m" / "2").mkdir()  # after the graph is built
         return real(nodes, *arguments, **options)
 
-    with unittest.mock.patch.object(runner, "run", late):
+    with unittest.mock.patch.object(runner, "run_nodes", late):
         made = run(copy, right=100)
     (note,) = made["Pusher"]["pushed"].notes()
     assert (

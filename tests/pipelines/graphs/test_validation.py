@@ -62,7 +62,7 @@ def graph(dataset, **arguments):
 @pytest.fixture(scope="module")
 def ran(folder):
     root = folder.parent / "root"
-    made = runner.run(graph(folder), root)
+    made = runner.run_nodes(graph(folder), root)
     return root, made
 
 
@@ -89,7 +89,7 @@ def test_what_departs_is_said_in_a_line_each(ran, folder, capsys, tmp_path):
     assert all(line.startswith("test: ") for line in lines)
     assert named >= {f"image/{name}" for name in ("class/text", "brightness", "height", "width", "bytes")}
     assert not named & {"image/format", "image/aspect", "image/channels"}
-    runner.run(graph(folder), tmp_path)
+    runner.run_nodes(graph(folder), tmp_path)
     said = capsys.readouterr().out
     assert all(f"Warning: {line}\n" in said for line in lines)
 
@@ -105,18 +105,18 @@ def test_an_edited_schema_is_the_one_that_counts(ran, folder, tmp_path):
     path = tmp_path / "mine.pbtxt"
     path.write_text(text_format.MessageToString(schema))
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    made = runner.run(graph(folder, schema_file=str(path), schema_digest=digest), tmp_path / "root")
+    made = runner.run_nodes(graph(folder, schema_file=str(path), schema_digest=digest), tmp_path / "root")
     assert made["SchemaGen"]["schema"].read() == schema
     assert not made["ExampleValidator"]["anomalies"].lines()
     path.write_text("")
     with pytest.raises(UserError, match=r"mine\.pbtxt: changed since the run began"):
-        runner.run(graph(folder, schema_file=str(path), schema_digest=digest), tmp_path / "other root")
+        runner.run_nodes(graph(folder, schema_file=str(path), schema_digest=digest), tmp_path / "other root")
     with pytest.raises(UserError, match=r"none\.pbtxt: cannot be read"):
-        runner.run(graph(folder, schema_file=str(tmp_path / "none.pbtxt")), tmp_path / "root")
+        runner.run_nodes(graph(folder, schema_file=str(tmp_path / "none.pbtxt")), tmp_path / "root")
 
 
 def test_the_digits_are_in_order(tmp_path, capsys):
-    made = runner.run(graph("digits"), tmp_path)
+    made = runner.run_nodes(graph("digits"), tmp_path)
     assert not made["ExampleValidator"]["anomalies"].lines()
     assert "Warning" not in capsys.readouterr().out
 

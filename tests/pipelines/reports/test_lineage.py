@@ -84,7 +84,7 @@ def run(folder, epochs=3, weights=None, fingerprint="f1"):
     ).outputs["model"]
     evaluation = evaluator(examples=examples, model=model).outputs["evaluation"]
     pushed = pusher(saved_models=str(folder / "saved_models"), model=model, evaluation=evaluation).outputs["pushed"]
-    made = runner.run(
+    made = runner.run_nodes(
         [port.node for port in (examples, statistics, model, evaluation, pushed)],
         folder / "root",
         pipeline="image_classification",
@@ -295,3 +295,14 @@ def test_only_stands_alone():
     command = [sys.executable, "-c", code, "--only", "Trainer", "--to", "Trainer"]
     done = subprocess.run(command, cwd=MAIN.parent, capture_output=True, text=True, check=False)
     assert "UserError: --only: expected without --from and --to" in done.stderr
+
+
+def test_the_classes_of_artifacts_load_no_tensorflow():
+    """Reports ask them, and end within a second."""
+    code = (
+        "import sys; from pipelines.artifacts import find_class\n"
+        "assert find_class('Examples').head == 'data' and find_class('Nothing').head == 'artifacts'\n"
+        "assert not {'tensorflow', 'keras', 'matplotlib', 'scipy'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
