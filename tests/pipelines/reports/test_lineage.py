@@ -304,5 +304,5 @@ def test_the_classes_of_artifacts_load_no_tensorflow():
         "assert find_class('Examples').head == 'data' and find_class('Nothing').head == 'artifacts'\n"
         "assert not {'tensorflow', 'keras', 'matplotlib', 'scipy'} & set(sys.modules)"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-c", code], cwd=MAIN.parent, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
