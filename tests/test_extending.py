@@ -26,7 +26,7 @@ DATASET = """
 import io
 import numpy as np
 from PIL import Image
-from kcnn.data.datasets import DATASETS, Dataset, Source
+from kcnn.data.datasets import DATASETS, Dataset, ImageSource
 
 def png(index):
     buffer = io.BytesIO()
@@ -38,7 +38,7 @@ def png(index):
 def load():
     def sources():
         for index in range(80):
-            yield Source(f"{index}.png", ("dark", "light")[index % 2], None, lambda index=index: png(index))
+            yield ImageSource(f"{index}.png", ("dark", "light")[index % 2], None, lambda index=index: png(index))
     return Dataset(name="squares", labels=("dark", "light"), sources=sources, count=80, fingerprint="squares 1")
 """
 AUGMENTATION = """

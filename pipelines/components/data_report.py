@@ -1,6 +1,6 @@
 """DataReport: what the steps before found, on a page to look at."""
 
-from kcnn.data.examples import SPLITS
+from kcnn.data.records import SPLITS
 from kcnn.data.scan import page as pages
 from kcnn.data.scan.scan import remarks
 from pipelines.artifacts import DataPage, ExampleAnomalies, Examples, ExampleStatistics, Findings

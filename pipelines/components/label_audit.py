@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from kcnn.data.examples import SPLITS
+from kcnn.data.records import SPLITS
 from kcnn.data.scan.page import thumbnails
 from kcnn.data.scan.scan import COPIES
 from kcnn.evaluation import label_errors, label_page

@@ -44,10 +44,12 @@ def plain(paths: list[str]) -> tf.data.Dataset:
     """The yardstick: whole decode and bilinear resize, nothing else."""
 
     def image(serialized):
-        decoded = tf.io.decode_jpeg(examples.parse(serialized)["encoded"], channels=3)
+        decoded = tf.io.decode_jpeg(examples.parse_example(serialized)["encoded"], channels=3)
         return tf.image.resize(decoded, SIZE)
 
-    return examples.read(paths).repeat().map(image, num_parallel_calls=tf.data.AUTOTUNE).batch(BATCH).prefetch(2)
+    return (
+        examples.read_examples(paths).repeat().map(image, num_parallel_calls=tf.data.AUTOTUNE).batch(BATCH).prefetch(2)
+    )
 
 
 def measure(dataset: tf.data.Dataset, seconds: float) -> tuple[float, float]:

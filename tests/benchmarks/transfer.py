@@ -25,8 +25,9 @@ import tensorflow as tf
 
 import kcnn
 from kcnn.data import examples
-from kcnn.data.datasets import open_dataset
-from kcnn.data.ingestion.ingest import Summary, ingest
+from kcnn.data.datasets.opening import open_dataset
+from kcnn.data.ingestion.ingest import ingest
+from kcnn.data.ingestion.summary import Summary
 from kcnn.data.input_pipeline.batches import evaluation_batches, training_batches
 from kcnn.data.input_pipeline.transform import Preprocessing
 from kcnn.evaluation.metrics import proportion
@@ -140,7 +141,9 @@ def main() -> None:
         directory = Path(folder)
         summary = ingest(open_dataset(flags.dataset, offline=True), directory)
         shards = examples.shard_paths(directory, "train")
-        records = [(int(examples.parse(record)["label"]), record.numpy()) for record in examples.read(shards)]
+        records = [
+            (int(examples.parse_example(record)["label"]), record.numpy()) for record in examples.read_examples(shards)
+        ]
         contest = Contest(flags.model, summary, directory)
         images = f"{summary.total('test')} test images"
         print(f"{flags.model}, {flags.dataset}, {flags.steps} steps of {BATCH}, {flags.seeds} seeds, {images}")

@@ -76,11 +76,11 @@ def training_batches(
         of_shards, of_records = tf.unstack(tf.random.split(tf.random.fold_in(order_seed, epoch), 2))
         shards = tf.data.Dataset.from_tensor_slices(tf.random.experimental.stateless_shuffle(paths, of_shards))
         # Two shards at once, not more: so the buffer holds whole shards and thereby every part of the data.
-        records = shards.interleave(lambda path: examples.read([path]), cycle_length=2)
+        records = shards.interleave(lambda path: examples.read_examples([path]), cycle_length=2)
         return records.shuffle(buffer, seed=of_records[0], reshuffle_each_iteration=False).take(steps * batch_size)
 
     def image_and_label(index: tf.Tensor, serialized: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        example = examples.parse(serialized)
+        example = examples.parse_example(serialized)
         own_seed = tf.random.fold_in(image_seed, index)
         crop_seed, task_seed, *seeds = tf.unstack(tf.random.split(own_seed, 2 + len(on_images)))
         if crop_scale is None:
@@ -125,11 +125,11 @@ def evaluation_batches(
     task = OBJECTIVES.get(objective).function
 
     def image_and_label(index: tf.Tensor, serialized: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        example = examples.parse(serialized)
+        example = examples.parse_example(serialized)
         image, label = task(preprocess(example["encoded"], preprocessing), example["label"], tf.stack([0, index]))
         return image, tf.one_hot(label, num_classes)
 
-    dataset = examples.read(list(paths)).enumerate().map(image_and_label, num_parallel_calls=tf.data.AUTOTUNE)
+    dataset = examples.read_examples(list(paths)).enumerate().map(image_and_label, num_parallel_calls=tf.data.AUTOTUNE)
     return dataset.batch(batch_size).prefetch(tf.data.AUTOTUNE).with_options(_options())
 
 

@@ -7,7 +7,7 @@ import dataclasses
 
 import tensorflow as tf
 
-from kcnn.data.input_pipeline.decode import decode_window, halvings
+from kcnn.data.input_pipeline.decode import count_halvings, decode_window
 from kcnn.errors import UserError, nearest
 
 RESIZE_MODES = ("crop", "squash", "letterbox")
@@ -109,7 +109,7 @@ def central_window(shape: tf.Tensor, spec: Preprocessing) -> tuple[tf.Tensor, tf
         size = tf.clip_by_value(tf.cast(tf.round(scale * spec.image_size), tf.int32), 1, shape)
     else:
         size = shape
-    grid = 2 ** halvings(size, spec.image_size)
+    grid = 2 ** count_halvings(size, spec.image_size)
     size -= size % grid
     begin = (shape - size) // 2
     return begin - begin % grid, size

@@ -18,7 +18,7 @@ from kcnn.data.scan.checks import CHECKS, Check
 from kcnn.data.scan.scan import COPIES, Copies, Finding, Scan
 
 if TYPE_CHECKING:  # it loads TensorFlow
-    from kcnn.data.ingestion.ingest import Summary
+    from kcnn.data.ingestion.summary import Summary
 
 PICTURES = 48  # of a sheet
 _COPIES_SHOWN = 6  # of a group

@@ -13,8 +13,9 @@ from PIL import Image
 from scipy.spatial import cKDTree
 from sklearn.neighbors import KNeighborsClassifier
 
-from kcnn.data.datasets import atoms, formulas, fractals, open_dataset
+from kcnn.data.datasets import atoms, formulas, fractals
 from kcnn.data.datasets.formulas import CLASSES, INSTANCES, SIZE
+from kcnn.data.datasets.opening import open_dataset
 from kcnn.data.ingestion.ingest import ingest
 from kcnn.data.input_pipeline.decode import decode_image
 

@@ -9,7 +9,9 @@ import pytest
 import tensorflow as tf
 from PIL import Image, ImageOps
 
-from kcnn.data.input_pipeline.decode import decode_image, decode_window, exif_orientation, stored_pixels
+from kcnn.data.input_pipeline.containers import stored_pixels
+from kcnn.data.input_pipeline.decode import decode_image, decode_window
+from kcnn.data.input_pipeline.exif import exif_orientation
 
 _decode = tf.function(decode_image, input_signature=[tf.TensorSpec([], tf.string)])
 _orientation = tf.function(exif_orientation, input_signature=[tf.TensorSpec([], tf.string)])

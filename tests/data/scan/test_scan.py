@@ -16,7 +16,7 @@ import scipy.sparse
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
 from kcnn.data import examples
-from kcnn.data.ingestion.ingest import Summary
+from kcnn.data.ingestion.summary import Summary
 from kcnn.data.scan import copies, scan
 from kcnn.data.scan import page as report
 from kcnn.data.scan.looks import look
@@ -43,7 +43,7 @@ def encoded(image, format="JPEG", **options):
 
 def example(name, data, label="cat", format="JPEG"):
     digest = hashlib.sha256(data).hexdigest()
-    return examples.encode(examples.Example(data, name, 0, label, format, 0, 0, digest))
+    return examples.encode_example(examples.Example(data, name, 0, label, format, 0, 0, digest))
 
 
 def looks(files, split="train"):
@@ -411,7 +411,10 @@ def test_names_do_nothing_on_the_page(tmp_path):
             assert (image.format, max(image.size) <= 96) == ("WEBP", True)
     counts = {"train": {label: 5, "dog": 0}, "test": {label: 0, "dog": 10}}
     summary = Summary((label, "dog"), counts, {EVIL[0]: "<i>none</i>"}, (), 1, 1, True)
-    parts = {split: to_proto(collect(map(examples.encode, some)), split).datasets[0] for split, some in placed.items()}
+    parts = {
+        split: to_proto(collect(map(examples.encode_example, some)), split).datasets[0]
+        for split, some in placed.items()
+    }
     html = report.page("<title>", summary, parts, [f"train: {EVIL[1]}"], result, pictures)
     assert html == report.page("<title>", summary, parts, [f"train: {EVIL[1]}"], result, pictures)
     html.encode()

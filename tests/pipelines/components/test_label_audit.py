@@ -8,11 +8,11 @@ import pytest
 from PIL import Image
 
 import kcnn
-from kcnn.data.datasets import open_dataset
-from kcnn.data.examples import SPLITS
-from kcnn.data.ingestion.exclusions import exclude
+from kcnn.data.datasets.opening import open_dataset
+from kcnn.data.ingestion.exclusions import exclude_images
 from kcnn.data.ingestion.ingest import ingest
 from kcnn.data.input_pipeline.transform import Preprocessing, preprocess
+from kcnn.data.records import SPLITS
 from kcnn.data.scan.scan import scan
 from kcnn.evaluation.embeddings import embedded
 from kcnn.models.taps import penultimate
@@ -86,7 +86,7 @@ def test_planted_label_errors_are_listed_shown_and_left_where_they_are(photos, t
         writer = csv.DictWriter(file, rows[0])
         writer.writeheader()
         writer.writerows({**row, "exclude": "x" if row in sure else ""} for row in rows)
-    left = [source for source in exclude(open_dataset(str(photos)), [filled]).sources() if source.label is None]
+    left = [source for source in exclude_images(open_dataset(str(photos)), [filled]).sources() if source.label is None]
     assert {source.filename for source in left} == set(WRONG)
     assert {source.reason for source in left} == {f"excluded by {filled}: label_error"}
 
