@@ -22,7 +22,7 @@ from kcnn.data.ingestion.summary import Summary
 from kcnn.data.input_pipeline.transform import Preprocessing
 from kcnn.data.input_pipeline.transform_graph import write_transform_graph
 from kcnn.data.records import SPLITS
-from kcnn.data.scan.scan import Finding, Scan
+from kcnn.data.scan.findings import Finding, Scan
 from kcnn.data.validation.anomalies import anomaly_lines
 from kcnn.data.validation.schema import read_schema, write_schema
 from kcnn.evaluation.label_errors import Audit, LabelError

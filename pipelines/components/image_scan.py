@@ -2,7 +2,7 @@
 
 from kcnn.data import drivers
 from kcnn.data.records import SPLITS
-from kcnn.data.scan.scan import scan
+from kcnn.data.scan.scan import scan_shards
 from pipelines.artifacts import Examples, Findings
 from pipelines.engine.component import Output, component
 
@@ -13,4 +13,4 @@ def image_scan(examples: Examples, findings: Output[Findings], beam: list[str] |
     summary = examples.summary()
     shards = {split: examples.shards(split) for split in SPLITS}
     with drivers.open_driver(beam, findings.path) as driver:
-        findings.write(scan(shards, sum(map(summary.total, SPLITS)), summary.excluded, driver))
+        findings.write(scan_shards(shards, sum(map(summary.total, SPLITS)), summary.excluded, driver))

@@ -10,7 +10,7 @@ from typing import Any
 from kcnn.data.datasets.image_folder import list_folder
 from kcnn.data.datasets.opening import normalize_dataset_name, open_dataset
 from kcnn.data.scan.checks import CHECKS
-from kcnn.data.scan.scan import COPIES, Finding
+from kcnn.data.scan.findings import COPIES, Finding
 from kcnn.tables import one_line
 from pipelines.engine.component import Node
 from pipelines.graphs import job as jobs

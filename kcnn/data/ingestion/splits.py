@@ -82,7 +82,7 @@ def plan_splits(images: Iterable[tuple[str, str, str | None]], given: Collection
         labels: dict[str, Counter[str]] = {}
         stands: set[str] = set()  # the splits that the data set gives to a copy
         for _, label, split in copies:
-            place = drawn.of(sha256, split)
+            place = drawn.split_of(sha256, split)
             labels.setdefault(place, Counter())[label] += 1
             stands.update({place} & {split})
         for place, found in labels.items():

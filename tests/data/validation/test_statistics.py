@@ -205,5 +205,6 @@ def test_a_damaged_shard_is_named(shards, tmp_path, damage):
 
 
 def test_a_worker_loads_no_tensorflow():
-    code = "import sys, kcnn.data.validation.statistics_proto, kcnn.data.validation.anomalies; assert not {'tensorflow', 'keras'} & set(sys.modules)"
+    modules = "kcnn.data.validation.statistics_proto, kcnn.data.validation.anomalies"
+    code = f"import sys, {modules}; assert not {{'tensorflow', 'keras'}} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -13,7 +13,7 @@ from kcnn.data.ingestion.exclusions import exclude_images
 from kcnn.data.ingestion.ingest import ingest
 from kcnn.data.input_pipeline.transform import Preprocessing, preprocess
 from kcnn.data.records import SPLITS
-from kcnn.data.scan.scan import scan
+from kcnn.data.scan.scan import scan_shards
 from kcnn.evaluation.embeddings import embedded
 from kcnn.models.taps import penultimate
 from kcnn.recipes import build
@@ -51,7 +51,7 @@ def made_before(
 ) -> None:
     """What the audit takes; the network has its first random weights."""
     examples.write_summary(ingest(open_dataset(dataset), examples.path))
-    findings.write(scan({split: examples.shards(split) for split in SPLITS}))
+    findings.write(scan_shards({split: examples.shards(split) for split in SPLITS}))
     text = json.dumps({"image_size": [32, 32], "crop_fraction": 1.0})
     (transform_graph.path / "preprocessing.json").write_text(text)
     save_weights(kcnn.create_model("lenet5", 2, 32), model_run.weights)
