@@ -12,7 +12,7 @@ from kcnn.data.datasets import DATASETS, Dataset
 from kcnn.data.datasets.image_folder import visible
 from kcnn.data.datasets.opening import normalize_dataset_name
 from kcnn.data.ingestion import exclusions
-from kcnn.data.input_pipeline.augment import AUGMENTATIONS
+from kcnn.data.input_pipeline.augmentations import AUGMENTATIONS
 from kcnn.data.validation.schema import read_schema
 from kcnn.errors import UserError
 from kcnn.models.factory import create_model, model_spec

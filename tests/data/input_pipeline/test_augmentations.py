@@ -1,19 +1,14 @@
-"""Augmentations: pure in their seed, and keras-cv's faults mended."""
+"""Augmentations: pure in their seed, and without keras-cv's faults."""
 
 import keras_cv
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from kcnn.data.input_pipeline.augment import (
-    AUGMENTATIONS,
-    RandAugment,
-    cutmix,
-    cutmix_or_mixup,
-    flip,
-    mixup,
-    rand_augment,
-)
+from kcnn.data.input_pipeline.augmentations import AUGMENTATIONS
+from kcnn.data.input_pipeline.augmentations.flip import flip
+from kcnn.data.input_pipeline.augmentations.mixing import cutmix, cutmix_or_mixup, mixup
+from kcnn.data.input_pipeline.augmentations.randaugment import RandAugment, rand_augment
 from kcnn.errors import UserError
 
 PER_IMAGE = [name for name in AUGMENTATIONS if not AUGMENTATIONS.get(name).per_batch]
@@ -21,13 +16,13 @@ PER_BATCH = [name for name in AUGMENTATIONS if AUGMENTATIONS.get(name).per_batch
 
 
 def photos(count: int, size: int = 32) -> np.ndarray:
-    """Smooth float images without symmetries."""
+    """Return smooth float images without symmetries."""
     noise = np.random.default_rng(0).integers(0, 256, (count, 5, 5, 3)).astype(np.float32)
     return tf.clip_by_value(tf.image.resize(noise, (size, size), "bicubic"), 0, 255).numpy()
 
 
 def flat(count: int, height: int = 16, width: int = 24) -> tuple[tf.Tensor, tf.Tensor]:
-    """Image i is of the constant value i and of class i."""
+    """Return images of which number i has the constant value i and class i."""
     images = np.broadcast_to(np.arange(count, dtype=np.float32)[:, None, None, None], (count, height, width, 3))
     return tf.constant(images), tf.one_hot(np.arange(count), count)
 
@@ -147,7 +142,7 @@ def test_cutmix_labels_are_the_pasted_parts(attempt):
 
 
 def test_keras_cvs_own_cutmix_is_biased():
-    """What the subclass is for: when this fails, keras-cv was mended."""
+    """Show the fault of keras-cv that the subclass corrects: when this fails, keras-cv was corrected."""
     images, labels = flat(64)
     mixed = keras_cv.layers.CutMix(dtype="float32")({"images": images, "labels": labels})
     counted = np.stack([(mixed["images"][..., 0].numpy() == value).mean(axis=(1, 2)) for value in range(64)], axis=1)
@@ -167,7 +162,7 @@ def test_cutmix_areas_follow_the_paper():
 
 @pytest.mark.parametrize("attempt", range(5))
 def test_mixup_labels_are_the_weights_of_the_images(attempt):
-    """Image i is of the constant value i and of class i: the mean value is the mean class."""
+    """Image i has the constant value i and class i: the mean value is the mean class."""
     images, labels = flat(16)
     mixed, weights = mixup(images, labels, seed(attempt, 0))
     np.testing.assert_allclose(mixed[:, 0, 0, 0], weights.numpy() @ np.arange(16), atol=1e-4)
