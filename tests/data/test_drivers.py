@@ -1,4 +1,4 @@
-"""The drivers: the same bytes whatever runs the data components, and one line for what cannot run."""
+"""The drivers: all write the same bytes, and a driver that cannot run is one line."""
 
 import functools
 import importlib.util
@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 # A data set with copies across labels, given splits or none, other columns and a broken image, through ExampleGen and
 # StatisticsGen in many parts and shards.
 COMPONENTS = """
-if __name__ == "__main__":  # what is not of the workers' business
+if __name__ == "__main__":  # not in the workers
     import dataclasses, functools, os, sys
     from pathlib import Path
     import kcnn.data.examples, kcnn.data.ingestion.ingest
@@ -62,7 +62,7 @@ if __name__ == "__main__":  # what is not of the workers' business
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """How → relative name → bytes of both artifacts."""
+    """Run the components in each way, and return way → relative name → bytes of both artifacts."""
     folder = tmp_path_factory.mktemp("made")
     (folder / "components.py").write_text(COMPONENTS)
     ways = ["alone", "pool", *(["beam"] if importlib.util.find_spec("apache_beam") else [])]
@@ -209,7 +209,7 @@ def test_a_service_that_is_not_there_is_told_in_a_line(tmp_path, monkeypatch):
         "RuntimeError: no such service: localhost:1"
     )
     direct = drivers.open_driver(drivers.beam_options("DirectRunner", []), tmp_path)
-    with direct as driver, pytest.raises(RuntimeError, match="no such service"):  # which is no user's mistake
+    with direct as driver, pytest.raises(RuntimeError, match="no such service"):  # not a mistake of the user
         list(driver(squares, [1], total=1, description="Squares"))
     assert list(tmp_path.iterdir()) == []
 

@@ -18,7 +18,7 @@ from kcnn.data.datasets import UNLABELLED, Dataset, ImageSource, fingerprint, sp
 from kcnn.errors import UserError
 
 _NOT_DATA = {"thumbs.db", "desktop.ini", "__macosx"}  # what Windows and macOS leave in folders
-_LARGE = 2**26  # bytes; what is larger is read only if it begins like an image
+_LARGE = 2**26  # bytes; a larger file is read only if it begins like an image
 _LARGEST = 2**31 - 2**20  # of a file that fits into a tf.Example
 _BEGINNINGS = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"RIFF")  # JPEG, PNG, GIF, BMP, WebP
 

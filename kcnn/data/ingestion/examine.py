@@ -95,7 +95,7 @@ def examine_images(sources: Iterable[ImageSource]) -> list[ExaminedImage]:
     waiting: dict[int, bytes] = {}  # index of the image → bytes to decode
 
     def decode() -> None:
-        # Pillow reads headers alone: TensorFlow notices more of what is missing.
+        # Pillow reads headers alone: TensorFlow notices more missing parts.
         if waiting and not _can_decode(list(waiting.values())):
             for index, encoded in waiting.items():
                 if not _can_decode([encoded]):

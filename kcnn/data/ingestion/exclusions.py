@@ -1,4 +1,5 @@
-"""Lists of images to leave out: the `exclusions.csv` of a scan, the `label_errors.csv` of an audit, or other CSV files.
+"""Lists of images to leave out: a scan's `exclusions.csv`, an audit's `label_errors.csv`, or other CSV files.
+
     filename,finding,exclude
     train/cat/a.jpg,leak,x
     train/dog/b.jpg,blank,

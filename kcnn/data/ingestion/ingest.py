@@ -43,7 +43,7 @@ def ingest(dataset: Dataset, directory: Path, driver: Driver | None = None) -> S
         driver: runs the tasks; a driver on this machine when None.
 
     Returns:
-        what became of the data set.
+        the outcome: labels, counts, exclusions, warnings.
 
     Raises:
         UserError: no image is readable, or the data set changed while it was read.

@@ -30,7 +30,7 @@ def position(sha256: str) -> float:
 
 @dataclasses.dataclass(frozen=True)
 class Splits:
-    """How images are split.
+    """The rule by which images are split.
 
     Attributes:
         draws_test: whether test is drawn, as no image's given split is test.

@@ -1,4 +1,4 @@
-"""The outcome of an ingestion: labels, counts, exclusions, and what keeps the data set from training a classifier."""
+"""The outcome of an ingestion: labels, counts, exclusions, and flaws that prevent training."""
 
 import dataclasses
 import itertools
@@ -16,7 +16,7 @@ _NAMED = 20  # classes that a warning names
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
-    """What became of a data set.
+    """The outcome of an ingestion.
 
     Attributes:
         labels: class names in the order of the model's outputs.

@@ -10,7 +10,7 @@ from kcnn.data.ingestion.splits import Splits
 
 
 class ReadableImage(NamedTuple):
-    """What decides where an image goes, in the order by which images are sorted.
+    """The facts that decide an image's split, in the order by which images are sorted.
 
     Attributes:
         sha256: hexadecimal digest of the file.

@@ -19,7 +19,7 @@ from kcnn.tables import one_line
 
 @dataclasses.dataclass(frozen=True)
 class Decisions:
-    """What follows from all parts together.
+    """The decisions that follow from all parts together.
 
     Attributes:
         dataset: the data set's name, for messages.

@@ -4,6 +4,7 @@ A training batch depends on the seed, the epoch and its place in the epoch, and 
 of threads, nor on the epoch at which a run was resumed.
 """
 
+import dataclasses
 from collections.abc import Sequence
 
 import tensorflow as tf
@@ -24,8 +25,23 @@ def steps_per_epoch(count: int, batch_size: int) -> int:
     return max(1, count // batch_size)
 
 
+@dataclasses.dataclass(frozen=True)
+class TrainingShards:
+    """The shards that are trained on.
+
+    Attributes:
+        paths: shard files of the training split.
+        count: number of images in them.
+        mean_bytes: mean size of an encoded image, with which `SHUFFLE_BYTES` bounds the shuffle buffer.
+    """
+
+    paths: Sequence[str]
+    count: int
+    mean_bytes: int
+
+
 def training_batches(
-    paths: Sequence[str],
+    shards: TrainingShards,
     *,
     num_classes: int,
     batch_size: int,
@@ -34,24 +50,20 @@ def training_batches(
     crop_scale: tuple[float, float] | None = (0.25, 1.0),
     seed: int,
     epochs: range,
-    count: int,
-    mean_bytes: int,
     objective: str = "classes",
 ) -> tf.data.Dataset:
     """Return augmented batches in random order, `steps_per_epoch` for each of `epochs`.
 
     Args:
-        paths: shard files of the training split.
+        shards: the training split.
         num_classes: C, the classes of the objective, or of the data set where the objective has none of its own.
-        batch_size: B; `count` where that is smaller.
+        batch_size: B; the number of images where that is smaller.
         preprocessing: size and resampling; the window too, where there is no random crop.
         augmentations: names of `kcnn.data.input_pipeline.augmentations`; those per batch come after those per image.
         crop_scale: smallest and largest area of the random crop as parts of the image's (Szegedy et al. 2014, section
             6); None for the window of evaluation.
         seed: any integer from 0; equal seeds give equal batches.
         epochs: `range(k, n)` gives what `range(n)` gives after its first k epochs.
-        count: number of images in `paths`.
-        mean_bytes: mean size of an encoded image, with which `SHUFFLE_BYTES` bounds the shuffle buffer.
         objective: a name of `kcnn.data.input_pipeline.objectives`, which decides the labels.
 
     Returns:
@@ -65,18 +77,8 @@ def training_batches(
     chosen = [AUGMENTATIONS.get(name) for name in augmentations]
     on_images = [each.function for each in chosen if not each.per_batch]
     on_batches = [each.function for each in chosen if each.per_batch]
-    steps, batch_size = steps_per_epoch(count, batch_size), min(batch_size, count)
-    buffer = max(1, min(count, SHUFFLE_BYTES // mean_bytes))
-
+    steps, batch_size = steps_per_epoch(shards.count, batch_size), min(batch_size, shards.count)
     order_seed, image_seed, batch_seed = tf.unstack(tf.random.split(tf.constant([seed, 0], tf.int64), 3))
-
-    def epoch_records(epoch: tf.Tensor) -> tf.data.Dataset:
-        tf.compat.v1.set_random_seed(1)  # for this function's graph, so that `tf.random.set_seed` does not matter
-        of_shards, of_records = tf.unstack(tf.random.split(tf.random.fold_in(order_seed, epoch), 2))
-        shards = tf.data.Dataset.from_tensor_slices(tf.random.experimental.stateless_shuffle(paths, of_shards))
-        # At most two shards at once: so the buffer holds whole shards and thereby every part of the data.
-        records = shards.interleave(lambda path: examples.read_examples([path]), cycle_length=2)
-        return records.shuffle(buffer, seed=of_records[0], reshuffle_each_iteration=False).take(steps * batch_size)
 
     def image_and_label(index: tf.Tensor, serialized: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         example = examples.parse_example(serialized)
@@ -99,7 +101,8 @@ def training_batches(
         return images, labels
 
     first_batch = epochs.start * steps
-    dataset = tf.data.Dataset.range(epochs.start, epochs.stop).flat_map(epoch_records)
+    dataset = tf.data.Dataset.range(epochs.start, epochs.stop)
+    dataset = dataset.flat_map(lambda epoch: _shuffle_records(shards, epoch, order_seed).take(steps * batch_size))
     dataset = dataset.enumerate(first_batch * batch_size)
     dataset = dataset.map(image_and_label, num_parallel_calls=tf.data.AUTOTUNE)
     dataset = dataset.batch(batch_size, drop_remainder=True)
@@ -168,6 +171,17 @@ def random_resized_crop(
         return begin[:2], size[:2]
 
     return fit_to_size(decode_window(encoded, choose, spec.image_size), spec)
+
+
+def _shuffle_records(shards: TrainingShards, epoch: tf.Tensor, seed: tf.Tensor) -> tf.data.Dataset:
+    """Return the records of all shards in the random order of an epoch."""
+    tf.compat.v1.set_random_seed(1)  # for the graph of this epoch, so that `tf.random.set_seed` does not matter
+    of_shards, of_records = tf.unstack(tf.random.split(tf.random.fold_in(seed, epoch), 2))
+    paths = tf.data.Dataset.from_tensor_slices(tf.random.experimental.stateless_shuffle(shards.paths, of_shards))
+    # At most two shards at once: so the buffer holds whole shards and thereby every part of the data.
+    records = paths.interleave(lambda path: examples.read_examples([path]), cycle_length=2)
+    buffer = max(1, min(shards.count, SHUFFLE_BYTES // shards.mean_bytes))
+    return records.shuffle(buffer, seed=of_records[0], reshuffle_each_iteration=False)
 
 
 def _options() -> tf.data.Options:

@@ -12,8 +12,8 @@ from kcnn.data.input_pipeline.limits import ENDLESS, GIF_FULL_BLOCKS, MAX_GIF_BL
 JPEG, PNG, WEBP, BMP, GIF = b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"BM", b"GIF8"
 _FRAME, _EXTENSION, _FULL = 0x2C, 0x21, 255
 
-# For what is seldom needed. TensorFlow spends time on every node of a branch that is not taken, so such a branch is one
-# node: the call of a function that is not inlined. This makes decoding a photo 10% faster.
+# Makes a seldom branch one node, the call of a function that is not inlined: TensorFlow spends time on every node of a
+# branch that is not taken. This makes decoding a photo 10% faster.
 not_inlined = tf.function(
     input_signature=[tf.TensorSpec([], tf.string)], autograph=False, experimental_attributes={"_noinline": True}
 )

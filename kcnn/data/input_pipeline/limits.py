@@ -1,4 +1,4 @@
-"""The limits on what an image file may make a reader do, in one table.
+"""The limits of the work that an image file may cause, in one table.
 
 The decoder's graph (`kcnn.data.input_pipeline.containers`) and the server's check of headers
 (`kcnn.serving.server.images`) walk through the same files. Both stop at the limits here, so that both accept and refuse

@@ -10,7 +10,7 @@ from kcnn.registry import Registry
 
 @dataclasses.dataclass(frozen=True)
 class Objective:
-    """What a name stands for.
+    """An objective.
 
     Attributes:
         function: (image float32 [h, w, 3], class index, seed int [2]) → (image, index of the right answer).

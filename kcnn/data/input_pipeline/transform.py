@@ -18,7 +18,7 @@ _PARALLEL_DECODES = 8
 
 @dataclasses.dataclass(frozen=True)
 class Preprocessing:
-    """How an image of any size becomes one of `image_size`; `dataclasses.asdict` is its JSON.
+    """The way from an image of any size to one of `image_size`; `dataclasses.asdict` is its JSON.
 
     Attributes:
         image_size: height and width that the model takes.

@@ -1,4 +1,4 @@
-"""The transform in the layout of TensorFlow Transform, so that `tensorflow_transform.TFTransformOutput` reads it:
+"""The transform in the layout of TensorFlow Transform, for `tensorflow_transform.TFTransformOutput`.
 
     <directory>/transform_fn/                        a SavedModel: the features of tf.Examples → image and label
     <directory>/transform_fn/assets/labels.txt       the class names, a line each: the vocabulary "labels"

@@ -31,7 +31,7 @@ _FORMATS = {extension: name for name, extensions in _EXTENSIONS.items() for exte
 
 @dataclasses.dataclass(frozen=True)
 class Norms:
-    """What is usual in a data set.
+    """The usual values of a data set.
 
     Attributes:
         modes: the usual modes, joined by " or ".
@@ -43,7 +43,7 @@ class Norms:
 
     @classmethod
     def of(cls, images: Sequence[ScannedImage]) -> "Norms":
-        """Find what is usual among images."""
+        """Find the usual values among images."""
         count = Counter(one.mode for one in images)
         colours = count["greyscale"] + count["colour"]
         modes = [mode for mode in ("colour", "greyscale") if count[mode] > _RARE * colours]

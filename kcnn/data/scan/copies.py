@@ -45,7 +45,7 @@ _STEADY = 27  # bits that are sorted by
 _SORTS = 12
 _REACH = 12  # neighbours on each side that are compared, so that time is bounded whatever the data
 _DIFFERING = 11  # bits, which few copies exceed; of 20,000 other pairs of photos none differs in less than 17
-_ENTRY = np.uint64(2**32 - 1)  # the lower half of what is sorted
+_ENTRY = np.uint64(2**32 - 1)  # the lower half of a key
 
 _CUTS = (0, 0.025, 0.05, 0.075, 0.1)  # parts of a side that are cut off to fit
 _PROMISING = 0.75  # correlation where the edge of the lookup is cut off, below which few copies fit

@@ -75,7 +75,7 @@ def _link_copies(images: Sequence[ScannedImage]) -> list[_Link]:
     near = copies.find_copies(thumbnails.reshape(-1, copies.SIDE, copies.SIDE))
     for (a, b), score, threshold, turn in zip(*(part.tolist() for part in near), strict=True):
         how = ("alike", "mirrored", "turned")[min(turn, 2)]
-        # All files equal to the one are copies of all that equal the other; one of each split and label will do.
+        # All files equal to the one are copies of all that equal the other; one of each split and label is enough.
         for left in _one_of_each(same[candidates[a]], images):
             links += [_Link(left, right, score, threshold, how) for right in _one_of_each(same[candidates[b]], images)]
     return links

@@ -1,4 +1,4 @@
-"""What a scan finds: relations between copies of one picture, findings, and all findings of a scan."""
+"""The findings of a scan, and the relations between copies of one picture."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -82,7 +82,7 @@ class Scan:
     usual: Mapping[str, int]
 
     def groups(self) -> dict[Finding, int]:
-        """Number the groups of copies from 1; the list to edit and the page use these numbers."""
+        """Return the number of each group of copies, from 1; the list to edit and the page use these numbers."""
         return {finding: number for number, finding in enumerate((one for one in self.findings if one.how), start=1)}
 
 

@@ -48,7 +48,7 @@ def render_data_page(
 
     Args:
         name: the data set's name.
-        summary: what became of its files.
+        summary: the outcome of its ingestion.
         statistics: split → statistics of its images.
         anomalies: a line each.
         scan: the findings.

@@ -42,7 +42,7 @@ def scan_shards(
 
 
 def judge_images(images: Iterable[ScannedImage]) -> Scan:
-    """Find what is wrong with images from their facts, in any order."""
+    """Find the faults of images from their facts, in any order."""
     place = {split: number for number, split in enumerate(SPLITS)}
     ordered = sorted(images, key=lambda one: (place.get(one.split, len(SPLITS)), one.split, one.filename))
     norms = Norms.of(ordered)

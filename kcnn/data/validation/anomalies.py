@@ -1,4 +1,4 @@
-"""Anomalies of a split: what departs from the schema, from the training split (skew) or from an earlier run (drift).
+"""Anomalies of a split: departures from the schema, from the training split (skew) or from an earlier run (drift).
 
 TensorFlow Data Validation names and stores anomalies so. Of the schema's means these are checked: type, presence,
 string and integer and float domains, `min_domain_mass`, and the comparators `infinity_norm` and
@@ -58,7 +58,7 @@ def find_anomalies(
 
     Args:
         statistics: statistics of the split.
-        schema: what is expected.
+        schema: the expected values.
         train: statistics of the training split, for another split's skew; None for the training split itself, which
             has to hold every class of the schema.
         previous: statistics of an earlier run's training split, for the training split's drift.

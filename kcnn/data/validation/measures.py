@@ -1,4 +1,4 @@
-"""What is measured of an example: the features of its tf.Example, and others that follow from its image."""
+"""Measures of an example: the features of its tf.Example, and others that follow from its image."""
 
 import dataclasses
 import io

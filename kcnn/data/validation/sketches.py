@@ -105,7 +105,7 @@ class Numbers:
 
 @dataclasses.dataclass(frozen=True)
 class Values:
-    """How often each value occurs, for features with few values."""
+    """Counts of each value, for features with few values."""
 
     counts: Mapping[bytes, int] = dataclasses.field(default_factory=Counter)
 
@@ -157,7 +157,7 @@ class Distinct:
 
 @dataclasses.dataclass(frozen=True)
 class Strings:
-    """A sketch of a label column: how often each value occurs, or, beyond `_LISTED` values, how many there are."""
+    """A sketch of a label column: counts of each value, or, beyond `_LISTED` values, the number of different ones."""
 
     values: Values | None = Values()
     distinct: Distinct = Distinct()

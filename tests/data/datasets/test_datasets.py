@@ -1,4 +1,4 @@
-"""Data sets: what each source offers, and one clear line for each mistake."""
+"""Data sets: the images that each offers, and one clear line for each mistake."""
 
 import io
 import os

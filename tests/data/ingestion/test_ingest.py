@@ -161,7 +161,7 @@ def drawn_into(split, seed=0):
             {"cat": ["test"], "dog": ["test"]},
             ["2 classes without an image to train on; add some, or leave the class out: cat (1 image), dog (1 image)"],
         ),
-        ({"cat": ["train", "test"], "dog": ["train"], "two": ["val", "val"]}, []),  # which is mended
+        ({"cat": ["train", "test"], "dog": ["train"], "two": ["val", "val"]}, []),  # one moves to train
         ({"cat": ["train", "test"], "dog": ["train"], "two": ["test", "test"]}, []),
     ],
 )
@@ -293,7 +293,7 @@ def test_a_reader_that_cannot_be_pickled_will_do(tmp_path):
 def test_parts_and_shards_are_even_and_hold_every_part_of_the_data(tmp_path, monkeypatch):
     monkeypatch.setattr(examples, "SHARD_BYTES", 40_000)
     monkeypatch.setattr(ingest, "PART", 700)
-    ingest.ingest(open_dataset("digits"), tmp_path, in_this_process)  # sorted by nothing; numbers are places
+    ingest.ingest(open_dataset("digits"), tmp_path, in_this_process)  # in no order of class; numbers are places
     shards = [
         [int(record["filename"][-8:-4]) for record in parsed([path])]
         for path in examples.shard_paths(tmp_path, "train")
@@ -301,4 +301,4 @@ def test_parts_and_shards_are_even_and_hold_every_part_of_the_data(tmp_path, mon
     size = sum(map(len, shards)) / len(shards)
     for shard in shards:
         assert len(shard) == pytest.approx(size, abs=4 * size**0.5)
-        assert np.mean(shard) == pytest.approx(898, abs=4 * 519 / len(shard) ** 0.5)  # a uniform sample's
+        assert np.mean(shard) == pytest.approx(898, abs=4 * 519 / len(shard) ** 0.5)  # of a uniform sample

@@ -107,6 +107,6 @@ def test_mending_moves_nothing_between_train_and_test_but_where_a_class_was_in_t
     in_test = Counter(label for sha256, label, _ in old if position(sha256) < TEST_FRACTION)
     sizes = Counter(label for _, label, _ in old)
     for (_, label, _), one, other in zip(old, before, after, strict=False):
-        if sizes[label] > in_test[label]:  # else the class could not have been trained on
+        if sizes[label] > in_test[label]:  # otherwise the class could not be trained on
             assert {one, other} != {"train", "test"}
     assert {label for (_, label, _), place in zip(old, before, strict=True) if place == "train"} == set(sizes)

@@ -42,7 +42,7 @@ def apply(name: str, images: np.ndarray, key: tf.Tensor) -> list[np.ndarray]:
 
 @pytest.mark.parametrize("name", AUGMENTATIONS)
 def test_is_pure(name):
-    """The same seed, 0 included, gives the same whatever was drawn before; another seed gives something else."""
+    """Expect the same images from the same seed, 0 included, and others from another seed."""
     images = photos(6)
     first = apply(name, images, seed(0, 0))
     tf.random.set_seed(123)
@@ -88,7 +88,7 @@ OPERATIONS = [type(layer).__name__ for layer in RandAugment().layers]
 @pytest.mark.parametrize("index", range(len(OPERATIONS)), ids=OPERATIONS)
 @pytest.mark.parametrize("magnitude", [9, 10])
 def test_operation(index, magnitude):
-    """Each operation alone: within 0-255, of the same shape, a function of the seed, and not the identity."""
+    """Apply each operation alone: within 0-255, of the same shape, a function of the seed, and not the identity."""
     augmenter = RandAugment(magnitude)
     operation = augmenter.layers[index]
     images = photos(4) * 0.8 + 20
@@ -108,7 +108,7 @@ def test_operation(index, magnitude):
 
 
 def test_magnitude_zero_is_next_to_no_change():
-    """Of the operations with a strength; the first two have none."""
+    """Apply the operations that have a strength; the first two have none."""
     augmenter = RandAugment(magnitude=0)
     image = photos(1)[0]
     for operation in augmenter.layers[2:]:
@@ -117,7 +117,7 @@ def test_magnitude_zero_is_next_to_no_change():
 
 
 def test_rand_augment_leaves_the_identity_a_place():
-    """Each of two operations is the identity in one case of 14: both are in 0.5%, neither in 86%."""
+    """Count identities: each of two operations is one in a case of 14, both in 0.5%, neither in 86%."""
     image = photos(1, 8)[0]
     function = tf.function(rand_augment)
     same = [np.array_equal(function(tf.constant(image), seed(0, index)), image) for index in range(200)]
@@ -134,7 +134,7 @@ def test_rand_augment_is_a_keras_cv_layer_without_state():
 
 @pytest.mark.parametrize("attempt", range(20))
 def test_cutmix_labels_are_the_pasted_parts(attempt):
-    """In images of constant colours the pasted pixels can be counted; rectangles at the border are clipped."""
+    """Count the pasted pixels in images of constant colours; rectangles at the border are clipped."""
     images, labels = flat(8)
     mixed, weights = cutmix(images, labels, seed(attempt, 0))
     counted = np.stack([(mixed[..., 0].numpy() == value).mean(axis=(1, 2)) for value in range(8)], axis=1)
@@ -150,7 +150,7 @@ def test_keras_cvs_own_cutmix_is_biased():
 
 
 def test_cutmix_areas_follow_the_paper():
-    """Yun et al., section 3.1: with alpha 1 the pasted part, were nothing clipped, is uniform in 0 to 1."""
+    """Check areas by Yun et al., section 3.1: with alpha 1 the pasted part before clipping is uniform in 0 to 1."""
     images, labels = flat(256, 64, 64)
     mixed, weights = cutmix(images, labels, seed(0, 1))
     pasted = 1 - np.diag(weights.numpy())
@@ -162,7 +162,7 @@ def test_cutmix_areas_follow_the_paper():
 
 @pytest.mark.parametrize("attempt", range(5))
 def test_mixup_labels_are_the_weights_of_the_images(attempt):
-    """Image i has the constant value i and class i: the mean value is the mean class."""
+    """Mix images of which number i has the constant value i and class i: the mean value is the mean class."""
     images, labels = flat(16)
     mixed, weights = mixup(images, labels, seed(attempt, 0))
     np.testing.assert_allclose(mixed[:, 0, 0, 0], weights.numpy() @ np.arange(16), atol=1e-4)
@@ -171,7 +171,7 @@ def test_mixup_labels_are_the_weights_of_the_images(attempt):
 
 
 def test_mixup_weights_are_beta_distributed():
-    """Beta(0.2, 0.2) has mean 1/2 and variance 1/(4 x 1.4)."""
+    """Compare with Beta(0.2, 0.2), of mean 1/2 and variance 1/(4 x 1.4)."""
     images, labels = flat(512, 1, 1)
     own = np.diag(mixup(images, labels, seed(0, 0))[1].numpy())
     assert own.mean() == pytest.approx(0.5, abs=0.06)

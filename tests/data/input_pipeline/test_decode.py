@@ -78,7 +78,7 @@ def test_sixteen_bits_keep_the_high_byte():
 
 @pytest.mark.parametrize("name", FILES)
 def test_damaged_files_raise(name):
-    """Cut early, no file decodes; with wrong bytes in its head, nothing worse than the error happens."""
+    """Damage files: cut early, none decodes; with wrong bytes in the head, nothing worse than the error happens."""
     encoded = FILES[name]
     for part in np.linspace(0, 0.3, 6):
         with pytest.raises(tf.errors.InvalidArgumentError):
@@ -107,7 +107,7 @@ def test_what_is_no_image_raises(encoded):
 def test_window_is_a_part_of_the_upright_image(format, orientation):
     options = (
         {"subsampling": 0} if format == "JPEG" else {}
-    )  # otherwise colour differs a little along the window's edges
+    )  # with subsampling, colour differs a little along the window's edges
     encoded = saved(photo(), format, exif=(EXIF if format == "JPEG" else b"") + tiff(orientation), **options)
     window = tf.function(lambda e: decode_window(e, lambda shape: (tf.constant([3, 8]), shape - [10, 11]), (16, 16)))
     whole = _decode(encoded).numpy()

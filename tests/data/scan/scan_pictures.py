@@ -1,4 +1,4 @@
-"""Pictures for the tests of the scan, and the facts of them."""
+"""Pictures for the tests of the scan, and their facts."""
 
 import collections
 import dataclasses

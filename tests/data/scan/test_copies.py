@@ -1,4 +1,4 @@
-"""Copies: found wherever and however they are, and other pictures are none."""
+"""Copies: found in any split and after any change, and other pictures are none."""
 
 import dataclasses
 
@@ -96,7 +96,7 @@ def test_equal_files_below_different_ones_are_no_copies():
     plain = [Image.new("RGB", (60, 60), tuple(colour)) for colour in rng.integers(0, 256, (20, 3)).tolist()]
     skies = [Image.fromarray(np.tile(np.linspace(top, 250, 60)[:, None, None], (1, 60, 3)).astype(np.uint8))
              for top in range(40, 200, 8)]  # fmt: skip
-    for index, sky in enumerate(skies):  # the same plain ground, each with a thing of its own in it
+    for index, sky in enumerate(skies):  # the same plain ground with another object in each
         sky.paste(picture(index).resize((24, 24)), (rng.integers(0, 36), rng.integers(0, 36)))
     files = {f"{kind}{i}.png": (encode(image, "PNG"), "PNG") for kind, images in (("plain", plain), ("sky", skies))
              for i, image in enumerate(images)}  # fmt: skip

@@ -192,7 +192,7 @@ def test_drift_against_an_earlier_run():
 
 
 def test_chance_raises_no_alarms():
-    """Splits of one population, of all sizes and shapes: hardly a run in a hundred may warn."""
+    """Compare splits of one population, of all sizes and shapes: hardly a run in a hundred may warn."""
     rng = np.random.default_rng(0)
     warned = []
     for seed in range(150):
@@ -202,7 +202,7 @@ def test_chance_raises_no_alarms():
         measured = rows(count, seed, classes=classes, **shape)
         at = rng.uniform(size=count)
         parts = [[row for row, u in zip(measured, at, strict=True) if a <= u < b] for a, b in ((0.3, 1), (0, 0.15))]
-        # ExampleGen sees to it that every class has a training image.
+        # ExampleGen gives every class a training image.
         trained = {row["image/class/text"] for row in parts[0]}
         train, val = proto_of(parts[0]), proto_of([row for row in parts[1] if row["image/class/text"] in trained])
         if val.num_examples:

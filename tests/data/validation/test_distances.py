@@ -1,4 +1,4 @@
-"""Distances between samples, and the bound of what chance makes of them."""
+"""Distances between samples, and the bound of the distances that chance makes."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from kcnn.data.validation.distances import jensen_shannon_divergence, linf_dista
 
 
 def test_chance_alone_stays_within_its_bound():
-    """With no threshold at all, and one sample in a hundred allowed above the bound."""
+    """Compare without a threshold: one sample in a hundred may be above the bound."""
     rng = np.random.default_rng(0)
     above = np.zeros(2)
     with pytest.MonkeyPatch.context() as patch:

@@ -1,4 +1,4 @@
-"""The schema: what is inferred from a training split, and what is wrong with a file of it."""
+"""The schema: inferred from a training split, written and read."""
 
 import pytest
 from tensorflow_metadata.proto.v0 import schema_pb2

@@ -13,7 +13,7 @@ from kcnn.registry import Registry
 
 @dataclasses.dataclass(frozen=True)
 class Augmentation:
-    """What a name stands for.
+    """An augmentation.
 
     Attributes:
         function: per image, `(image, seed) -> image` on float32 [h, w, 3] in 0-255; per batch,
