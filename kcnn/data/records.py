@@ -19,6 +19,7 @@ from kcnn.data.drivers import Driver, advance_progress, local_driver
 from kcnn.errors import UserError
 
 SPLITS = ("train", "val", "test")
+MAX_MESSAGE_BYTES = 2**31  # protobuf has no longer messages
 COLUMN = "image/column/"  # begins the name of a feature that holds one of the data set's own columns
 
 T = TypeVar("T")
@@ -60,7 +61,6 @@ def _example_class() -> type[Any]:
 
 
 TFExample = _example_class()  # the class of tf.Example messages
-_LONGEST = 2**31  # bytes; protobuf has no longer messages
 
 
 def read_records(path: str) -> Iterator[bytes]:
@@ -75,7 +75,7 @@ def read_records(path: str) -> Iterator[bytes]:
         with gzip.open(path) as file:
             while header := file.read(12):
                 (length,) = struct.unpack("<Q", header[:8])
-                if length >= _LONGEST:
+                if length >= MAX_MESSAGE_BYTES:
                     raise EOFError
                 record = file.read(length + 4)[:length]
                 if len(record) < length:

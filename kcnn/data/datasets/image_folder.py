@@ -15,12 +15,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from kcnn.data.datasets import UNLABELLED, Dataset, ImageSource, fingerprint, split_name
+from kcnn.data.input_pipeline.magic import FORMATS
+from kcnn.data.records import MAX_MESSAGE_BYTES
 from kcnn.errors import UserError
 
 _NOT_DATA = {"thumbs.db", "desktop.ini", "__macosx"}  # what Windows and macOS leave in folders
 _LARGE = 2**26  # bytes; a larger file is read only if it begins like an image
-_LARGEST = 2**31 - 2**20  # of a file that fits into a tf.Example
-_BEGINNINGS = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"RIFF")  # JPEG, PNG, GIF, BMP, WebP
+_LARGEST = MAX_MESSAGE_BYTES - 2**20  # bytes of a file that fits into a tf.Example
 
 
 def visible(name: str) -> bool:
@@ -198,8 +199,8 @@ def read_file(path: str) -> bytes:
     if state.st_size > _LARGEST:
         raise OSError(0, f"too large ({size})")
     with open(path, "rb") as file:
-        beginning = file.read(max(map(len, _BEGINNINGS)))
-        if state.st_size > _LARGE and not beginning.startswith(_BEGINNINGS):
+        beginning = file.read(max(map(len, FORMATS)))
+        if state.st_size > _LARGE and not beginning.startswith(FORMATS):
             raise OSError(0, f"{size} that do not begin like an image")
         file.seek(0)
         return file.read()

@@ -8,8 +8,8 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from kcnn.data.input_pipeline.limits import ENDLESS, GIF_FULL_BLOCKS, MAX_GIF_BLOCKS, MAX_SEGMENTS
+from kcnn.data.input_pipeline.magic import BMP, GIF, JPEG, PNG, WEBP
 
-JPEG, PNG, WEBP, BMP, GIF = b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"BM", b"GIF8"
 _FRAME, _EXTENSION, _FULL = 0x2C, 0x21, 255
 
 # Makes a seldom branch one node, the call of a function that is not inlined: TensorFlow spends time on every node of a

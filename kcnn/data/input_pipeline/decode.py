@@ -15,9 +15,6 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from kcnn.data.input_pipeline.containers import (
-    BMP,
-    JPEG,
-    WEBP,
     chunk_code,
     find_webp_bitstream,
     not_inlined,
@@ -27,6 +24,7 @@ from kcnn.data.input_pipeline.containers import (
     starts_with,
 )
 from kcnn.data.input_pipeline.exif import REVERSED, TRANSPOSED, exif_orientation, turn_upright
+from kcnn.data.input_pipeline.magic import BMP, JPEG, WEBP
 
 
 def decode_image(encoded: tf.Tensor, webp: bool = True) -> tf.Tensor:

@@ -8,9 +8,6 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from kcnn.data.input_pipeline.containers import (
-    JPEG,
-    PNG,
-    WEBP,
     chunk_code,
     find_riff_chunk,
     not_inlined,
@@ -19,6 +16,7 @@ from kcnn.data.input_pipeline.containers import (
     starts_with,
     walk,
 )
+from kcnn.data.input_pipeline.magic import JPEG, PNG, WEBP
 
 # Orientation → how the stored image becomes upright: transposed first, then reversed along (rows, columns).
 TRANSPOSED = (False, False, False, False, False, True, True, True, True)

@@ -8,7 +8,6 @@ between two samples of these sizes (`distances`) comes on top, so that small spl
 
 import dataclasses
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 import numpy as np
 from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2, statistics_pb2
@@ -42,7 +41,7 @@ _ERRORS = {
 
 @dataclasses.dataclass(frozen=True)
 class _Anomaly:
-    reason: Any  # AnomalyInfo.Type
+    reason: int  # an AnomalyInfo.Type
     title: str
     description: str
 
@@ -173,7 +172,9 @@ def _check_domain(
         yield from _check_range(low, high, getattr(feature, kind), kind)
 
 
-def _check_range(low: float, high: float, domain: Any, kind: str) -> Iterator[_Anomaly]:
+def _check_range(
+    low: float, high: float, domain: schema_pb2.IntDomain | schema_pb2.FloatDomain, kind: str
+) -> Iterator[_Anomaly]:
     if kind == "int_domain":
         small, big, form = _Info.INT_TYPE_SMALL_INT, _Info.INT_TYPE_BIG_INT, ".0f"
     else:
@@ -247,7 +248,7 @@ def _changed_values(here: dict[str, int], there: dict[str, int], name: str, kind
 
 
 def _add_measurement(
-    result: anomalies_pb2.Anomalies, name: str, kind: str, measure: Any, value: float, threshold: float
+    result: anomalies_pb2.Anomalies, name: str, kind: str, measure: int, value: float, threshold: float
 ) -> None:
     info = next((info for info in result.drift_skew_info if info.path.step[0] == name), None)
     if info is None:

@@ -3,7 +3,6 @@
 import dataclasses
 import io
 from collections.abc import Collection
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -32,7 +31,7 @@ class Feature:
     """
 
     name: str
-    type: Any
+    type: int
     kind: type[Numbers] | type[Values] | type[Distinct] | type[Strings]
     unit: float = 1.0
     derived: str = ""
