@@ -80,12 +80,9 @@ def split_name(name: str) -> str | None:
     return _SPLIT_NAMES.get(name.strip().lower())
 
 
-def fingerprint(parts: Iterable[object]) -> str:
+def digest_parts(parts: Iterable[object]) -> str:
     """Return the SHA-256 of the parts' representations, in order, as hexadecimal digits."""
     digest = hashlib.sha256()
     for part in parts:
         digest.update(repr(part).encode("utf-8", "surrogateescape") + b"\n")
     return digest.hexdigest()
-
-
-__all__ = ["DATASETS", "UNLABELLED", "Dataset", "ImageSource", "fingerprint", "split_name"]

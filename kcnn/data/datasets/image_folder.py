@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from kcnn.data.datasets import UNLABELLED, Dataset, ImageSource, fingerprint, split_name
+from kcnn.data.datasets import UNLABELLED, Dataset, ImageSource, digest_parts, split_name
 from kcnn.data.input_pipeline.magic import FORMATS
 from kcnn.data.records import MAX_MESSAGE_BYTES
 from kcnn.errors import UserError
@@ -125,7 +125,7 @@ def load(root: Path) -> Dataset:
             counts[source.label] += 1
             yield (*file_state(os.path.join(root, source.filename)), source.label, source.split)
 
-    digest = fingerprint(states())
+    digest = digest_parts(states())
     labels = tuple(sorted(label for label in counts if label is not None))
     if not labels:
         raise UserError(f"--dataset {root}: no files in its {len(class_folders)} class folders; {expected}")
@@ -166,7 +166,7 @@ def load_unlabelled(root: Path) -> Dataset:
             count += 1
             yield (*file_state(os.path.join(root, source.filename)), source.label, source.split)
 
-    digest = fingerprint(states())
+    digest = digest_parts(states())
     if not count:
         raise UserError(f"--dataset {root}: the folder is empty; expected images, in folders or not")
     return Dataset(

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from kcnn.data.datasets import DATASETS, UNLABELLED, Dataset, ImageSource, fingerprint, image_folder, table, tfds
+from kcnn.data.datasets import DATASETS, UNLABELLED, Dataset, ImageSource, digest_parts, image_folder, table, tfds
 from kcnn.errors import UserError
 
 
@@ -80,7 +80,7 @@ def _without_labels(labelled: Dataset) -> Dataset:
         labelled,
         labels=(UNLABELLED,),
         sources=sources,
-        fingerprint=fingerprint([UNLABELLED, labelled.fingerprint]),
+        fingerprint=digest_parts([UNLABELLED, labelled.fingerprint]),
         labelled=False,
         flaws=(),
     )

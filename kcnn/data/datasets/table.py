@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from kcnn.data.datasets import Dataset, ImageSource, fingerprint, split_name
+from kcnn.data.datasets import Dataset, ImageSource, digest_parts, split_name
 from kcnn.data.datasets.image_folder import file_state, read_file
 from kcnn.data.records import SPLITS
 from kcnn.errors import UserError, nearest
@@ -94,7 +94,7 @@ def load(path: Path, data_dir: str | None = None) -> Dataset:
             labels.update([row.label] if row.label else [])
             yield (*file_state(os.path.join(folder, row.path)), row.label, row.split, *row.columns.items())
 
-    digest = fingerprint(states())
+    digest = digest_parts(states())
     if not labels:
         raise UserError(f"--dataset {path}: no class in its {count} lines; expected lines of path,label[,split]")
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from kcnn.content import sha256
-from kcnn.data.datasets import Dataset, ImageSource, fingerprint
+from kcnn.data.datasets import Dataset, ImageSource, digest_parts
 from kcnn.errors import UserError
 
 _NAMED = 3  # unknown files, in an error
@@ -100,7 +100,7 @@ def exclude_images(dataset: Dataset, paths: Sequence[str | Path]) -> Dataset:
         dataset,
         sources=sources,
         # The names of the lists do not count.
-        fingerprint=fingerprint(
+        fingerprint=digest_parts(
             [dataset.fingerprint, "excluded", sorted({pair for names in lists.values() for pair in names.items()})]
         ),
     )

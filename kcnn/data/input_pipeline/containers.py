@@ -43,7 +43,7 @@ def chunk_code(name: bytes, little: bool = True) -> int:
     return int.from_bytes(name, "little" if little else "big")
 
 
-def walk(start: tf.Tensor | int, step: Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]) -> tf.Tensor:
+def walk_segments(start: tf.Tensor | int, step: Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]) -> tf.Tensor:
     """Follow segments and return the position where the walk stops, int32 scalar.
 
     Args:
@@ -73,7 +73,7 @@ def find_riff_chunk(encoded: tf.Tensor, codes: list[int], start: tf.Tensor | int
         code, length = tf.unstack(read_integers(encoded, position, 2, tf.int32))
         return tf.reduce_any(code == [0, *codes]) | (length < 0), position + 8 + length + (length & 1)
 
-    return walk(start, step)
+    return walk_segments(start, step)
 
 
 def find_webp_bitstream(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:

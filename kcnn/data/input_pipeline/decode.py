@@ -23,7 +23,7 @@ from kcnn.data.input_pipeline.containers import (
     read_uint24_pair,
     starts_with,
 )
-from kcnn.data.input_pipeline.exif import REVERSED, TRANSPOSED, exif_orientation, turn_upright
+from kcnn.data.input_pipeline.exif import REVERSED, TRANSPOSED, apply_orientation, exif_orientation
 from kcnn.data.input_pipeline.magic import BMP, JPEG, WEBP
 
 
@@ -80,7 +80,7 @@ def decode_window(
         times = count_halvings(size, image_size)
         begin, size = exchange(begin), exchange(size)
         reduced = [functools.partial(_decode_jpeg_window, encoded, begin, size, ratio) for ratio in (1, 2, 4, 8)]
-        return turn_upright(tf.switch_case(times, reduced), orientation)
+        return apply_orientation(tf.switch_case(times, reduced), orientation)
 
     def others() -> tf.Tensor:
         image = decode_image(encoded, webp)
@@ -113,7 +113,7 @@ def _decode(encoded: tf.Tensor, *more: tuple[tf.Tensor, Callable[[], tf.Tensor]]
         (starts_with(encoded, BMP) & has_palette, functools.partial(_decode_bmp, encoded)),
     ]
     others = functools.partial(tf.io.decode_image, encoded, channels=3, expand_animations=False)
-    return turn_upright(tf.case(decoders, default=others), exif_orientation(encoded))
+    return apply_orientation(tf.case(decoders, default=others), exif_orientation(encoded))
 
 
 def _decode_jpeg(encoded: tf.Tensor) -> tf.Tensor:

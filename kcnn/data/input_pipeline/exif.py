@@ -14,7 +14,7 @@ from kcnn.data.input_pipeline.containers import (
     read_bytes,
     read_integers,
     starts_with,
-    walk,
+    walk_segments,
 )
 from kcnn.data.input_pipeline.magic import JPEG, PNG, WEBP
 
@@ -43,7 +43,7 @@ def exif_orientation(encoded: tf.Tensor) -> tf.Tensor:
     return tf.case(finders, default=lambda: 1)
 
 
-def turn_upright(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
+def apply_orientation(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
     """Turn a stored image, uint8 [H, W, 3], as its EXIF orientation (int32 scalar, 1 to 8) says."""
 
     def turned() -> tf.Tensor:
@@ -72,7 +72,7 @@ def _jpeg_orientation(encoded: tf.Tensor) -> tf.Tensor:
         stop = (marker < 0xFFC0) | (marker == 0xFFDA) | ((marker == 0xFFE1) & is_exif(position))
         return stop, position + tf.where(marker == 0xFFFF, 1, 2 + length)  # a marker may be padded with 0xFF
 
-    return _tiff_orientation(encoded, walk(2, step) + 10)
+    return _tiff_orientation(encoded, walk_segments(2, step) + 10)
 
 
 @not_inlined
@@ -84,7 +84,7 @@ def _png_orientation(encoded: tf.Tensor) -> tf.Tensor:
         stop = tf.reduce_any(code == [0, chunk_code(b"eXIf", little=False)])
         return stop | (length < 0), position + 12 + length
 
-    return _tiff_orientation(encoded, walk(8, step) + 8)
+    return _tiff_orientation(encoded, walk_segments(8, step) + 8)
 
 
 @not_inlined
