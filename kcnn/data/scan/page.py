@@ -82,8 +82,7 @@ def _sheet(scan: Scan, kind: ImageCheck | CopyRelation) -> list[Finding]:
     """Return the worst findings of a kind, as many as make a sheet."""
     sheet: list[Finding] = []
     for finding in scan.findings:
-        pictures = sum(len(_shown_names(one)) for one in [*sheet, finding])
-        if finding.finding == kind.name and pictures <= PICTURES:
+        if finding.finding == kind.name and sum(len(_shown_names(one)) for one in [*sheet, finding]) <= PICTURES:
             sheet.append(finding)
     return sheet
 

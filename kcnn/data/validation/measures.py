@@ -16,6 +16,7 @@ _SMALL_SIDE = 128  # brightness and sharpness are those of the image shrunk to f
 _FRACTION = 2**-16
 
 _Type = statistics_pb2.FeatureNameStatistics
+_Kind = type[Numbers] | type[Values] | type[Distinct] | type[Strings]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Feature:
 
     name: str
     type: int
-    kind: type[Numbers] | type[Values] | type[Distinct] | type[Strings]
+    kind: _Kind
     unit: float = 1.0
     derived: str = ""
 
