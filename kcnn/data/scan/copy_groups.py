@@ -13,7 +13,6 @@ from kcnn.data.scan.checks import BLANK
 from kcnn.data.scan.findings import COPIES, Finding
 from kcnn.data.scan.scanned_images import ScannedImage
 
-
 _Rank = tuple[bool, bool, float, int, int]  # by which groups are sorted
 
 
