@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from pipelines.engine.component import Artifact
 
 if TYPE_CHECKING:
-    from kcnn.data.ingestion.ingest import Summary
+    from kcnn.data.ingestion.summary import Summary
 
 
 class Examples(Artifact):
@@ -34,7 +34,7 @@ class Examples(Artifact):
 
     def summary(self) -> "Summary":
         """Read what became of the data set."""
-        from kcnn.data.ingestion.ingest import Summary
+        from kcnn.data.ingestion.summary import Summary
 
         fields = json.loads((self.path / "summary.json").read_text(encoding="utf-8"))
         return Summary(**{**fields, "labels": tuple(fields["labels"]), "warnings": tuple(fields["warnings"])})

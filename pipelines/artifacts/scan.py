@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pipelines.engine.component import Artifact
 
 if TYPE_CHECKING:
-    from kcnn.data.scan.scan import Scan
+    from kcnn.data.scan.findings import Scan
 
 
 class Findings(Artifact):
@@ -44,7 +44,7 @@ class Findings(Artifact):
 
     def read(self) -> "Scan":
         """Read what a scan found."""
-        from kcnn.data.scan.scan import Finding, Scan
+        from kcnn.data.scan.findings import Finding, Scan
 
         facts = json.loads((self.path / "scan.json").read_text())
         rows = map(json.loads, (self.path / "findings.jsonl").read_text().splitlines())

@@ -28,7 +28,7 @@ class ExampleStatistics(Artifact):
 
     def properties(self) -> dict[str, Any]:
         """Return examples a split."""
-        from kcnn.data.examples import SPLITS
+        from kcnn.data.records import SPLITS
 
         return {"examples": {split: self.read(split).num_examples for split in SPLITS}}
 
@@ -43,15 +43,15 @@ class Schema(Artifact):
 
     def write(self, schema: schema_pb2.Schema) -> None:
         """Write schema.pbtxt."""
-        from kcnn.data.validation.schema import write
+        from kcnn.data.validation.schema import write_schema
 
-        write(schema, self.path / "schema.pbtxt")
+        write_schema(schema, self.path / "schema.pbtxt")
 
     def read(self) -> schema_pb2.Schema:
         """Read schema.pbtxt."""
-        from kcnn.data.validation.schema import read
+        from kcnn.data.validation.schema import read_schema
 
-        return read(self.path / "schema.pbtxt")
+        return read_schema(self.path / "schema.pbtxt")
 
 
 class ExampleAnomalies(Artifact):
@@ -72,10 +72,10 @@ class ExampleAnomalies(Artifact):
 
     def lines(self) -> list[str]:
         """Return one line for each anomaly, split by split."""
-        from kcnn.data.examples import SPLITS
-        from kcnn.data.validation.schema import lines
+        from kcnn.data.records import SPLITS
+        from kcnn.data.validation.anomalies import anomaly_lines
 
-        return [line for split in SPLITS for line in lines(self.read(split), split)]
+        return [line for split in SPLITS for line in anomaly_lines(self.read(split), split)]
 
     def properties(self) -> dict[str, Any]:
         """Return the anomalies, a line each."""

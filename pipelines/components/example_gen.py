@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from kcnn.data import drivers
-from kcnn.data.datasets import DATASETS, Dataset, open_dataset
+from kcnn.data.datasets import DATASETS, Dataset
+from kcnn.data.datasets.opening import open_dataset
 from kcnn.data.ingestion import exclusions
 from kcnn.data.ingestion.ingest import ingest
 from kcnn.errors import UserError
@@ -37,7 +38,7 @@ def example_gen(
         examples: what is made.
         exclude: lists of images to leave out.
         exclude_digest: of the present lists.
-        beam: Apache Beam's options, as `drivers.opened` takes them; None for this machine.
+        beam: Apache Beam's options, as `drivers.open_driver` takes them; None for this machine.
 
     Raises:
         UserError: the data or the lists have changed since the run began.
@@ -45,14 +46,14 @@ def example_gen(
 
     def opened() -> Dataset:
         source = open_dataset(dataset, data_dir=data_dir, offline=offline, labelled=labelled)
-        if exclusions.digest(exclude) != exclude_digest:
+        if exclusions.digest_exclusions(exclude) != exclude_digest:
             raise UserError(f"--exclude {', '.join(exclude)}: changed since the run began; run again")
-        source = exclusions.exclude(source, exclude)
+        source = exclusions.exclude_images(source, exclude)
         if source.fingerprint != fingerprint:
             raise UserError(f"--dataset {dataset}: it has changed since the run began; run again")
         return source
 
-    with drivers.opened(beam, examples.path) as driver:
+    with drivers.open_driver(beam, examples.path) as driver:
         summary = ingest(opened(), examples.path, driver)
     opened()  # nor has it changed while it was read
     examples.write_summary(summary)

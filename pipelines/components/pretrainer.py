@@ -10,7 +10,7 @@ import keras
 import tensorflow as tf
 
 from kcnn.config import Config
-from kcnn.data.ingestion.ingest import check_trainable
+from kcnn.data.ingestion.summary import check_trainable
 from kcnn.data.input_pipeline.objectives import OBJECTIVES
 from kcnn.data.input_pipeline.transform import Preprocessing
 from kcnn.models.factory import model_spec

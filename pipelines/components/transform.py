@@ -1,7 +1,7 @@
 """Transform: how images are brought to the network, decided once for training, evaluation and serving."""
 
-from kcnn.data.ingestion.ingest import check_trainable
-from kcnn.data.input_pipeline import transform_graph as graphs
+from kcnn.data.ingestion.summary import check_trainable
+from kcnn.data.input_pipeline.transform_graph import write_transform_graph
 from kcnn.models.factory import model_spec
 from kcnn.training.suit import preprocessing
 from pipelines.artifacts.examples import Examples
@@ -24,6 +24,6 @@ def transform(
     check_trainable(summary)
     spec = preprocessing(model_spec(model), summary, image_size)
     transform_graph.write_preprocessing(spec)
-    graphs.write(transform_graph.path, spec, summary.labels, schema.read())
+    write_transform_graph(transform_graph.path, spec, summary.labels, schema.read())
     height, width = spec.image_size
     print(f"Images become {width}x{height}, {spec.resize_mode} {spec.crop_fraction:g}, {spec.interpolation}")
