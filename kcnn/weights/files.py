@@ -20,7 +20,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from kcnn.errors import UserError
-from kcnn.models.factory import model_spec
+from kcnn.models.spec import model_spec
 from kcnn.weights.copy import LoadReport, assign, copy_weights
 from kcnn.weights.torch_files import load_state_dict, read_state_dict
 

@@ -11,8 +11,7 @@ from urllib.parse import urljoin, urlsplit
 import keras
 
 from kcnn.errors import UserError
-from kcnn.models.factory import model_spec
-from kcnn.models.spec import ModelSpec
+from kcnn.models.spec import ModelSpec, model_spec
 from kcnn.weights.copy import LoadReport
 from kcnn.weights.files import load_file
 

@@ -10,8 +10,7 @@ import keras
 import numpy as np
 
 from kcnn.errors import UserError
-from kcnn.models.factory import model_spec
-from kcnn.models.spec import MODELS
+from kcnn.models.spec import MODELS, model_spec
 from kcnn.weights.copy import LoadReport, assign
 from kcnn.weights.torch_names import TORCH_NAMES
 

@@ -15,7 +15,7 @@ from kcnn.content import sha256
 from kcnn.data.ingestion.ingest import check_trainable
 from kcnn.data.input_pipeline.objectives import OBJECTIVES
 from kcnn.data.input_pipeline.transform import Preprocessing
-from kcnn.models.factory import model_spec
+from kcnn.models.spec import model_spec
 from kcnn.training.auxiliary import main_output
 from kcnn.training.network import starting_network
 from kcnn.training.suit import image_size, suit

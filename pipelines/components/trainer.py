@@ -7,7 +7,7 @@ import time
 import keras
 
 from kcnn.config import Config
-from kcnn.models.factory import model_spec
+from kcnn.models.spec import model_spec
 from kcnn.training.hyperparameters import with_values
 from kcnn.training.network import starting_network
 from kcnn.training.suit import suit

@@ -1,7 +1,7 @@
 """Transform: how images are brought to the network, settled once for training, evaluation and serving."""
 
 from kcnn.data.ingestion.ingest import check_trainable
-from kcnn.models.factory import model_spec
+from kcnn.models.spec import model_spec
 from kcnn.training.suit import preprocessing
 from pipelines.artifacts import Examples, Schema, TransformGraph
 from pipelines.engine.component import Output, component

@@ -14,7 +14,8 @@ from kcnn.data.ingestion import exclusions
 from kcnn.data.input_pipeline.augment import AUGMENTATIONS
 from kcnn.data.validation import schema
 from kcnn.errors import UserError
-from kcnn.models.factory import create_model, model_spec
+from kcnn.models.factory import create_model
+from kcnn.models.spec import model_spec
 from kcnn.recipes import build
 from kcnn.serving.publishing import versions
 from kcnn.weights import find_imagenet, find_starter, load_weights

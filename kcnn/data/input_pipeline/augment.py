@@ -36,14 +36,18 @@ class Augmentation:
 AUGMENTATIONS: Registry[Augmentation] = Registry("augmentation")
 
 
+def _add(name: str, augmentation: Augmentation) -> Callable:
+    return AUGMENTATIONS.add(name, augmentation, module=augmentation.function.__module__).function
+
+
 def per_image(name: str) -> Callable[[Callable], Callable]:
     """Registers a function on images."""
-    return lambda function: AUGMENTATIONS.add(name, Augmentation(function, per_batch=False)).function
+    return lambda function: _add(name, Augmentation(function, per_batch=False))
 
 
 def per_batch(name: str) -> Callable[[Callable], Callable]:
     """Registers a function on batches."""
-    return lambda function: AUGMENTATIONS.add(name, Augmentation(function, per_batch=True)).function
+    return lambda function: _add(name, Augmentation(function, per_batch=True))
 
 
 @per_image("flip")
