@@ -78,7 +78,7 @@ class Registry(Generic[T]):
     def discover(self) -> None:
         """Import the modules that register entries here, once.
 
-        A module that cannot be imported leaves no entries behind, and its error is raised at every lookup until the
+        A module that cannot be imported leaves no entries, and its error is raised at every lookup until the
         module is mended.
         """
         if self._discovered:

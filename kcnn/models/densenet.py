@@ -1,10 +1,10 @@
 """DenseNet-BC (Huang et al., "Densely Connected Convolutional Networks", CVPR 2017).
 
 Table 1, with DenseNet-161 of the project's release, and table 2's networks for CIFAR images of 32 pixels. A layer
-gives `growth` channels, behind a bottleneck of four times as many; transitions halve the channels ("BC").
+gives `growth` channels, after a bottleneck of four times as many; transitions halve the channels ("BC").
 
 DenseNet-121, 169 and 201 are keras.applications', to take its weights; torchvision's differ in epsilon alone, 1e-5 to
-1.001e-5, which shows in no logit. The dropout of 0.2 behind each convolution, for CIFAR without augmentation, is left
+1.001e-5, which shows in no logit. The dropout of 0.2 after each convolution, for CIFAR without augmentation, is left
 out.
 """
 

@@ -1,5 +1,6 @@
-"""Inception-ResNet v2 (Szegedy et al., "Inception-v4, Inception-ResNet and the Impact of Residual Connections on
-Learning", AAAI 2017).
+"""Inception-ResNet v2 (Szegedy et al., AAAI 2017).
+
+"Inception-v4, Inception-ResNet and the Impact of Residual Connections on Learning".
 
 The network of the authors' release (tensorflow/models, slim/nets/inception_resnet_v2) and keras.applications: figure 15
 with twice as many blocks, after the stem of Inception v3 and a first module like its own. Batch norm has no scale; the

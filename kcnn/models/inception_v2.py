@@ -1,5 +1,6 @@
-"""BN-Inception (Ioffe & Szegedy, "Batch Normalization: Accelerating Deep Network Training by Reducing Internal
-Covariate Shift", ICML 2015).
+"""BN-Inception (Ioffe & Szegedy, ICML 2015).
+
+"Batch Normalization: Accelerating Deep Network Training by Reducing Internal Covariate Shift".
 
 The appendix's figure 5, in the arithmetic of the Caffe network that others have ported: symmetric padding, average
 pooling that counts it, epsilon 1e-5, convolutions with biases, which the batch norm after them makes redundant, and a

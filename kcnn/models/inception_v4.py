@@ -1,5 +1,6 @@
-"""Inception v4 (Szegedy et al., "Inception-v4, Inception-ResNet and the Impact of Residual Connections on Learning",
-AAAI 2017).
+"""Inception v4 (Szegedy et al., AAAI 2017).
+
+"Inception-v4, Inception-ResNet and the Impact of Residual Connections on Learning".
 
 Figures 3 to 9, in the network of the authors' release (tensorflow/models, slim/nets/inception_v4): batch norm has no
 scale. Blocks are called by the release's names. `inceptionv4.torch` is timm's, with that scale.

@@ -1,5 +1,6 @@
-"""ShuffleNet (Zhang et al., "ShuffleNet: An Extremely Efficient Convolutional Neural Network for Mobile Devices",
-CVPR 2018).
+"""ShuffleNet (Zhang et al., CVPR 2018).
+
+"ShuffleNet: An Extremely Efficient Convolutional Neural Network for Mobile Devices".
 
 Table 1, with the five numbers of groups, at any width multiplier (`width=`; the paper's are 0.25, 0.5, 1, 1.5 and 2).
 Padding is symmetric, and zeros count in the average, as in the authors' release (megvii-model/ShuffleNet-Series);

@@ -24,7 +24,7 @@ class Ops:
     Attributes:
         norm: "batch", "sync_batch" (statistics over all replicas), "group", "layer" or "none".
         bn_momentum: of batch norm's moving statistics. 0.99 for every family: the 0.999 of keras.applications'
-            MobileNetV2 lags thousands of steps behind, longer than many fine-tunings last.
+            MobileNetV2 lags by thousands of steps, longer than many fine-tunings last.
         norm_epsilon: added to the variance, more than 0.
         norm_scale: whether normalisation has a scale (gamma).
         activation: a name of Keras', of those in `kcnn.models.design`.

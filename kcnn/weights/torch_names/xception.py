@@ -1,4 +1,4 @@
-"""Xception in timm (legacy_xception), whose blocks count from the first behind the stem."""
+"""Xception in timm (legacy_xception), whose blocks count from the first after the stem."""
 
 from kcnn.weights.torch_names import TORCH_NAMES, renamed
 
