@@ -44,7 +44,7 @@ def test_two_of_a_name_are_an_error(fruits):
 
 @pytest.fixture
 def orchard(tmp_path, monkeypatch):
-    """A package with a registry; its modules are written by the tests."""
+    """Make a package with a registry; the tests write its modules."""
     package = tmp_path / "orchard"
     package.mkdir()
     (package / "__init__.py").write_text("from kcnn.registry import Registry\nTREES = Registry('tree', 'orchard')\n")

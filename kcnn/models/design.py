@@ -3,7 +3,6 @@
 import dataclasses
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from kcnn.errors import UserError, nearest
 from kcnn.models.spec import DesignValue, ModelSpec
@@ -12,7 +11,7 @@ from kcnn.nn.residual import SHORTCUTS
 
 # A design argument's value, as a program or a command line gives it → the value that is built with.
 # Raises ValueError with what was expected.
-Check = Callable[[Any], DesignValue]
+Check = Callable[[object], DesignValue]
 
 # Keras' activations that take one tensor and keep its shape. glu halves the channels, threshold takes more arguments.
 ACTIVATIONS = (
@@ -35,7 +34,7 @@ class Choice:
 
     words: tuple[str, ...]
 
-    def __call__(self, value: Any) -> str:
+    def __call__(self, value: object) -> str:
         """Return `value`, which is one of the words."""
         if not isinstance(value, str) or value not in self.words:
             raise ValueError(nearest(str(value), self.words))
@@ -54,15 +53,16 @@ class Number:
     expected: str
     within: Callable[[float], bool]
 
-    def __call__(self, value: Any) -> float:
+    def __call__(self, value: object) -> float:
         """Return `value`, which is a number in the range."""
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not number or not math.isfinite(value) or not self.within(value):
+        if not isinstance(value, int | float) or isinstance(value, bool):
             raise ValueError(f"expected {self.expected}")
-        return float(value) if isinstance(value, float) else value
+        if not math.isfinite(value) or not self.within(value):
+            raise ValueError(f"expected {self.expected}")
+        return value
 
 
-def flag(value: Any) -> bool:
+def flag(value: object) -> bool:
     """Return a truth value, given as one or as the word "true" or "false" in any case."""
     words = {"true": True, "false": False}
     if isinstance(value, str) and value.lower() in words:
@@ -91,7 +91,7 @@ CHECKS: Mapping[str, Check] = {
 }
 
 
-def check_design(spec: ModelSpec, given: Mapping[str, Any]) -> dict[str, DesignValue]:
+def check_design(spec: ModelSpec, given: Mapping[str, object]) -> dict[str, DesignValue]:
     """Return the whole design of a network: the architecture's defaults, and over them what was given.
 
     Args:
@@ -122,7 +122,7 @@ def _alike(default: DesignValue) -> Check:
     return Number("a number", lambda value: True)
 
 
-def _word(value: Any) -> str:
+def _word(value: object) -> str:
     if not isinstance(value, str):
         raise ValueError("expected a word")
     return value

@@ -9,7 +9,7 @@ import keras
 
 from kcnn.errors import UserError, nearest
 from kcnn.models.design import check_design
-from kcnn.models.spec import ModelSpec, model_spec
+from kcnn.models.spec import DesignValue, ModelSpec, model_spec
 from kcnn.models.taps import feature_maps
 from kcnn.nn.blocks import Ops
 from kcnn.nn.preprocessing import MODES, normalize_pixels
@@ -26,7 +26,7 @@ def create_model(
     *,
     features_only: bool = False,
     preprocessing: str | None = None,
-    **design: Any,
+    **design: DesignValue,
 ) -> keras.Model:
     """Build a classifier.
 

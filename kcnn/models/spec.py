@@ -1,4 +1,4 @@
-"""What is known of an architecture before it is built, and where it is registered and found."""
+"""Facts about an architecture that are known before it is built; where architectures are registered and found."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -118,7 +118,7 @@ def list_models() -> list[str]:
 
 
 def model_spec(name: str) -> ModelSpec:
-    """Return what is known of an architecture: `.params`, `.macs`, `.input_size`, `.min_size`, `.paper`, ...
+    """Return the facts about an architecture: `.params`, `.macs`, `.input_size`, `.min_size`, `.paper`, ...
 
     Args:
         name: as `list_models` has it; case, "-" and "_" are forgiven.

@@ -1,4 +1,4 @@
-"""What a network sees on the way to its answer: feature maps, stride by stride, and the features it decides by."""
+"""Intermediate outputs of a network: feature maps, stride by stride, and the features that its classifier takes."""
 
 import math
 

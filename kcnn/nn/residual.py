@@ -41,7 +41,7 @@ def identity(x: KerasTensor, channels: int, *, strides: int, name: str) -> Keras
 
 @dataclasses.dataclass(frozen=True)
 class _ResidualBlock(abc.ABC):
-    """What all residual blocks have in common: a branch, a shortcut, their sum and an activation.
+    """A branch, a shortcut, their sum and an activation: the parts of every residual block.
 
     Attributes:
         shortcut: option of section 4.1: "A", zeros for new channels; "B", a projection where the channels change;

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 @dataclasses.dataclass(frozen=True)
 class BlockPosition:
-    """Where a block stands in its network, and what follows from that.
+    """The position of a block in its network, and what follows from it.
 
     Attributes:
         stage: number of the stage, from 1.

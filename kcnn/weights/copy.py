@@ -3,7 +3,6 @@
 import dataclasses
 import itertools
 from collections.abc import Iterable
-from typing import Any
 
 import keras
 import numpy as np
@@ -40,7 +39,7 @@ def weighted_layers(model: keras.Model) -> list[keras.Layer]:
     """
     found: list[keras.Layer] = []
     seen: set[int] = set()
-    stack: list[tuple[Any, bool]] = [(tensor, False) for tensor in reversed(model.outputs)]
+    stack: list[tuple[keras.KerasTensor, bool]] = [(tensor, False) for tensor in reversed(model.outputs)]
     while stack:
         tensor, inputs_done = stack.pop()
         operation, node_index, _ = tensor._keras_history
@@ -63,7 +62,7 @@ class _Operation:
 
     layer: str
     kind: type
-    variables: list[Any]
+    variables: list[keras.Variable]
 
     def fits(self, other: "_Operation") -> bool:
         """Return whether both are of one kind and have the same variables; "depthwise_kernel" is a "kernel"."""
@@ -98,7 +97,7 @@ def _layer_operations(layer: keras.Layer) -> list[_Operation]:
     return [_Operation(layer.name, kind, layer.weights)]
 
 
-def _shape(kind: type, variable: Any) -> tuple[int, ...]:
+def _shape(kind: type, variable: keras.Variable) -> tuple[int, ...]:
     """Return the shape of a variable; a dense layer's kernel [C, C'] is [1, 1, C, C'] in a 1x1 convolution."""
     return tuple(variable.shape[-2:] if kind is keras.layers.Dense else variable.shape)
 
@@ -127,7 +126,9 @@ def copy_weights(source: keras.Model, target: keras.Model) -> LoadReport:
     return assign(pairs, source=source.name, kept=kept)
 
 
-def assign(pairs: Iterable[tuple[list[Any], list[np.ndarray]]], *, source: str, kept: Iterable[str]) -> LoadReport:
+def assign(
+    pairs: Iterable[tuple[list[keras.Variable], list[np.ndarray]]], *, source: str, kept: Iterable[str]
+) -> LoadReport:
     """Set the variables of layers, once all of them are known to fit but for axes of length 1."""
     pairs = list(pairs)
     for variables, arrays in pairs:

@@ -12,7 +12,6 @@ import zipfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import h5py
 import keras
@@ -70,7 +69,7 @@ def load_file(model: keras.Model, path: Path) -> LoadReport:
     return give()
 
 
-def weight_key(layer: keras.Layer, variable: Any) -> str:
+def weight_key(layer: keras.Layer, variable: keras.Variable) -> str:
     """Return the name of a weight in this project's files."""
     return f"{layer.name}/{variable.name}"
 
@@ -105,11 +104,11 @@ def _read_archive(model: keras.Model, path: Path) -> _Give:
         return partial(_fit, model, arrays, path, read_layers(archive.read("config.json")))
 
 
-def _keras_arrays(file: Any) -> _Arrays:
+def _keras_arrays(file: Path | io.BytesIO) -> _Arrays:
     """Read a `.weights.h5` file: groups of numbered arrays, each with its layer's name."""
     arrays: _Arrays = {}
 
-    def visit(path: str, item: Any) -> None:
+    def visit(path: str, item: h5py.Group | h5py.Dataset) -> None:
         if isinstance(item, h5py.Group) and path.startswith("layers/") and "name" in item.attrs:
             indices = sorted(int(key) for key in item if key.isdecimal())
             arrays[str(item.attrs["name"])] = [_read_array(item, str(index)) for index in indices]
@@ -119,7 +118,7 @@ def _keras_arrays(file: Any) -> _Arrays:
     return arrays
 
 
-def _read_array(group: Any, key: str) -> np.ndarray:
+def _read_array(group: h5py.Group, key: str) -> np.ndarray:
     if not isinstance(group.get(key, getlink=True), h5py.HardLink):
         raise ValueError(f"{group.name}/{key} is a link")
     dataset = group[key]
@@ -157,7 +156,7 @@ def _read_application(model: keras.Model, path: Path) -> _Give:
     return partial(copy_weights, twin, model)
 
 
-def _names(group: Any, attribute: str) -> list[str]:
+def _names(group: h5py.Group, attribute: str) -> list[str]:
     """Return the names that Keras keeps in an attribute, or in several numbered ones when there are many."""
     if attribute in group.attrs:
         return [name.decode() if isinstance(name, bytes) else str(name) for name in group.attrs[attribute]]

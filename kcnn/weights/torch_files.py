@@ -118,7 +118,7 @@ def _key(module: str, variable: str, tensors: Mapping[str, np.ndarray]) -> str:
     return module if module in tensors else f"{module}.{_SUFFIX[variable]}"
 
 
-def _convert(tensor: np.ndarray, variable: Any, layer: keras.Layer) -> np.ndarray | None:
+def _convert(tensor: np.ndarray, variable: keras.Variable, layer: keras.Layer) -> np.ndarray | None:
     """Return a tensor as Keras lays it out, or None when it has another shape."""
     if variable.name != "kernel":
         array: np.ndarray = tensor.reshape(-1)  # of an affine map, sometimes with axes of length 1

@@ -14,7 +14,7 @@ POLICIES = {"float32": 1e-5, "mixed_bfloat16": 3e-2, "mixed_float16": 4e-3}
 
 
 def assert_same_training(theirs, ours, shape, policy="float32"):
-    """Outputs in training and inference, and gradients of inputs and weights."""
+    """Compare outputs in training and inference, and gradients of inputs and weights."""
     dtype = policy.removeprefix("mixed_")
     images = tf.cast(np.random.default_rng(0).normal(1, 2, shape), dtype)
     results = []

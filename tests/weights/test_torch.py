@@ -76,7 +76,7 @@ def test_figures_are_torchvisions(spec):
 
 
 def state_dict(model):
-    """The weights of `model` as torch lays them out, under torchvision's names."""
+    """Return the weights of `model` as torch lays them out, under torchvision's names."""
     names = TORCH_NAMES.get(kcnn.model_spec(model.name).family)["torchvision"]
     layers = {layer.name: layer for layer in model.layers if layer.weights}
     suffixes = {"kernel": "weight", "gamma": "weight", "beta": "bias", "moving_mean": "running_mean"}
