@@ -14,7 +14,7 @@ from typing import Any
 import keras
 from keras import KerasTensor
 
-from kcnn.models.spec import ModelSpec, register
+from kcnn.models.spec import DesignValue, ModelSpec, register
 from kcnn.nn.blocks import Ops, ceil_pool, pad
 from kcnn.nn.heads import fully_connected
 from kcnn.nn.normalization import LocalResponseNorm
@@ -64,7 +64,7 @@ def features(x: KerasTensor, ops: Ops, *, layers: tuple[tuple[Any, ...], ...], m
     return x
 
 
-DESIGN = {"activation": "relu", "kernel_initializer": "he_normal", "dropout": 0.5}
+DESIGN: dict[str, DesignValue] = {"activation": "relu", "kernel_initializer": "he_normal", "dropout": 0.5}
 _PAPER = "Krizhevsky et al., ImageNet Classification with Deep Convolutional Neural Networks, NeurIPS 2012"
 _row = partial(ModelSpec, family="alexnet", head=fully_connected, design=DESIGN)
 

@@ -19,7 +19,7 @@ from kcnn.models.spec import Application, ModelSpec, register
 from kcnn.nn.blocks import Ops, conv_norm_act
 from kcnn.nn.stages import BlockPosition, block_positions
 
-_STAGES = (
+_STAGES: tuple[tuple[int, float, tuple[Any, ...]], ...] = (
     # repeats, scale (section 3.3), branches
     (10, 0.17, (((32, 1),), ((32, 1), (32, 3)), ((32, 1), (48, 3), (64, 3)))),  # figure 16
     (20, 0.10, (((192, 1),), ((128, 1), (160, (1, 7)), (192, (7, 1))))),  # figure 17
@@ -56,12 +56,13 @@ def _entrance(x: KerasTensor, ops: Ops, stage: int) -> KerasTensor:
 def features(x: KerasTensor, ops: Ops) -> KerasTensor:
     """Build the stem; grids of 35x35 (stage1), 17x17 (stage2) and 8x8 (stage3) at an input of 299."""
     x = stem(x, ops)
-    repeats, scales, rows = zip(*_STAGES, strict=True)
+    repeats = [row[0] for row in _STAGES]
     for at in block_positions(repeats, [1] * len(repeats), drop_path=ops.drop_path):
         if at.index == 1:
             x = _entrance(x, ops, at.stage)
         last = (at.stage, at.index) == (len(repeats), repeats[-1])  # the release adds all of it, and stays linear
-        x = _block(x, ops, at, rows[at.stage - 1], scale=1.0 if last else scales[at.stage - 1])
+        _, scale, rows = _STAGES[at.stage - 1]
+        x = _block(x, ops, at, rows, scale=1.0 if last else scale)
         x = x if last else ops.activate(x, name=f"{at.name}_act")
     return conv_norm_act(x, ops, 1536, 1, name="stage3_conv7b")
 

@@ -13,7 +13,7 @@ from typing import Any
 import keras
 from keras import KerasTensor
 
-from kcnn.models.spec import ModelSpec, register
+from kcnn.models.spec import DesignValue, ModelSpec, register
 from kcnn.nn.blocks import Ops, ceil_pool, conv_norm_act
 from kcnn.nn.heads import logits
 from kcnn.nn.normalization import LocalResponseNorm
@@ -109,7 +109,7 @@ def _auxiliary(x: KerasTensor, ops: Ops, num_classes: int, *, name: str, adaptiv
 
 _PAPER = "Szegedy et al., Going Deeper with Convolutions, CVPR 2015, arXiv:1409.4842"
 _TAPS = ("stage2_inception4a_concat", "stage2_inception4d_concat")
-_DESIGN = {"bn_momentum": 0.99, "activation": "relu", "aux_heads": False}
+_DESIGN: dict[str, DesignValue] = {"bn_momentum": 0.99, "activation": "relu", "aux_heads": False}
 
 _row = partial(ModelSpec, family="googlenet", paper=_PAPER, year=2014, input_size=224, min_size=32)
 

@@ -13,13 +13,13 @@ stride of a bottleneck is in its 3x3 convolution ("v1.5").
 
 import dataclasses
 from functools import partial
-from typing import Any
+from typing import Unpack
 
 from keras import KerasTensor
 
-from kcnn.models.spec import Application, ModelSpec, register
+from kcnn.models.spec import Application, DesignValue, ModelSpec, register
 from kcnn.nn.blocks import Ops, Stem, conv_norm_act
-from kcnn.nn.residual import BasicBlock, BottleneckBlock, residual_stages
+from kcnn.nn.residual import BasicBlock, BottleneckBlock, StageOptions, residual_stages
 
 DEPTHS = {
     # blocks per stage
@@ -29,7 +29,7 @@ DEPTHS = {
     101: (3, 4, 23, 3),
     152: (3, 8, 36, 3),
 }
-DESIGN = {
+DESIGN: dict[str, DesignValue] = {
     "norm": "batch",
     "bn_momentum": 0.99,
     "norm_epsilon": 1e-5,
@@ -55,7 +55,7 @@ def features(
     block: BasicBlock | BottleneckBlock,
     stem: Stem = imagenet_stem,
     shortcut: str = "B",
-    **stages: Any,
+    **stages: Unpack[StageOptions],
 ) -> KerasTensor:
     """Build a stem, and the stages of `residual_stages`."""
     return residual_stages(stem(x, ops), ops, dataclasses.replace(block, shortcut=shortcut), **stages)

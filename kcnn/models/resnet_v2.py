@@ -10,9 +10,8 @@ ResNet-18/34 v2 and `.torch` are timm's: the stride is in the first block, as in
 """
 
 import dataclasses
-from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Unpack
 
 import keras
 from keras import KerasTensor
@@ -20,7 +19,7 @@ from keras import KerasTensor
 from kcnn.models.resnet import DEPTHS, DESIGN
 from kcnn.models.spec import Application, ModelSpec, register
 from kcnn.nn.blocks import Ops, Stem, conv_norm_act, pad
-from kcnn.nn.residual import identity, projects, residual_stages
+from kcnn.nn.residual import StageOptions, identity, projects, residual_stages
 from kcnn.nn.stages import BlockPosition
 
 
@@ -29,12 +28,19 @@ def _preactivate(x: KerasTensor, ops: Ops, *, name: str) -> KerasTensor:
 
 
 def _shortcut(
-    x: KerasTensor, active: KerasTensor, ops: Ops, channels: int, option: str, at: BlockPosition, **conv: Any
+    x: KerasTensor,
+    active: KerasTensor,
+    ops: Ops,
+    channels: int,
+    option: str,
+    at: BlockPosition,
+    *,
+    use_bias: bool = False,
 ) -> KerasTensor:
     """Build a shortcut from `x` itself, or a projection of the activated `x`."""
     name = f"{at.name}_shortcut"
     if projects(x, channels, option):
-        return ops.conv(active, channels, 1, strides=at.strides, name=name, **conv)
+        return ops.conv(active, channels, 1, strides=at.strides, use_bias=use_bias, name=name)
     return identity(x, channels, strides=at.strides, name=name)
 
 
@@ -101,14 +107,13 @@ def features(
     *,
     block: PreActivationBasic | PreActivationBottleneck,
     stem: Stem,
-    depths: Sequence[int],
     shortcut: str = "B",
-    **stages: Any,
+    **stages: Unpack[StageOptions],
 ) -> KerasTensor:
     """Build a stem, the stages of `residual_stages`, and the activation that the last block is without."""
     block = dataclasses.replace(block, shortcut=shortcut)
-    x = residual_stages(stem(x, ops), ops, block, depths=depths, **stages)
-    return _preactivate(x, ops, name=f"stage{len(depths)}_post")
+    x = residual_stages(stem(x, ops), ops, block, **stages)
+    return _preactivate(x, ops, name=f"stage{len(stages['depths'])}_post")
 
 
 _row = partial(

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import TypedDict, Unpack
 
 import keras
 from keras import KerasTensor
@@ -15,6 +15,23 @@ from kcnn.nn.normalization import BatchNorm
 NORMS = ("batch", "sync_batch", "group", "layer", "none")
 PADDINGS = ("same", "symmetric")
 _GROUPS = 32  # Wu & He, "Group Normalization", ECCV 2018, section 4
+
+
+class ConvOptions(TypedDict, total=False):
+    """Arguments of `Ops.conv` that have defaults."""
+
+    strides: int
+    padding: str | None
+    groups: int
+    use_bias: bool
+
+
+class DepthwiseOptions(TypedDict, total=False):
+    """Arguments of `Ops.depthwise` that have defaults."""
+
+    strides: int
+    padding: str | None
+    use_bias: bool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -165,25 +182,41 @@ Stem = Callable[[KerasTensor, Ops], KerasTensor]
 
 
 def conv_norm(
-    x: KerasTensor, ops: Ops, filters: int, kernel_size: int | tuple[int, int], *, name: str, **conv: Any
+    x: KerasTensor,
+    ops: Ops,
+    filters: int,
+    kernel_size: int | tuple[int, int],
+    *,
+    name: str,
+    **conv: Unpack[ConvOptions],
 ) -> KerasTensor:
     """Build convolution `name`, with the other arguments of `Ops.conv`, and normalisation `name_norm`."""
     return ops.normalize(ops.conv(x, filters, kernel_size, name=name, **conv), name=f"{name}_norm")
 
 
 def conv_norm_act(
-    x: KerasTensor, ops: Ops, filters: int, kernel_size: int | tuple[int, int], *, name: str, **conv: Any
+    x: KerasTensor,
+    ops: Ops,
+    filters: int,
+    kernel_size: int | tuple[int, int],
+    *,
+    name: str,
+    **conv: Unpack[ConvOptions],
 ) -> KerasTensor:
     """Build what `conv_norm` builds, and activation `name_act`."""
     return ops.activate(conv_norm(x, ops, filters, kernel_size, name=name, **conv), name=f"{name}_act")
 
 
-def depthwise_norm(x: KerasTensor, ops: Ops, kernel_size: int, *, name: str, **conv: Any) -> KerasTensor:
+def depthwise_norm(
+    x: KerasTensor, ops: Ops, kernel_size: int, *, name: str, **conv: Unpack[DepthwiseOptions]
+) -> KerasTensor:
     """Build depthwise convolution `name`, with the other arguments of `Ops.depthwise`, and `name_norm`."""
     return ops.normalize(ops.depthwise(x, kernel_size, name=name, **conv), name=f"{name}_norm")
 
 
-def depthwise_norm_act(x: KerasTensor, ops: Ops, kernel_size: int, *, name: str, **conv: Any) -> KerasTensor:
+def depthwise_norm_act(
+    x: KerasTensor, ops: Ops, kernel_size: int, *, name: str, **conv: Unpack[DepthwiseOptions]
+) -> KerasTensor:
     """Build what `depthwise_norm` builds, and activation `name_act`."""
     return ops.activate(depthwise_norm(x, ops, kernel_size, name=name, **conv), name=f"{name}_act")
 

@@ -5,8 +5,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-# Of a tensor; the batch, and sides that are not known, are None.
-Shape = tuple[int | None, ...]
+# The shape of a tensor, as Keras hands it to layers; it has None for the batch and for sides that are not known.
+Shape = tuple[int, ...]
 
 
 @keras.saving.register_keras_serializable("kcnn")

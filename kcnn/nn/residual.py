@@ -3,6 +3,7 @@
 import abc
 import dataclasses
 from collections.abc import Callable, Sequence
+from typing import Required, TypedDict
 
 import keras
 from keras import KerasTensor
@@ -107,6 +108,15 @@ class BottleneckBlock(_ResidualBlock):
         x = conv_norm_act(x, ops, inner // self.narrowing, 1, strides=first, use_bias=bias, name=f"{name}_conv1")
         x = conv_norm_act(x, ops, inner, 3, strides=second, groups=self.groups, use_bias=bias, name=f"{name}_conv2")
         return conv_norm(x, ops, 4 * channels, 1, use_bias=bias, name=f"{name}_conv3")
+
+
+class StageOptions(TypedDict, total=False):
+    """Arguments of `residual_stages` that say which blocks there are."""
+
+    depths: Required[Sequence[int]]
+    channels: Sequence[int]
+    strides: Sequence[int]
+    strided: int
 
 
 def residual_stages(
