@@ -85,7 +85,7 @@ def test_a_row_with_the_same_shapes_and_other_arithmetic_is_refused(tmp_path):
         load_weights(build("mobilenetv2_0.35.torch"), tmp_path / "w.safetensors")
 
 
-def test_weights_alone_do_not_say_their_design_and_the_user_is_told(tmp_path, caplog):
+def test_weights_alone_do_not_say_their_design_and_a_warning_names_what_is_not_checked(tmp_path, caplog):
     path = tmp_path / "w.weights.h5"
     build().save_weights(path)
     with caplog.at_level(logging.WARNING):
