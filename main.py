@@ -295,7 +295,7 @@ def train(arguments: list[str]) -> int:
     if FLAGS.finetune and FLAGS.recipe not in (None, "finetune"):
         raise UserError(f"--finetune and --recipe {FLAGS.recipe}: expected one of the two")
     config = _config(FLAGS.recipe or ("finetune" if FLAGS.finetune else "scratch"))
-    from kcnn.models.factory import model_spec
+    from kcnn.models.spec import model_spec
     from pipelines.graphs import image_classification
 
     job = image_classification.TrainingJob(

@@ -13,16 +13,17 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from kcnn.models.factory import create_model, list_models, model_spec
+    from kcnn.models.factory import create_model
     from kcnn.models.macs import macs
+    from kcnn.models.spec import list_models, model_spec
     from kcnn.serving.export.classifier import export_classifier
     from kcnn.serving.prediction.predict import load_classifier
     from kcnn.weights import load_weights
 
 _HOMES = {
     "create_model": "kcnn.models.factory",
-    "list_models": "kcnn.models.factory",
-    "model_spec": "kcnn.models.factory",
+    "list_models": "kcnn.models.spec",
+    "model_spec": "kcnn.models.spec",
     "macs": "kcnn.models.macs",
     "load_weights": "kcnn.weights",
     "load_classifier": "kcnn.serving.prediction.predict",

@@ -9,7 +9,7 @@ ROOT = Path(__file__).parent.parent
 MODEL = """
 from functools import partial
 import keras
-from kcnn.models.spec import MODELS, ModelSpec
+from kcnn.models.spec import ModelSpec, register
 
 def features(x, ops, *, filters):
     for stage, channels in enumerate(filters, start=1):
@@ -17,8 +17,8 @@ def features(x, ops, *, filters):
         x = keras.layers.AveragePooling2D(2, name=f"stage{stage}_pool")(x)
     return x
 
-MODELS.add("tiny5", ModelSpec(
-    name="tiny5", family="tiny", features=partial(features, filters=(6, 16)), paper="none", year=2026, input_size=32,
+register(ModelSpec(
+    "tiny5", family="tiny", features=partial(features, filters=(6, 16)), paper="none", year=2026, input_size=32,
     min_size=8, params=0, macs=0, preprocessing="tf", design={"activation": "relu", "kernel_initializer": "he_normal"},
 ))
 """

@@ -12,13 +12,14 @@ from functools import partial
 from typing import Any
 
 import keras
+from keras import KerasTensor
 
-from kcnn.models.spec import MODELS, ModelSpec
+from kcnn.models.spec import DesignValue, ModelSpec, register
 from kcnn.nn.blocks import Ops, ceil_pool, pad
 from kcnn.nn.heads import fully_connected
 from kcnn.nn.normalization import LocalResponseNorm
 
-# filters, kernel size, stride, groups, then what is behind the ReLU
+# filters, kernel size, stride, groups, then what comes after the ReLU
 _TWO_GPUS = (
     (96, 11, 4, 1, "lrn", "pool"),
     (256, 5, 1, 2, "lrn", "pool"),
@@ -36,43 +37,38 @@ _WEIRD_TRICK = (
 )
 
 
-def lrn(x: Any, *, name: str) -> Any:
-    """Local response normalisation with the constants of section 3.3."""
+def lrn(x: KerasTensor, *, name: str) -> KerasTensor:
+    """Build local response normalisation with the constants of section 3.3."""
     return LocalResponseNorm(depth_radius=2, bias=2.0, alpha=1e-4, beta=0.75, name=name)(x)
 
 
-def pool(x: Any, *, name: str) -> Any:
-    """Overlapping max pooling, section 3.4."""
+def pool(x: KerasTensor, *, name: str) -> KerasTensor:
+    """Build overlapping max pooling, section 3.4."""
     return keras.layers.MaxPooling2D(3, 2, name=name)(x)
 
 
-_BEHIND = {"lrn": lrn, "pool": pool, "ceil_pool": ceil_pool}
+_AFTER = {"lrn": lrn, "pool": pool, "ceil_pool": ceil_pool}
 
 
-def features(x: Any, ops: Ops, *, layers: tuple[tuple[Any, ...], ...], margin: int = 0) -> Any:
-    """Five convolutions, `margin` zeros around the image; output stride 32."""
+def features(x: KerasTensor, ops: Ops, *, layers: tuple[tuple[Any, ...], ...], margin: int = 0) -> KerasTensor:
+    """Build five convolutions, with `margin` zeros around the image; output stride 32."""
     if margin:
         x = pad(x, margin, name="stage1_pad")
-    for stage, (filters, kernel_size, strides, groups, *behind) in enumerate(layers, start=1):
+    for stage, (filters, kernel_size, strides, groups, *after) in enumerate(layers, start=1):
         name = f"stage{stage}_conv"
         padding = "same" if strides == 1 else "valid"
         x = ops.conv(x, filters, kernel_size, strides=strides, padding=padding, groups=groups, use_bias=True, name=name)
         x = ops.activate(x, name=f"{name}_act")
-        for kind in behind:
-            x = _BEHIND[kind](x, name=f"stage{stage}_{kind}")
+        for kind in after:
+            x = _AFTER[kind](x, name=f"stage{stage}_{kind}")
     return x
 
 
-DESIGN = {"activation": "relu", "kernel_initializer": "he_normal", "dropout": 0.5}
+DESIGN: dict[str, DesignValue] = {"activation": "relu", "kernel_initializer": "he_normal", "dropout": 0.5}
 _PAPER = "Krizhevsky et al., ImageNet Classification with Deep Convolutional Neural Networks, NeurIPS 2012"
+_row = partial(ModelSpec, family="alexnet", head=fully_connected, design=DESIGN)
 
-
-def _row(name: str, **fields: Any) -> ModelSpec:
-    return ModelSpec(name=name, family="alexnet", head=fully_connected, design=DESIGN, **fields)
-
-
-MODELS.add(
-    "alexnet",
+register(
     _row(
         "alexnet",
         features=partial(features, layers=_TWO_GPUS),
@@ -87,9 +83,6 @@ MODELS.add(
         top5=80.2,
         note="Accuracies of one crop are of Caffe's copy (bvlc_alexnet); the paper has 59.3 and 81.8, of ten crops.",
     ),
-)
-MODELS.add(
-    "alexnet_single",
     _row(
         "alexnet_single",
         features=partial(features, layers=_ONE_GPU),
@@ -101,9 +94,6 @@ MODELS.add(
         macs=1_135_256_096,
         preprocessing="caffe",
     ),
-)
-MODELS.add(
-    "alexnet.torch",
     _row(
         "alexnet.torch",
         features=partial(features, layers=_WEIRD_TRICK, margin=2),

@@ -5,8 +5,7 @@ import math
 from collections.abc import Sequence
 
 from kcnn.errors import UserError, nearest
-from kcnn.models.factory import list_models, model_spec
-from kcnn.models.spec import ModelSpec
+from kcnn.models.spec import ModelSpec, list_models, model_spec
 from kcnn.tables import aligned
 from kcnn.weights import find_starter
 
@@ -30,7 +29,7 @@ TITLES = ("name", "year", "params", "mult-adds", "input", "top-1", "top-5", "wei
 def choose(
     names: Sequence[str] = (), family: str | None = None, *, max_params: float = math.inf, max_macs: float = math.inf
 ) -> list[ModelSpec]:
-    """The architectures with these names, or all, that are of the family and within the limits.
+    """Return the architectures with these names, or all, that are of the family and within the limits.
 
     Args:
         names: registered models; none for all.
@@ -39,7 +38,7 @@ def choose(
         max_macs: billions of multiply-adds for an image of the usual size.
 
     Raises:
-        UserError: no such model or family.
+        UserError: there is no such model or family.
     """
     everything = [model_spec(name) for name in list_models()]
     families = sorted({spec.family for spec in everything})
@@ -57,7 +56,7 @@ def _weights(spec: ModelSpec) -> list[str]:
 
 
 def json_lines(specs: Sequence[ModelSpec]) -> str:
-    """A JSON object for each, a line each."""
+    """Return the architectures as JSON, one object a line."""
     rows = (
         {name: getattr(spec, name) for name in FIELDS} | {"weights": _weights(spec), "design": dict(spec.design)}
         for spec in specs
@@ -66,7 +65,7 @@ def json_lines(specs: Sequence[ModelSpec]) -> str:
 
 
 def table(specs: Sequence[ModelSpec]) -> str:
-    """A line for each, under a line of titles."""
+    """Return the architectures as a table, one line for each, under a line of titles."""
     rows = (
         (
             spec.name,

@@ -8,190 +8,214 @@ by ImageNet's mean and deviation, as its weights ask for. The rows `.torch` are 
 and timm's where the two agree; where they do not (epsilon, pixels), timm's are the rows `.timm`.
 """
 
+import dataclasses
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from kcnn.models.mobilenet_v2 import inverted_residual
-from kcnn.models.spec import MODELS, Application, ModelSpec
+from keras import KerasTensor
+
+from kcnn.models.mobilenet_v2 import InvertedResidual
+from kcnn.models.spec import Application, DesignValue, ModelSpec, register
 from kcnn.nn.blocks import Ops, conv_norm_act, make_divisible, squeeze_excite
+from kcnn.nn.residual import Block
+from kcnn.nn.stages import BlockPosition, block_positions
 
-# A stage: (block, kernel, expansion, channels, layers, stride of the first).
-Stage = tuple[Callable[..., Any], int, int, int, int, int]
+# Block, channels, layers, stride of the first.
+Stage = tuple[Block, int, int, int]
 
 
-def mbconv(
-    x: Any, ops: Ops, channels: int, *, kernel_size: int, expansion: int, strides: int, depth: float, name: str
-) -> Any:
-    """MBConv: an inverted residual with squeeze-and-excitation."""
-    return inverted_residual(
-        x,
-        ops,
-        channels,
-        expansion=expansion,
-        strides=strides,
-        depth=depth,
-        name=name,
-        kernel_size=kernel_size,
-        squeeze=partial(squeeze_excite, squeezed_channels=max(1, x.shape[-1] // 4), activation=ops.activation),
-    )
+@dataclasses.dataclass(frozen=True)
+class MBConv:
+    """An inverted residual with squeeze-and-excitation."""
+
+    kernel_size: int
+    expansion: int
+
+    def __call__(self, x: KerasTensor, ops: Ops, channels: int, at: BlockPosition) -> KerasTensor:
+        """Build the block, float [N, H, W, C] → [N, H / strides, W / strides, channels]."""
+        squeeze = partial(squeeze_excite, squeezed_channels=max(1, x.shape[-1] // 4), activation=ops.activation)
+        return InvertedResidual(self.expansion, self.kernel_size, squeeze)(x, ops, channels, at)
 
 
 _TABLE1: tuple[Stage, ...] = (
-    (mbconv, 3, 1, 16, 1, 1),
-    (mbconv, 3, 6, 24, 2, 2),
-    (mbconv, 5, 6, 40, 2, 2),
-    (mbconv, 3, 6, 80, 3, 2),
-    (mbconv, 5, 6, 112, 3, 1),
-    (mbconv, 5, 6, 192, 4, 2),
-    (mbconv, 3, 6, 320, 1, 1),
+    (MBConv(3, 1), 16, 1, 1),
+    (MBConv(3, 6), 24, 2, 2),
+    (MBConv(5, 6), 40, 2, 2),
+    (MBConv(3, 6), 80, 3, 2),
+    (MBConv(5, 6), 112, 3, 1),
+    (MBConv(5, 6), 192, 4, 2),
+    (MBConv(3, 6), 320, 1, 1),
 )
-_VARIANTS: tuple[tuple[Any, ...], ...] = (
-    # name, width, depth, input size, dropout, parameters, multiply-adds,
-    # md5 and accuracy of keras.applications' weights
-    ("b0", 1.0, 1.0, 224, 0.2, 5_288_548, 385_814_752, "902e53a9f72be733fc0bcb005b3ebbac", 77.1, 93.3),
-    ("b1", 1.0, 1.1, 240, 0.2, 7_794_184, 686_802_832, "1d254153d4ab51201f1646940f018540", 79.1, 94.4),
-    ("b2", 1.1, 1.2, 260, 0.3, 9_109_994, 993_561_872, "b15cce36ff4dcbd00b6dd88e7857a6ad", 80.1, 94.9),
-    ("b3", 1.2, 1.4, 300, 0.3, 12_233_232, 1_827_141_392, "ffd1fdc53d0ce67064dc6a9c7960ede0", 81.6, 95.7),
-    ("b4", 1.4, 1.8, 380, 0.4, 19_341_616, 4_393_771_024, "18c95ad55216b8f92d7e70b3a046e2fc", 82.9, 96.4),
-    ("b5", 1.6, 2.2, 456, 0.4, 30_389_784, 10_266_384_752, "ace28f2a6363774853a83a0b21b9421a", 83.6, 96.7),
-    ("b6", 1.8, 2.6, 528, 0.5, 43_040_704, 19_067_593_536, "165f6e37dce68623721b423839de8be5", 84.0, 96.8),
-    ("b7", 2.0, 3.1, 600, 0.5, 66_347_960, 37_745_884_192, "8c03f828fec3ef71311cd463b6759d99", 84.3, 97.0),
-)
-_TORCHVISION = {
-    # epsilon, and accuracy of torchvision's first weights
-    "b0": (1e-5, 77.69, 93.53),
-    "b1": (1e-5, 78.64, 94.19),
-    "b2": (1e-5, 80.61, 95.31),
-    "b3": (1e-5, 82.01, 96.05),
-    "b4": (1e-5, 83.38, 96.59),
-    "b5": (1e-3, 83.44, 96.63),
-    "b6": (1e-3, 84.01, 96.92),
-    "b7": (1e-3, 84.12, 96.91),
-}
-_TIMM = {
-    # Where timm's is another network, with epsilon 1e-5 throughout: preprocessing and accuracy of its weights.
-    "b1": ("tf", 80.41, 95.15),
-    "b5": ("torch", 85.89, 97.74),
-    "b6": ("torch", None, None),
-    "b7": ("torch", None, None),
-}
 
 
 def scaled(
-    table: Iterable[Stage], width: float, depth: float, rounded: Callable[[float], int] = make_divisible
+    table: Sequence[Stage],
+    width_coefficient: float,
+    depth_coefficient: float,
+    rounded: Callable[[float], int] = make_divisible,
 ) -> tuple[Stage, ...]:
-    """The stages with `width` times the channels and `depth` times the layers, rounded up."""
+    """Return the stages with `width_coefficient` times the channels and `depth_coefficient` times the layers.
+
+    Args:
+        table: the stages of the network with the coefficients 1.
+        width_coefficient: above 0; channels are `rounded`.
+        depth_coefficient: above 0; layers are rounded up.
+        rounded: channels as a number → as a whole number.
+    """
     return tuple(
-        (block, kernel_size, expansion, rounded(channels * width), math.ceil(layers * depth), strides)
-        for block, kernel_size, expansion, channels, layers, strides in table
+        (block, rounded(channels * width_coefficient), math.ceil(layers * depth_coefficient), strides)
+        for block, channels, layers, strides in table
     )
 
 
-def features(x: Any, ops: Ops, *, stem: int, stages: tuple[Stage, ...], last: int) -> Any:
-    """A 3x3 convolution of `stem` channels at stride 2, the stages, a 1x1 convolution of `last`; output stride 32."""
+def features(x: KerasTensor, ops: Ops, *, stem: int, stages: Sequence[Stage], last: int) -> KerasTensor:
+    """Build a 3x3 convolution at stride 2, the stages, and a 1x1 convolution; output stride 32.
+
+    Args:
+        x: float [N, H, W, 3].
+        ops: the operations.
+        stem: channels of the first convolution.
+        stages: the blocks.
+        last: channels of the last convolution.
+    """
     x = conv_norm_act(x, ops, stem, 3, strides=2, name="stem_conv")
-    total, count = sum(layers for *_, layers, _ in stages), 0
-    for stage, (block, kernel_size, expansion, channels, layers, strides) in enumerate(stages, start=1):
-        for index in range(1, layers + 1):
-            count += 1
-            x = block(
-                x,
-                ops,
-                channels,
-                kernel_size=kernel_size,
-                expansion=expansion,
-                strides=strides if index == 1 else 1,
-                depth=count / total,
-                name=f"stage{stage}_block{index}",
-            )
+    blocks, channels, layers, strides = zip(*stages, strict=True)
+    for at in block_positions(layers, strides, drop_path=ops.drop_path):
+        x = blocks[at.stage - 1](x, ops, channels[at.stage - 1], at)
     return conv_norm_act(x, ops, last, 1, name=f"stage{len(stages) + 1}_conv")
 
 
-def spec(
-    name: str, *, stem: int, stages: tuple[Stage, ...], last: int, dropout: float, design: Mapping[str, Any], **row: Any
-) -> ModelSpec:
-    """A row of either generation, built by `features`; `design` beside what all of them have."""
-    return ModelSpec(
-        name=name,
-        features=partial(features, stem=stem, stages=stages, last=last),
-        min_size=32,
-        design={
-            "norm": "batch",
-            "bn_momentum": 0.99,
-            "activation": "silu",
-            "kernel_initializer": "he_normal",
-            "dropout": dropout,
-            "drop_path": 0.2,
-            **design,
-        },
-        **row,
-    )
+@dataclasses.dataclass(frozen=True)
+class EfficientNet:
+    """One network of either generation, built by `features`.
 
+    Attributes:
+        stem: channels of the first convolution.
+        stages: the blocks.
+        last: channels of the last convolution.
+        input_size: height and width in pixels.
+        dropout: rate in the head.
+        params: trainable parameters with 1000 classes.
+        macs: multiply-adds of one image.
+    """
 
-def _add(rest: str, row: tuple[Any, ...], preprocessing: str, design: Mapping[str, Any], **fields: Any) -> None:
-    """A row of `_VARIANTS`, called `rest` besides."""
-    variant, width, depth, size, dropout, params, macs = row
-    name = f"efficientnet{variant}{rest}"
-    MODELS.add(
-        name,
-        spec(
+    stem: int
+    stages: tuple[Stage, ...]
+    last: int
+    input_size: int
+    dropout: float
+    params: int
+    macs: int
+
+    def row(self, name: str, *, design: Mapping[str, DesignValue], **fields: Any) -> ModelSpec:
+        """Return a row with this network; `design` adds to what all of them have."""
+        return ModelSpec(
             name,
-            family="efficientnet",
-            stem=make_divisible(32 * width),
-            stages=scaled(_TABLE1, width, depth),
-            last=make_divisible(1280 * width),
-            paper="Tan & Le, EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks, ICML 2019, "
-            "arXiv:1905.11946",
-            year=2019,
-            input_size=size,
-            params=params,
-            macs=macs,
-            preprocessing=preprocessing,
-            dropout=dropout,
-            design=design,
+            features=partial(features, stem=self.stem, stages=self.stages, last=self.last),
+            input_size=self.input_size,
+            min_size=32,
+            params=self.params,
+            macs=self.macs,
+            design={
+                "norm": "batch",
+                "bn_momentum": 0.99,
+                "activation": "silu",
+                "kernel_initializer": "he_normal",
+                "dropout": self.dropout,
+                "drop_path": 0.2,
+                **design,
+            },
             **fields,
-        ),
+        )
+
+
+def _network(width: float, depth: float, input_size: int, dropout: float, params: int, macs: int) -> EfficientNet:
+    stages = scaled(_TABLE1, width, depth)
+    return EfficientNet(
+        make_divisible(32 * width), stages, make_divisible(1280 * width), input_size, dropout, params, macs
     )
 
 
-for *_row, _md5, _top1, _top5 in _VARIANTS:
-    _variant = _row[0]
-    _add(
-        "",
-        tuple(_row),
-        "torch",
-        {},
-        application=Application(
-            f"EfficientNet{_variant.upper()}",
-            f"https://storage.googleapis.com/keras-applications/efficientnet{_variant}.h5",
-            file_hash=_md5,
-        ),
-        torch={"timm": f"tf_efficientnet_{_variant}"},
-        top1=_top1,
-        top5=_top5,
+# Coefficients of width and depth, input size, dropout, parameters, multiply-adds
+_B0 = _network(1.0, 1.0, 224, 0.2, 5_288_548, 385_814_752)
+_B1 = _network(1.0, 1.1, 240, 0.2, 7_794_184, 686_802_832)
+_B2 = _network(1.1, 1.2, 260, 0.3, 9_109_994, 993_561_872)
+_B3 = _network(1.2, 1.4, 300, 0.3, 12_233_232, 1_827_141_392)
+_B4 = _network(1.4, 1.8, 380, 0.4, 19_341_616, 4_393_771_024)
+_B5 = _network(1.6, 2.2, 456, 0.4, 30_389_784, 10_266_384_752)
+_B6 = _network(1.8, 2.6, 528, 0.5, 43_040_704, 19_067_593_536)
+_B7 = _network(2.0, 3.1, 600, 0.5, 66_347_960, 37_745_884_192)
+
+_FAMILY: dict[str, Any] = {
+    "family": "efficientnet",
+    "paper": "Tan & Le, EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks, ICML 2019, "
+    "arXiv:1905.11946",
+    "year": 2019,
+}
+
+
+def _keras(name: str, network: EfficientNet, md5: str, top1: float, top5: float) -> ModelSpec:
+    variant = name.removeprefix("efficientnet")
+    file = f"https://storage.googleapis.com/keras-applications/{name}.h5"
+    return network.row(
+        name,
+        **_FAMILY,
+        preprocessing="torch",
+        design={},
+        application=Application(f"EfficientNet{variant.upper()}", file, file_hash=md5),
+        torch={"timm": f"tf_efficientnet_{variant}"},
+        top1=top1,
+        top5=top5,
         note="timm's weights of adversarial training (.ap) take pixels in -1...1 instead.",
     )
-    _epsilon, _top1, _top5 = _TORCHVISION[_variant]
-    _torch = {"torchvision": f"efficientnet_{_variant}", "timm": f"efficientnet_{_variant}"}
-    if _variant in _TIMM:
-        _preprocessing, _timm_top1, _timm_top5 = _TIMM[_variant]
-        _add(
-            ".timm",
-            tuple(_row),
-            _preprocessing,
-            {"norm_epsilon": 1e-5, "padding": "symmetric"},
-            torch={"timm": _torch.pop("timm")},
-            top1=_timm_top1,
-            top5=_timm_top5,
-        )
-    _add(
-        ".torch",
-        tuple(_row),
-        "torch",
-        {"norm_epsilon": _epsilon, "padding": "symmetric"},
-        torch=_torch,
-        top1=_top1,
-        top5=_top5,
+
+
+def _torch(
+    name: str,
+    network: EfficientNet,
+    projects: Sequence[str],
+    preprocessing: str,
+    epsilon: float,
+    top1: float | None = None,
+    top5: float | None = None,
+) -> ModelSpec:
+    twin = name.partition(".")[0].replace("efficientnet", "efficientnet_")
+    return network.row(
+        name,
+        **_FAMILY,
+        preprocessing=preprocessing,
+        design={"norm_epsilon": epsilon, "padding": "symmetric"},
+        torch=dict.fromkeys(projects, twin),
+        top1=top1,
+        top5=top5,
     )
+
+
+_BOTH = ("torchvision", "timm")
+register(
+    # network, md5 and accuracy of keras.applications' weights
+    _keras("efficientnetb0", _B0, "902e53a9f72be733fc0bcb005b3ebbac", 77.1, 93.3),
+    _keras("efficientnetb1", _B1, "1d254153d4ab51201f1646940f018540", 79.1, 94.4),
+    _keras("efficientnetb2", _B2, "b15cce36ff4dcbd00b6dd88e7857a6ad", 80.1, 94.9),
+    _keras("efficientnetb3", _B3, "ffd1fdc53d0ce67064dc6a9c7960ede0", 81.6, 95.7),
+    _keras("efficientnetb4", _B4, "18c95ad55216b8f92d7e70b3a046e2fc", 82.9, 96.4),
+    _keras("efficientnetb5", _B5, "ace28f2a6363774853a83a0b21b9421a", 83.6, 96.7),
+    _keras("efficientnetb6", _B6, "165f6e37dce68623721b423839de8be5", 84.0, 96.8),
+    _keras("efficientnetb7", _B7, "8c03f828fec3ef71311cd463b6759d99", 84.3, 97.0),
+    # network, projects that have it, pixels, epsilon, accuracy of torchvision's first weights
+    _torch("efficientnetb0.torch", _B0, _BOTH, "torch", 1e-5, 77.69, 93.53),
+    _torch("efficientnetb1.torch", _B1, ("torchvision",), "torch", 1e-5, 78.64, 94.19),
+    _torch("efficientnetb2.torch", _B2, _BOTH, "torch", 1e-5, 80.61, 95.31),
+    _torch("efficientnetb3.torch", _B3, _BOTH, "torch", 1e-5, 82.01, 96.05),
+    _torch("efficientnetb4.torch", _B4, _BOTH, "torch", 1e-5, 83.38, 96.59),
+    _torch("efficientnetb5.torch", _B5, ("torchvision",), "torch", 1e-3, 83.44, 96.63),
+    _torch("efficientnetb6.torch", _B6, ("torchvision",), "torch", 1e-3, 84.01, 96.92),
+    _torch("efficientnetb7.torch", _B7, ("torchvision",), "torch", 1e-3, 84.12, 96.91),
+    # Where timm's is another network: the same, but accuracy of timm's weights
+    _torch("efficientnetb1.timm", _B1, ("timm",), "tf", 1e-5, 80.41, 95.15),
+    _torch("efficientnetb5.timm", _B5, ("timm",), "torch", 1e-5, 85.89, 97.74),
+    _torch("efficientnetb6.timm", _B6, ("timm",), "torch", 1e-5),
+    _torch("efficientnetb7.timm", _B7, ("timm",), "torch", 1e-5),
+)

@@ -1,48 +1,38 @@
 """From a name to a network: input, preprocessing, features, head, logits, once for all families."""
 
 import dataclasses
+import os
+from types import MappingProxyType
 from typing import Any
 
 import keras
 
 from kcnn.errors import UserError, nearest
-from kcnn.models.spec import MODELS, ModelSpec
+from kcnn.models.design import check_design
+from kcnn.models.spec import DesignValue, ModelSpec, model_spec
 from kcnn.models.taps import feature_maps
 from kcnn.nn.blocks import Ops
 from kcnn.nn.preprocessing import MODES, normalize_pixels
+from kcnn.weights import load_weights
 
 _OPS_FIELDS = {field.name for field in dataclasses.fields(Ops)}
-
-
-def list_models() -> list[str]:
-    """The names of all architectures."""
-    return MODELS.names()
-
-
-def model_spec(name: str) -> ModelSpec:
-    """What is known of an architecture: `.params`, `.macs`, `.input_size`, `.min_size`, `.paper`, ...
-
-    Raises:
-        UserError: no such name; the closest ones are given.
-    """
-    return MODELS.get(name)
 
 
 def create_model(
     name: str,
     num_classes: int = 1000,
     input_size: int | tuple[int, int] | None = None,
-    weights: Any = None,
+    weights: str | os.PathLike[str] | keras.Model | None = None,
     *,
     features_only: bool = False,
     preprocessing: str | None = None,
-    **design: Any,
+    **design: DesignValue,
 ) -> keras.Model:
-    """Builds a classifier.
+    """Build a classifier.
 
     Args:
         name: as `list_models` has it; case, "-" and "_" are forgiven.
-        num_classes: outputs.
+        num_classes: outputs, 1 or more.
         input_size: height and width in pixels, or one number for both; None for the paper's.
         weights: what `kcnn.load_weights` takes; None for random ones.
         features_only: without the head, for detection backbones or classifiers on several stages.
@@ -50,16 +40,18 @@ def create_model(
             architecture's; None for that.
         **design: arguments of the architecture, as `model_spec(name).design` lists them with their defaults: dropout,
             drop_path, norm ("batch", "sync_batch", "group", "layer", "none"), bn_momentum, activation,
-            kernel_initializer, width, aux_heads, ...
+            kernel_initializer, width, aux_heads, ... `kcnn.models.design` has the values that each takes.
 
     Returns:
         a functional Keras model of raw RGB, 0-255, uint8 or float [N, H, W, 3] → float32 logits [N, num_classes],
         whatever the global dtype policy. With `aux_heads=True` → a list of them, the auxiliary classifiers' last.
         With `features_only` → {"stride2": float [N, H / 2, W / 2, C], "stride4": ..., ... "stride32": ...}: at every
-        stride that the network has, what its last block gives.
+        stride that the network has, what its last block gives. Its attribute `design` has all design arguments and
+        the preprocessing, by which `kcnn.weights` knows what the weights are for.
 
     Raises:
-        UserError: an unknown name or design argument, a value out of range, an input below the network's minimum.
+        UserError: an unknown name or design argument, a value out of range, an input below the network's minimum,
+            weights that do not fit.
     """
     spec = model_spec(name)
     height, width = _size(spec, spec.input_size if input_size is None else input_size)
@@ -67,16 +59,14 @@ def create_model(
         raise UserError(f"num_classes is {num_classes!r}: expected a whole number, 1 or more")
     if preprocessing not in (None, *MODES):
         raise UserError(f"preprocessing {preprocessing!r}: {nearest(str(preprocessing), MODES)}")
-    for key in design:
-        if key not in spec.design:
-            raise UserError(f"{spec.name} has no design argument {key!r}: {nearest(key, sorted(spec.design))}")
-    chosen = {**spec.design, **design}
+    preprocessing = preprocessing or spec.preprocessing
+    chosen: dict[str, Any] = dict(check_design(spec, design))
     ops = Ops(**{key: value for key, value in chosen.items() if key in _OPS_FIELDS})
-    auxiliary = spec.auxiliary if chosen.pop("aux_heads", False) else {}
     own = {key: value for key, value in chosen.items() if key not in _OPS_FIELDS}
+    auxiliary = spec.auxiliary if own.pop("aux_heads", False) else {}
 
     inputs = keras.Input((height, width, 3), name="images", dtype="float32")
-    x = normalize_pixels(inputs, preprocessing or spec.preprocessing)
+    x = normalize_pixels(inputs, preprocessing)
     x = spec.features(x, ops, **own)
     outputs = [spec.head(x, ops, num_classes)]
     if auxiliary:
@@ -84,11 +74,15 @@ def create_model(
         for index, (tapped, head) in enumerate(auxiliary.items(), start=1):
             outputs.append(head(backbone.get_layer(tapped).output, ops, num_classes, name=f"head_aux{index}"))
     model = keras.Model(inputs, outputs if auxiliary else outputs[0], name=spec.name)
+    # Read-only: Keras would track a plain dictionary among the model's parts.
+    model.design = MappingProxyType({**chosen, "preprocessing": preprocessing})
     if weights is not None:
-        from kcnn.weights import load_weights
-
         load_weights(model, weights)
-    return keras.Model(inputs, feature_maps(model), name=spec.name) if features_only else model
+    if not features_only:
+        return model
+    features = keras.Model(inputs, feature_maps(model), name=spec.name)
+    features.design = model.design
+    return features
 
 
 def _size(spec: ModelSpec, given: int | tuple[int, int]) -> tuple[int, int]:

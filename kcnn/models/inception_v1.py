@@ -11,8 +11,9 @@ from functools import partial
 from typing import Any
 
 import keras
+from keras import KerasTensor
 
-from kcnn.models.spec import MODELS, ModelSpec
+from kcnn.models.spec import DesignValue, ModelSpec, register
 from kcnn.nn.blocks import Ops, ceil_pool, conv_norm_act
 from kcnn.nn.heads import logits
 from kcnn.nn.normalization import LocalResponseNorm
@@ -31,28 +32,36 @@ _TABLE1 = (
 )
 
 
-def chain(x: Any, ops: Ops, name: str, *convs: tuple[Any, ...], use_bias: bool = False) -> Any:
-    """Convolutions one after the other: (filters, kernel size[, strides[, padding]])."""
+def chain(x: KerasTensor, ops: Ops, name: str, *convs: tuple[Any, ...], use_bias: bool = False) -> KerasTensor:
+    """Build convolutions one after the other.
+
+    Args:
+        x: float [N, H, W, C].
+        ops: the operations.
+        name: the first words of the layers' names.
+        convs: (filters, kernel size[, strides[, padding]]) of each.
+        use_bias: whether they have biases.
+    """
     for index, (filters, kernel_size, *rest) in enumerate(convs, start=1):
         options = dict(zip(("strides", "padding"), rest, strict=False))
         x = conv_norm_act(x, ops, filters, kernel_size, use_bias=use_bias, name=f"{name}_conv{index}", **options)
     return x
 
 
-def concat(name: str, *branches: Any) -> Any:
-    """Branches side by side, [N, H, W, C1], [N, H, W, C2], ... → [N, H, W, C1 + C2 + ...]."""
+def concat(name: str, *branches: KerasTensor) -> KerasTensor:
+    """Join branches, [N, H, W, C1], [N, H, W, C2], ... → [N, H, W, C1 + C2 + ...]."""
     return keras.layers.Concatenate(name=f"{name}_concat")(list(branches))
 
 
-def halve(x: Any, ops: Ops, pool_size: int, *, name: str) -> Any:
-    """Max pooling at stride 2; in the place of symmetric padding Caffe's."""
+def halve(x: KerasTensor, ops: Ops, pool_size: int, *, name: str) -> KerasTensor:
+    """Build max pooling at stride 2; in the place of symmetric padding Caffe's."""
     if ops.padding == "symmetric":
         return ceil_pool(x, pool_size, name=name)
     return keras.layers.MaxPooling2D(pool_size, 2, "same", name=name)(x)
 
 
-def _inception(x: Any, ops: Ops, name: str, filters: tuple[int, ...], *, kernel_size: int) -> Any:
-    """Figure 2b."""
+def _inception(x: KerasTensor, ops: Ops, name: str, filters: tuple[int, ...], *, kernel_size: int) -> KerasTensor:
+    """Build figure 2b."""
     conv1, reduce3, conv3, reduce5, conv5, projection = filters
     use_bias = ops.norm == "none"
     pool = keras.layers.MaxPooling2D(3, 1, "same", name=f"{name}_pool")(x)
@@ -65,8 +74,8 @@ def _inception(x: Any, ops: Ops, name: str, filters: tuple[int, ...], *, kernel_
     )
 
 
-def features(x: Any, ops: Ops, *, kernel_size: int, last_pool: int) -> Any:
-    """Stem; inception (3a) and on (stage1), (4a) and on (stage2), (5a) and on (stage3); output stride 32."""
+def features(x: KerasTensor, ops: Ops, *, kernel_size: int, last_pool: int) -> KerasTensor:
+    """Build the stem; inception (3a) and on (stage1), (4a) and on (stage2), (5a) and on (stage3); output stride 32."""
     conv = partial(conv_norm_act, ops=ops, use_bias=ops.norm == "none")
     x = conv(x, filters=64, kernel_size=7, strides=2, name="stem_conv1")
     x = halve(x, ops, 3, name="stem_pool1")
@@ -85,8 +94,8 @@ def features(x: Any, ops: Ops, *, kernel_size: int, last_pool: int) -> Any:
     return x
 
 
-def _auxiliary(x: Any, ops: Ops, num_classes: int, *, name: str, adaptive: bool) -> Any:
-    """Section 5: the features averaged to 4x4, a 1x1 convolution, two dense layers."""
+def _auxiliary(x: KerasTensor, ops: Ops, num_classes: int, *, name: str, adaptive: bool) -> KerasTensor:
+    """Build section 5's head: the features averaged to 4x4, a 1x1 convolution, two dense layers."""
     if adaptive:
         x = keras.layers.AdaptiveAveragePooling2D(4, name=f"{name}_pool")(x)
     else:
@@ -100,18 +109,14 @@ def _auxiliary(x: Any, ops: Ops, num_classes: int, *, name: str, adaptive: bool)
 
 _PAPER = "Szegedy et al., Going Deeper with Convolutions, CVPR 2015, arXiv:1409.4842"
 _TAPS = ("stage2_inception4a_concat", "stage2_inception4d_concat")
-_DESIGN = {"bn_momentum": 0.99, "activation": "relu", "aux_heads": False}
+_DESIGN: dict[str, DesignValue] = {"bn_momentum": 0.99, "activation": "relu", "aux_heads": False}
 
-MODELS.add(
-    "googlenet",
-    ModelSpec(
-        name="googlenet",
-        family="googlenet",
+_row = partial(ModelSpec, family="googlenet", paper=_PAPER, year=2014, input_size=224, min_size=32)
+
+register(
+    _row(
+        "googlenet",
         features=partial(features, kernel_size=5, last_pool=3),
-        paper=_PAPER,
-        year=2014,
-        input_size=224,
-        min_size=32,
         params=6_998_552,
         macs=1_582_671_872,
         preprocessing="caffe",
@@ -127,17 +132,9 @@ MODELS.add(
         note="Table 1 has 1.5 billion multiply-adds, with 34 million for the first convolution, whose 7x7x3x64 weights "
         "take 118 million. The top-5 is that of one crop in table 3.",
     ),
-)
-MODELS.add(
-    "googlenet.torch",
-    ModelSpec(
-        name="googlenet.torch",
-        family="googlenet",
+    _row(
+        "googlenet.torch",
         features=partial(features, kernel_size=3, last_pool=2),
-        paper=_PAPER,
-        year=2014,
-        input_size=224,
-        min_size=32,
         params=6_624_904,
         macs=1_498_376_192,
         preprocessing="tf",

@@ -1,19 +1,20 @@
-"""BN-Inception (Ioffe & Szegedy, "Batch Normalization: Accelerating Deep Network Training by Reducing Internal
-Covariate Shift", ICML 2015).
+"""BN-Inception (Ioffe & Szegedy, ICML 2015).
+
+"Batch Normalization: Accelerating Deep Network Training by Reducing Internal Covariate Shift".
 
 The appendix's figure 5, in the arithmetic of the Caffe network that others have ported: symmetric padding, average
-pooling that counts it, epsilon 1e-5, convolutions with biases, which the batch norm behind them makes redundant, and a
+pooling that counts it, epsilon 1e-5, convolutions with biases, which the batch norm after them makes redundant, and a
 plain first convolution, where the authors' had a separable one with 8 channels out of each. Max pooling is "same",
 which is Caffe's at even sizes; at odd ones, Caffe's pooling does not fit the convolutions beside it.
 """
 
 from functools import partial
-from typing import Any
 
 import keras
+from keras import KerasTensor
 
 from kcnn.models.inception_v1 import chain, concat
-from kcnn.models.spec import MODELS, ModelSpec
+from kcnn.models.spec import ModelSpec, register
 from kcnn.nn.blocks import Ops, conv_norm_act
 
 _FIGURE5 = (
@@ -31,16 +32,18 @@ _FIGURE5 = (
 )
 
 
-def average_pool(x: Any, ops: Ops, *, name: str) -> Any:
-    """3x3 average pooling at stride 1; under symmetric padding Caffe's and torch's, that averages the zeros in."""
+def average_pool(x: KerasTensor, ops: Ops, *, name: str) -> KerasTensor:
+    """Build 3x3 average pooling at stride 1; symmetric padding averages the zeros in, as Caffe and torch do."""
     padding = ops.padding
     if padding == "symmetric":
         x, padding = keras.layers.ZeroPadding2D(1, name=f"{name}_pad")(x), "valid"
     return keras.layers.AveragePooling2D(3, 1, padding, name=name)(x)
 
 
-def _inception(x: Any, ops: Ops, name: str, conv1: int, filters: tuple[int, ...], pool: str, projection: int) -> Any:
-    """Figure 2b of GoogLeNet, its 5x5 convolution as two of 3x3."""
+def _inception(
+    x: KerasTensor, ops: Ops, name: str, conv1: int, filters: tuple[int, ...], pool: str, projection: int
+) -> KerasTensor:
+    """Build figure 2b of GoogLeNet, its 5x5 convolution as two of 3x3."""
     reduce3, conv3, reduce_double, double = filters
     convs = partial(chain, use_bias=True)
     strides = 1 if conv1 else 2
@@ -62,8 +65,8 @@ def _inception(x: Any, ops: Ops, name: str, conv1: int, filters: tuple[int, ...]
     )
 
 
-def features(x: Any, ops: Ops) -> Any:
-    """Stem; inception (3a) and on at stride 8 (stage1), (3c) and on at 16 (stage2), (4e) and on at 32 (stage3)."""
+def features(x: KerasTensor, ops: Ops) -> KerasTensor:
+    """Build the stem; inception (3a) and on at stride 8 (stage1), (3c) on at 16 (stage2), (4e) on at 32 (stage3)."""
     x = conv_norm_act(x, ops, 64, 7, strides=2, use_bias=True, name="stem_conv1")
     x = keras.layers.MaxPooling2D(3, 2, "same", name="stem_pool1")(x)
     x = conv_norm_act(x, ops, 64, 1, use_bias=True, name="stem_conv2")
@@ -76,10 +79,9 @@ def features(x: Any, ops: Ops) -> Any:
     return x
 
 
-MODELS.add(
-    "bninception",
+register(
     ModelSpec(
-        name="bninception",
+        "bninception",
         family="bninception",
         features=features,
         paper="Ioffe & Szegedy, Batch Normalization: Accelerating Deep Network Training by Reducing Internal Covariate "

@@ -10,26 +10,27 @@ no scale, as there. Blocks are called by the release's names of the concatenatio
 from typing import Any
 
 import keras
+from keras import KerasTensor
 
 from kcnn.models.inception_v1 import chain, concat
 from kcnn.models.inception_v2 import average_pool
-from kcnn.models.spec import MODELS, Application, ModelSpec
+from kcnn.models.spec import Application, ModelSpec, register
 from kcnn.nn.blocks import Ops, conv_norm_act
 from kcnn.nn.heads import logits
 
 
-def _pool_branch(x: Any, ops: Ops, name: str, filters: int) -> Any:
+def _pool_branch(x: KerasTensor, ops: Ops, name: str, filters: int) -> KerasTensor:
     return chain(average_pool(x, ops, name=f"{name}_pool"), ops, f"{name}_pool", (filters, 1))
 
 
-def fan(x: Any, ops: Ops, name: str, filters: int) -> Any:
-    """1x3 and 3x1 side by side."""
+def fan(x: KerasTensor, ops: Ops, name: str, filters: int) -> KerasTensor:
+    """Build 1x3 and 3x1 convolutions side by side."""
     sides = [chain(x, ops, f"{name}_{kernel[0]}x{kernel[1]}", (filters, kernel)) for kernel in ((1, 3), (3, 1))]
     return concat(name, *sides)
 
 
-def _figure5(x: Any, ops: Ops, name: str, pool_filters: int) -> Any:
-    """5x5 convolutions as two of 3x3 (the release keeps one 5x5 in the second branch)."""
+def _figure5(x: KerasTensor, ops: Ops, name: str, pool_filters: int) -> KerasTensor:
+    """Build figure 5: 5x5 convolutions as two of 3x3 (the release keeps one 5x5 in the second branch)."""
     return concat(
         name,
         chain(x, ops, f"{name}_1x1", (64, 1)),
@@ -39,8 +40,8 @@ def _figure5(x: Any, ops: Ops, name: str, pool_filters: int) -> Any:
     )
 
 
-def _reduction_a(x: Any, ops: Ops, name: str) -> Any:
-    """Figure 10: to the grid of 17x17."""
+def _reduction_a(x: KerasTensor, ops: Ops, name: str) -> KerasTensor:
+    """Build figure 10: to the grid of 17x17."""
     return concat(
         name,
         chain(x, ops, f"{name}_3x3", (384, 3, 2, "valid")),
@@ -49,8 +50,8 @@ def _reduction_a(x: Any, ops: Ops, name: str) -> Any:
     )
 
 
-def _figure6(x: Any, ops: Ops, name: str, filters: int) -> Any:
-    """7x7 convolutions as 1x7 and 7x1."""
+def _figure6(x: KerasTensor, ops: Ops, name: str, filters: int) -> KerasTensor:
+    """Build figure 6: 7x7 convolutions as 1x7 and 7x1."""
     wide, high = (1, 7), (7, 1)
     return concat(
         name,
@@ -61,8 +62,8 @@ def _figure6(x: Any, ops: Ops, name: str, filters: int) -> Any:
     )
 
 
-def _reduction_b(x: Any, ops: Ops, name: str) -> Any:
-    """To the grid of 8x8."""
+def _reduction_b(x: KerasTensor, ops: Ops, name: str) -> KerasTensor:
+    """Build the reduction to the grid of 8x8."""
     return concat(
         name,
         chain(x, ops, f"{name}_3x3", (192, 1), (320, 3, 2, "valid")),
@@ -71,8 +72,8 @@ def _reduction_b(x: Any, ops: Ops, name: str) -> Any:
     )
 
 
-def _figure7(x: Any, ops: Ops, name: str) -> Any:
-    """Branches that widen."""
+def _figure7(x: KerasTensor, ops: Ops, name: str) -> KerasTensor:
+    """Build figure 7: branches that widen."""
     return concat(
         name,
         chain(x, ops, f"{name}_1x1", (320, 1)),
@@ -82,8 +83,8 @@ def _figure7(x: Any, ops: Ops, name: str) -> Any:
     )
 
 
-def stem(x: Any, ops: Ops) -> Any:
-    """To the grid of 35x35 at an input of 299."""
+def stem(x: KerasTensor, ops: Ops) -> KerasTensor:
+    """Build the stem: to the grid of 35x35 at an input of 299."""
     x = chain(x, ops, "stem", (32, 3, 2, "valid"), (32, 3, 1, "valid"), (64, 3))
     x = keras.layers.MaxPooling2D(3, 2, name="stem_pool1")(x)
     x = conv_norm_act(x, ops, 80, 1, name="stem_conv4")
@@ -91,8 +92,8 @@ def stem(x: Any, ops: Ops) -> Any:
     return keras.layers.MaxPooling2D(3, 2, name="stem_pool2")(x)
 
 
-def features(x: Any, ops: Ops) -> Any:
-    """Stem; grids of 35x35 (stage1), 17x17 (stage2) and 8x8 (stage3) at an input of 299."""
+def features(x: KerasTensor, ops: Ops) -> KerasTensor:
+    """Build the stem; grids of 35x35 (stage1), 17x17 (stage2) and 8x8 (stage3) at an input of 299."""
     x = stem(x, ops)
     for index, pool_filters in enumerate((32, 64, 64)):
         x = _figure5(x, ops, f"stage1_mixed{index}", pool_filters)
@@ -105,8 +106,8 @@ def features(x: Any, ops: Ops) -> Any:
     return x
 
 
-def _auxiliary(x: Any, ops: Ops, num_classes: int, *, name: str) -> Any:
-    """Figure 8, with batch norm; the release's 5x5 windows, smaller where the features are."""
+def _auxiliary(x: KerasTensor, ops: Ops, num_classes: int, *, name: str) -> KerasTensor:
+    """Build figure 8, with batch norm; the release's 5x5 windows, smaller where the features are."""
     window = [min(5, side) for side in x.shape[1:3]]
     x = keras.layers.AveragePooling2D(window, 3, name=f"{name}_pool")(x)
     x = conv_norm_act(x, ops, 128, 1, name=f"{name}_conv1")
@@ -116,49 +117,46 @@ def _auxiliary(x: Any, ops: Ops, num_classes: int, *, name: str) -> Any:
     return logits(x, num_classes, name=f"{name}_logits")
 
 
+def _row(name: str, norm_scale: bool, padding: str, params: int, top1: float, top5: float, **twins: Any) -> ModelSpec:
+    return ModelSpec(
+        name,
+        family="inceptionv3",
+        features=features,
+        paper="Szegedy et al., Rethinking the Inception Architecture for Computer Vision, CVPR 2016, arXiv:1512.00567",
+        year=2015,
+        input_size=299,
+        min_size=75,
+        params=params,
+        macs=5_713_216_096,
+        preprocessing="tf",
+        design={
+            "norm": "batch",
+            "bn_momentum": 0.99,
+            "norm_scale": norm_scale,
+            "padding": padding,
+            "activation": "relu",
+            "kernel_initializer": "he_normal",
+            "dropout": 0.2,  # the release's keep probability of 0.8
+            "aux_heads": False,
+        },
+        top1=top1,
+        top5=top5,
+        auxiliary={"stage2_mixed7_concat": _auxiliary},
+        auxiliary_weight=0.4,  # the release's
+        note="The paper has 5 billion multiply-adds; torchvision's 27.2 M parameters include the auxiliary head.",
+        **twins,
+    )
+
+
 _TWIN = Application(
     "InceptionV3",
     "inception_v3/inception_v3_weights_tf_dim_ordering_tf_kernels.h5",
     file_hash="9a0d58056eeedaa3f26cb7ebd46da564",
 )
 _TORCH = {"torchvision": "inception_v3", "timm": "inception_v3"}
-_ROWS: tuple[tuple[Any, ...], ...] = (
-    # name, scale of batch norm, padding, parameters, keras.applications, torch, top-1, top-5
-    ("inceptionv3", False, "same", 23_817_352, _TWIN, {}, 77.9, 93.7),
-    ("inceptionv3.torch", True, "symmetric", 23_834_568, None, _TORCH, 77.294, 93.450),
-)
 
-for _name, _scale, _padding, _params, _application, _torch, _top1, _top5 in _ROWS:
-    MODELS.add(
-        _name,
-        ModelSpec(
-            name=_name,
-            family="inceptionv3",
-            features=features,
-            paper="Szegedy et al., Rethinking the Inception Architecture for Computer Vision, CVPR 2016, "
-            "arXiv:1512.00567",
-            year=2015,
-            input_size=299,
-            min_size=75,
-            params=_params,
-            macs=5_713_216_096,
-            preprocessing="tf",
-            design={
-                "norm": "batch",
-                "bn_momentum": 0.99,
-                "norm_scale": _scale,
-                "padding": _padding,
-                "activation": "relu",
-                "kernel_initializer": "he_normal",
-                "dropout": 0.2,  # the release's keep probability of 0.8
-                "aux_heads": False,
-            },
-            application=_application,
-            torch=_torch,
-            top1=_top1,
-            top5=_top5,
-            auxiliary={"stage2_mixed7_concat": _auxiliary},
-            auxiliary_weight=0.4,  # the release's
-            note="The paper has 5 billion multiply-adds; torchvision's 27.2 M parameters include the auxiliary head.",
-        ),
-    )
+# scale of batch norm, padding, parameters, top-1, top-5, twins
+register(
+    _row("inceptionv3", False, "same", 23_817_352, 77.9, 93.7, application=_TWIN),
+    _row("inceptionv3.torch", True, "symmetric", 23_834_568, 77.294, 93.450, torch=_TORCH),
+)

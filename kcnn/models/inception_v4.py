@@ -1,17 +1,20 @@
-"""Inception v4 (Szegedy et al., "Inception-v4, Inception-ResNet and the Impact of Residual Connections on Learning",
-AAAI 2017).
+"""Inception v4 (Szegedy et al., AAAI 2017).
+
+"Inception-v4, Inception-ResNet and the Impact of Residual Connections on Learning".
 
 Figures 3 to 9, in the network of the authors' release (tensorflow/models, slim/nets/inception_v4): batch norm has no
 scale. Blocks are called by the release's names. `inceptionv4.torch` is timm's, with that scale.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import keras
+from keras import KerasTensor
 
 from kcnn.models.inception_v1 import chain, concat
 from kcnn.models.inception_v3 import fan
-from kcnn.models.spec import MODELS, ModelSpec
+from kcnn.models.spec import ModelSpec, register
 from kcnn.nn.blocks import Ops
 
 # Branches of convolutions: filters, kernel size, strides, padding
@@ -22,24 +25,24 @@ _REDUCTION_B = (  # figure 8
 )
 
 
-def branches(x: Any, ops: Ops, name: str, *rows: tuple[tuple[Any, ...], ...]) -> list[Any]:
-    """One chain of convolutions for each row."""
+def branches(x: KerasTensor, ops: Ops, name: str, *rows: tuple[tuple[Any, ...], ...]) -> list[KerasTensor]:
+    """Build one chain of convolutions for each row."""
     return [chain(x, ops, f"{name}_branch{index}", *row) for index, row in enumerate(rows)]
 
 
-def pooled_branch(x: Any, ops: Ops, name: str, filters: int) -> Any:
-    """3x3 average pooling and a 1x1 convolution."""
+def pooled_branch(x: KerasTensor, ops: Ops, name: str, filters: int) -> KerasTensor:
+    """Build 3x3 average pooling and a 1x1 convolution."""
     return chain(keras.layers.AveragePooling2D(3, 1, "same", name=f"{name}_pool")(x), ops, name, (filters, 1))
 
 
-def reduction(x: Any, ops: Ops, name: str, *rows: tuple[tuple[Any, ...], ...]) -> Any:
-    """Branches that end at stride 2, and max pooling."""
+def reduction(x: KerasTensor, ops: Ops, name: str, *rows: tuple[tuple[Any, ...], ...]) -> KerasTensor:
+    """Build branches that end at stride 2, and max pooling."""
     pool = keras.layers.MaxPooling2D(3, 2, name=f"{name}_pool")(x)
     return concat(name, *branches(x, ops, name, *rows), pool)
 
 
-def _stem(x: Any, ops: Ops) -> Any:
-    """Figure 3: to the grid of 35x35."""
+def _stem(x: KerasTensor, ops: Ops) -> KerasTensor:
+    """Build figure 3: to the grid of 35x35."""
     x = chain(x, ops, "stem", (32, 3, 2, "valid"), (32, 3, 1, "valid"), (64, 3))
     pool = keras.layers.MaxPooling2D(3, 2, name="stem_mixed3a_pool")(x)
     x = concat("stem_mixed3a", pool, *branches(x, ops, "stem_mixed3a", ((96, 3, 2, "valid"),)))
@@ -51,14 +54,14 @@ def _stem(x: Any, ops: Ops) -> Any:
     return reduction(x, ops, "stem_mixed5a", ((192, 3, 2, "valid"),))
 
 
-def _inception_a(x: Any, ops: Ops, name: str) -> Any:
-    """Figure 4."""
+def _inception_a(x: KerasTensor, ops: Ops, name: str) -> KerasTensor:
+    """Build figure 4."""
     rows = (((96, 1),), ((64, 1), (96, 3)), ((64, 1), (96, 3), (96, 3)))
     return concat(name, *branches(x, ops, name, *rows), pooled_branch(x, ops, f"{name}_branch3", 96))
 
 
-def _inception_b(x: Any, ops: Ops, name: str) -> Any:
-    """Figure 5."""
+def _inception_b(x: KerasTensor, ops: Ops, name: str) -> KerasTensor:
+    """Build figure 5."""
     rows = (
         ((384, 1),),
         ((192, 1), (224, (1, 7)), (256, (7, 1))),
@@ -67,16 +70,16 @@ def _inception_b(x: Any, ops: Ops, name: str) -> Any:
     return concat(name, *branches(x, ops, name, *rows), pooled_branch(x, ops, f"{name}_branch3", 128))
 
 
-def _inception_c(x: Any, ops: Ops, name: str) -> Any:
-    """Figure 6."""
+def _inception_c(x: KerasTensor, ops: Ops, name: str) -> KerasTensor:
+    """Build figure 6."""
     rows = (((256, 1),), ((384, 1),), ((384, 1), (448, (3, 1)), (512, (1, 3))))
     single, *wide = branches(x, ops, name, *rows)
     fans = [fan(branch, ops, f"{name}_branch{index}", 256) for index, branch in enumerate(wide, start=1)]
     return concat(name, single, *fans, pooled_branch(x, ops, f"{name}_branch3", 256))
 
 
-def features(x: Any, ops: Ops) -> Any:
-    """Figure 9: stem; grids of 35x35 (stage1), 17x17 (stage2) and 8x8 (stage3) at an input of 299."""
+def features(x: KerasTensor, ops: Ops) -> KerasTensor:
+    """Build figure 9: stem; grids of 35x35 (stage1), 17x17 (stage2) and 8x8 (stage3) at an input of 299."""
     x = _stem(x, ops)
     for letter in "bcde":
         x = _inception_a(x, ops, f"stage1_mixed5{letter}")
@@ -89,38 +92,35 @@ def features(x: Any, ops: Ops) -> Any:
     return x
 
 
-_ROWS: tuple[tuple[Any, ...], ...] = (
-    # The accuracies are of the release's README; timm's weights are the same.
-    # name, scale of batch norm, parameters, torch
-    ("inceptionv4", False, 42_648_232, {}),
-    ("inceptionv4.torch", True, 42_679_816, {"timm": "inception_v4"}),
-)
-
-for _name, _scale, _params, _torch in _ROWS:
-    MODELS.add(
-        _name,
-        ModelSpec(
-            name=_name,
-            family="inceptionv4",
-            features=features,
-            paper="Szegedy et al., Inception-v4, Inception-ResNet and the Impact of Residual Connections on Learning, "
-            "AAAI 2017, arXiv:1602.07261",
-            year=2016,
-            input_size=299,
-            min_size=75,
-            params=_params,
-            macs=12_253_974_624,
-            preprocessing="tf",
-            design={
-                "norm": "batch",
-                "bn_momentum": 0.99,
-                "norm_scale": _scale,
-                "activation": "relu",
-                "kernel_initializer": "he_normal",
-                "dropout": 0.2,
-            },
-            torch=_torch,
-            top1=80.2,
-            top5=95.2,
-        ),
+def _row(name: str, norm_scale: bool, params: int, torch: Mapping[str, str] | None = None) -> ModelSpec:
+    return ModelSpec(
+        name,
+        family="inceptionv4",
+        features=features,
+        paper="Szegedy et al., Inception-v4, Inception-ResNet and the Impact of Residual Connections on Learning, "
+        "AAAI 2017, arXiv:1602.07261",
+        year=2016,
+        input_size=299,
+        min_size=75,
+        params=params,
+        macs=12_253_974_624,
+        preprocessing="tf",
+        design={
+            "norm": "batch",
+            "bn_momentum": 0.99,
+            "norm_scale": norm_scale,
+            "activation": "relu",
+            "kernel_initializer": "he_normal",
+            "dropout": 0.2,
+        },
+        torch=torch or {},
+        top1=80.2,  # the release's README; timm's weights are the same
+        top5=95.2,
     )
+
+
+# scale of batch norm, parameters, its name in torch
+register(
+    _row("inceptionv4", False, 42_648_232),
+    _row("inceptionv4.torch", True, 42_679_816, {"timm": "inception_v4"}),
+)

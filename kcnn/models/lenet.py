@@ -2,18 +2,18 @@
 
 Figure 2 and section II.B, with subsampling that learns and table I's connections of C3. Deviations: colour images; a
 dense layer where the paper compares with drawings of the characters (its radial basis functions); tanh without the
-constants 1.7159 and 2/3, which the weights before and behind it can take up; drawn as LeCun et al. came to
+constants 1.7159 and 2/3, which the weights before and after it can take up; drawn as LeCun et al. came to
 recommend ("Efficient BackProp", 1998), since the paper's 2.4 / fan-in vanishes in wide layers.
 
 `lenet_caffe` is the network of Caffe's MNIST example, for images of 28 pixels.
 """
 
 from functools import partial
-from typing import Any
 
 import keras
+from keras import KerasTensor
 
-from kcnn.models.spec import MODELS, ModelSpec
+from kcnn.models.spec import ModelSpec, register
 from kcnn.nn.blocks import Ops
 from kcnn.nn.heads import fully_connected
 from kcnn.nn.layers import ChannelSplit
@@ -27,19 +27,19 @@ _TABLE1 = (
 )
 
 
-def _convolution(x: Any, ops: Ops, filters: int, *, name: str) -> Any:
+def _convolution(x: KerasTensor, ops: Ops, filters: int, *, name: str) -> KerasTensor:
     return ops.conv(x, filters, 5, padding="valid", use_bias=True, name=name)
 
 
-def _subsample(x: Any, ops: Ops, *, name: str) -> Any:
-    """The mean of 2x2 places, scaled and shifted by two numbers for each map."""
+def _subsample(x: KerasTensor, ops: Ops, *, name: str) -> KerasTensor:
+    """Build the mean of 2x2 places, scaled and shifted by two numbers for each map."""
     x = keras.layers.AveragePooling2D(2, name=f"{name}_pool")(x)
     x = keras.layers.DepthwiseConv2D(1, depthwise_initializer="ones", name=name)(x)
     return ops.activate(x, name=f"{name}_act")
 
 
-def _c3(x: Any, ops: Ops, *, name: str) -> Any:
-    """Table I: maps that see equally many others are one grouped convolution."""
+def _c3(x: KerasTensor, ops: Ops, *, name: str) -> KerasTensor:
+    """Build table I: maps that see equally many others are one grouped convolution."""
     maps = ChannelSplit(x.shape[-1], name=f"{name}_split")(x)
     parts = []
     for seen in (3, 4, 6):
@@ -52,8 +52,8 @@ def _c3(x: Any, ops: Ops, *, name: str) -> Any:
     return keras.layers.Concatenate(name=name)(parts)
 
 
-def _lenet5(x: Any, ops: Ops) -> Any:
-    """C1 to C5."""
+def _lenet5(x: KerasTensor, ops: Ops) -> KerasTensor:
+    """Build C1 to C5."""
     x = ops.activate(_convolution(x, ops, 6, name="stage1_conv"), name="stage1_conv_act")
     x = _subsample(x, ops, name="stage1_subsample")
     x = ops.activate(_c3(x, ops, name="stage2_conv"), name="stage2_conv_act")
@@ -61,27 +61,23 @@ def _lenet5(x: Any, ops: Ops) -> Any:
     return ops.activate(_convolution(x, ops, 120, name="stage3_conv"), name="stage3_conv_act")
 
 
-def _lenet_caffe(x: Any, ops: Ops) -> Any:
-    """Two convolutions, without activations, each with max pooling."""
+def _lenet_caffe(x: KerasTensor, ops: Ops) -> KerasTensor:
+    """Build two convolutions, without activations, each with max pooling."""
     for stage, filters in enumerate((20, 50), start=1):
         x = _convolution(x, ops, filters, name=f"stage{stage}_conv")
         x = keras.layers.MaxPooling2D(2, name=f"stage{stage}_pool")(x)
     return x
 
 
-def _row(name: str, **fields: Any) -> ModelSpec:
-    return ModelSpec(
-        name=name,
-        family="lenet",
-        paper="LeCun et al., Gradient-Based Learning Applied to Document Recognition, Proceedings of the IEEE 86, 1998",
-        year=1998,
-        preprocessing="tf",
-        **fields,
-    )
+_row = partial(
+    ModelSpec,
+    family="lenet",
+    paper="LeCun et al., Gradient-Based Learning Applied to Document Recognition, Proceedings of the IEEE 86, 1998",
+    year=1998,
+    preprocessing="tf",
+)
 
-
-MODELS.add(
-    "lenet5",
+register(
     _row(
         "lenet5",
         features=_lenet5,
@@ -94,9 +90,6 @@ MODELS.add(
         note="The paper's 60,000 parameters: C1 156, S2 12, C3 1516, S4 32, C5 48,120, F6 10,164. Colour makes C1 456; "
         "the classifier has 85 more for each class.",
     ),
-)
-MODELS.add(
-    "lenet_caffe",
     _row(
         "lenet_caffe",
         features=_lenet_caffe,

@@ -16,22 +16,22 @@ _NOT_COUNTED = (
 
 
 def macs(model: keras.Model, input_size: int | tuple[int, int] | None = None) -> int:
-    """Multiply-adds of one image through the convolutions and dense layers of `model`, as papers count them.
+    """Count the multiply-adds of one image in the convolutions and dense layers of `model`, as papers do.
 
     Args:
         model: a functional model of one image input.
         input_size: height and width, or one number for both; None for the model's own.
 
     Raises:
-        ValueError: a layer with weights of a kind that is not known here.
+        ValueError: a layer with weights is of a kind that is not known here.
     """
     if input_size is not None:
         size = (input_size, input_size) if isinstance(input_size, int) else tuple(input_size)
         model = keras.models.clone_model(model, input_tensors=keras.Input((*size, 3)))
-    return sum(_of(layer) for layer in model.layers)
+    return sum(_layer_macs(layer) for layer in model.layers)
 
 
-def _of(layer: keras.Layer) -> int:
+def _layer_macs(layer: keras.Layer) -> int:
     if isinstance(layer, keras.layers.SeparableConv2D):
         kernels = [layer.depthwise_kernel, layer.pointwise_kernel]
     elif isinstance(layer, keras.layers.Conv2D | keras.layers.DepthwiseConv2D | keras.layers.Dense):

@@ -5,7 +5,7 @@ cells at each resolution, and 4032 and 1056 channels at the end. A cell takes th
 
 Both are keras.applications', to take its weights. Deviations, as there: zeros take part in strided pooling, where the
 authors' release leaves the margin out (timm's, "nasnetlarge.torch", in averages only). `skip_reduction`, whether the
-cell behind a reduction takes the same previous input as the reduction, and the dropout are the release's. `drop_path`,
+cell after a reduction takes the same previous input as the reduction, and the dropout are the release's. `drop_path`,
 the large network's 0.3 there, is off by default: the paper raises it in the course of training, here it is constant.
 """
 
@@ -13,8 +13,9 @@ import functools
 from typing import Any, NamedTuple
 
 import keras
+from keras import KerasTensor
 
-from kcnn.models.spec import MODELS, Application, ModelSpec
+from kcnn.models.spec import Application, Features, ModelSpec, register
 from kcnn.nn.blocks import Ops
 from kcnn.nn.layers import Crop, SamePadding, StochasticDepth
 
@@ -52,13 +53,13 @@ _REDUCTION = _Cell(
 )
 
 
-def _projected(x: Any, ops: Ops, filters: int, *, name: str) -> Any:
+def _projected(x: KerasTensor, ops: Ops, filters: int, *, name: str) -> KerasTensor:
     x = ops.conv(ops.activate(x, name=f"{name}_act"), filters, 1, name=name)
     return ops.normalize(x, name=f"{name}_norm")
 
 
-def _halved(x: Any, ops: Ops, filters: int, *, name: str) -> Any:
-    """Half the resolution: half of the channels from the even positions, half from the odd ones."""
+def _halved(x: KerasTensor, ops: Ops, filters: int, *, name: str) -> KerasTensor:
+    """Halve the resolution: half of the channels from the even positions, half from the odd ones."""
     x = ops.activate(x, name=f"{name}_act")
     even = ops.conv(x, filters // 2, 1, strides=2, padding="valid", name=f"{name}_even")
     x = keras.layers.ZeroPadding2D(((0, 1), (0, 1)), name=f"{name}_pad")(x)
@@ -67,16 +68,16 @@ def _halved(x: Any, ops: Ops, filters: int, *, name: str) -> Any:
     return ops.normalize(keras.layers.Concatenate(name=f"{name}_concat")([even, odd]), name=f"{name}_norm")
 
 
-def _separable(x: Any, ops: Ops, filters: int, kernel_size: int, *, strides: int, name: str) -> Any:
-    """Applied twice (appendix A.4); the activation in front of the first is the caller's."""
+def _separable(x: KerasTensor, ops: Ops, filters: int, kernel_size: int, *, strides: int, name: str) -> KerasTensor:
+    """Build two separable convolutions (appendix A.4); the activation before the first is the caller's."""
     x = ops.separable(x, filters, kernel_size, strides=strides, padding="same", name=f"{name}_sep1")
     x = ops.activate(ops.normalize(x, name=f"{name}_sep1_norm"), name=f"{name}_sep1_act")
     x = ops.separable(x, filters, kernel_size, padding="same", name=f"{name}_sep2")
     return ops.normalize(x, name=f"{name}_sep2_norm")
 
 
-def _pool(x: Any, operation: str, *, strides: int, zeros: bool, name: str) -> Any:
-    """3x3; `zeros`: whether those of the margin take part."""
+def _pool(x: KerasTensor, operation: str, *, strides: int, zeros: bool, name: str) -> KerasTensor:
+    """Build 3x3 pooling; `zeros` says whether those of the margin take part."""
     kind = keras.layers.MaxPooling2D if operation == "max3" else keras.layers.AveragePooling2D
     if zeros:
         x = SamePadding(3, strides, name=f"{name}_pad")(x)
@@ -84,9 +85,17 @@ def _pool(x: Any, operation: str, *, strides: int, zeros: bool, name: str) -> An
 
 
 def _cell(
-    x: Any, previous: Any, ops: Ops, filters: int, *, kind: _Cell, zero_max: bool, depth: float, name: str
-) -> Any:
-    """Figure 4. The previous input is brought to the current one's resolution and to `filters` first."""
+    x: KerasTensor,
+    previous: KerasTensor,
+    ops: Ops,
+    filters: int,
+    *,
+    kind: _Cell,
+    zero_max: bool,
+    drop_rate: float,
+    name: str,
+) -> KerasTensor:
+    """Build figure 4. The previous input is brought to the current one's resolution and to `filters` first."""
     if previous.shape[1:3] != x.shape[1:3]:
         previous = _halved(previous, ops, filters, name=f"{name}_halved")
     elif previous is not x:
@@ -94,15 +103,15 @@ def _cell(
     states = {"previous": previous, "current": _projected(x, ops, filters, name=f"{name}_current")}
 
     @functools.cache
-    def activated(source: str) -> Any:
+    def activated(source: str) -> KerasTensor:
         return ops.activate(states[source], name=f"{name}_{source}_sep_act")
 
     @functools.cache
-    def pooled(operation: str, source: str, strides: int) -> Any:
+    def pooled(operation: str, source: str, strides: int) -> KerasTensor:
         zeros = strides > 1 and (zero_max or operation == "avg3")
         return _pool(states[source], operation, strides=strides, zeros=zeros, name=f"{name}_{source}_{operation}")
 
-    def applied(operation: str, source: str, name: str) -> Any:
+    def applied(operation: str, source: str, name: str) -> KerasTensor:
         if operation == "identity":
             return states[source]
         strides = kind.strides if source in ("previous", "current") else 1
@@ -110,7 +119,7 @@ def _cell(
             y = _separable(activated(source), ops, filters, int(operation[3:]), strides=strides, name=name)
         else:
             y = pooled(operation, source, strides)
-        return StochasticDepth(depth * ops.drop_path, name=f"{name}_drop_path")(y) if ops.drop_path else y
+        return StochasticDepth(drop_rate, name=f"{name}_drop_path")(y) if ops.drop_path else y
 
     for index, (left, right) in enumerate(kind.sums, start=1):
         pair = [applied(*left, f"{name}_left{index}"), applied(*right, f"{name}_right{index}")]
@@ -119,9 +128,19 @@ def _cell(
 
 
 def features(
-    x: Any, ops: Ops, *, stem: int, channels: int, cells: int, skip_reduction: bool, zero_max: bool = True
-) -> Any:
-    """A 3x3 convolution, two reductions, three stages of `cells` normal cells with a reduction between; stride 32."""
+    x: KerasTensor, ops: Ops, *, stem: int, channels: int, cells: int, skip_reduction: bool, zero_max: bool = True
+) -> KerasTensor:
+    """Build a 3x3 convolution, two reductions, and three stages of normal cells with a reduction between; stride 32.
+
+    Args:
+        x: float [N, H, W, 3].
+        ops: the operations.
+        stem: channels of the first convolution.
+        channels: of the last cell.
+        cells: normal cells of each stage.
+        skip_reduction: whether the cell after a reduction takes the same previous input as the reduction.
+        zero_max: whether zeros take part in strided max pooling.
+    """
     x = ops.conv(x, stem, 3, strides=2, padding="valid", name="stem_conv")
     x = previous = ops.normalize(x, name="stem_conv_norm")
     last = channels // 24  # filters of stage1's normal cells; a cell gives six times as many, a stage has twice as many
@@ -131,80 +150,65 @@ def features(
             plan.append((f"stage{stage}_reduction", filters, _REDUCTION))
         plan += [(f"stage{stage}_cell{index}", filters, _NORMAL) for index in range(1, cells + 1)]
     for count, (name, filters, kind) in enumerate(plan, start=1):
-        depth = count / len(plan)
-        y = _cell(x, previous, ops, filters, kind=kind, zero_max=zero_max, depth=depth, name=name)
+        rate = count / len(plan) * ops.drop_path
+        y = _cell(x, previous, ops, filters, kind=kind, zero_max=zero_max, drop_rate=rate, name=name)
         if not (skip_reduction and name.endswith("_reduction")):
             previous = x
         x = y
     return ops.activate(x, name="stage3_final_act")
 
 
+def _row(
+    name: str, network: Features, input_size: int, params: int, macs: int, top1: float, top5: float, **twins: Any
+) -> ModelSpec:
+    return ModelSpec(
+        name,
+        family="nasnet",
+        features=network,
+        paper="Zoph et al., Learning Transferable Architectures for Scalable Image Recognition, CVPR 2018, "
+        "arXiv:1707.07012",
+        year=2017,
+        input_size=input_size,
+        min_size=32,
+        params=params,
+        macs=macs,
+        preprocessing="tf",
+        design={
+            "norm": "batch",
+            "bn_momentum": 0.99,
+            "activation": "relu",
+            "kernel_initializer": "he_normal",
+            "dropout": 0.5,
+            "drop_path": 0.0,
+        },
+        top1=top1,
+        top5=top5,
+        note="keras.applications' 5.33 and 88.95 M parameters include moving statistics.",
+        **twins,
+    )
+
+
+_MOBILE = functools.partial(features, stem=32, channels=1056, cells=4, skip_reduction=False)
 _LARGE = functools.partial(features, stem=96, channels=4032, cells=6, skip_reduction=True)
-_ROWS = (
-    # name, twins, input size, network, (parameters, multiply-adds, top-1, top-5 (keras.io, timm's results))
-    (
-        "nasnetmobile",
-        {
-            "application": Application(
-                "NASNetMobile",
-                "nasnet/NASNet-mobile.h5",
-                file_hash="020fb642bf7360b370c678b08e0adf61",
-                cached_as="nasnet_mobile.h5",
-            )
-        },
-        224,
-        functools.partial(features, stem=32, channels=1056, cells=4, skip_reduction=False),
-        (5_289_978, 563_638_816, 74.4, 91.9),
-    ),
-    (
-        "nasnetlarge",
-        {
-            "application": Application(
-                "NASNetLarge",
-                "nasnet/NASNet-large.h5",
-                file_hash="11577c9a518f0070763c2b964a382f17",
-                cached_as="nasnet_large.h5",
-            )
-        },
-        331,
-        _LARGE,
-        (88_753_150, 23_783_414_658, 82.5, 96.0),
-    ),
-    (
-        "nasnetlarge.torch",
-        {"torch": {"timm": "nasnetalarge"}},
-        331,
-        functools.partial(_LARGE, zero_max=False),
-        (88_753_150, 23_783_414_658, 82.63, 96.04),
+_MOBILE_TWIN = Application(
+    "NASNetMobile",
+    "nasnet/NASNet-mobile.h5",
+    file_hash="020fb642bf7360b370c678b08e0adf61",
+    cached_as="nasnet_mobile.h5",
+)
+_LARGE_TWIN = Application(
+    "NASNetLarge",
+    "nasnet/NASNet-large.h5",
+    file_hash="11577c9a518f0070763c2b964a382f17",
+    cached_as="nasnet_large.h5",
+)
+_LARGE_TORCH = functools.partial(_LARGE, zero_max=False)
+
+# network, input size, parameters, multiply-adds, top-1, top-5 (keras.io, timm's results), twins
+register(
+    _row("nasnetmobile", _MOBILE, 224, 5_289_978, 563_638_816, 74.4, 91.9, application=_MOBILE_TWIN),
+    _row("nasnetlarge", _LARGE, 331, 88_753_150, 23_783_414_658, 82.5, 96.0, application=_LARGE_TWIN),
+    _row(
+        "nasnetlarge.torch", _LARGE_TORCH, 331, 88_753_150, 23_783_414_658, 82.63, 96.04, torch={"timm": "nasnetalarge"}
     ),
 )
-
-for _name, _twins, _size, _features, (_params, _macs, _top1, _top5) in _ROWS:
-    MODELS.add(
-        _name,
-        ModelSpec(
-            name=_name,
-            family="nasnet",
-            features=_features,
-            paper="Zoph et al., Learning Transferable Architectures for Scalable Image Recognition, CVPR 2018, "
-            "arXiv:1707.07012",
-            year=2017,
-            input_size=_size,
-            min_size=32,
-            params=_params,
-            macs=_macs,
-            preprocessing="tf",
-            design={
-                "norm": "batch",
-                "bn_momentum": 0.99,
-                "activation": "relu",
-                "kernel_initializer": "he_normal",
-                "dropout": 0.5,
-                "drop_path": 0.0,
-            },
-            top1=_top1,
-            top5=_top5,
-            note="keras.applications' 5.33 and 88.95 M parameters include moving statistics.",
-            **_twins,
-        ),
-    )

@@ -1,7 +1,7 @@
 """Network in Network (Lin et al., "Network In Network", ICLR 2014).
 
 `nin_cifar` is section 4.2's network as the authors trained it (mavenlin/cuda-convnet), `nin` the one for ImageNet that
-they gave to Caffe's model zoo. Deviations: the class maps have no ReLU, behind which networks trained from scratch came
+they gave to Caffe's model zoo. Deviations: the class maps have no ReLU, after which networks trained from scratch came
 to a halt with all logits 0; He et al.'s initialisation, and pixels of the scale that it asks for.
 """
 
@@ -9,33 +9,34 @@ from functools import partial
 from typing import Any
 
 import keras
+from keras import KerasTensor
 
-from kcnn.models.spec import MODELS, ModelSpec
+from kcnn.models.spec import ModelSpec, register
 from kcnn.nn.blocks import Ops, ceil_pool
 from kcnn.nn.convolutions import PointwiseConv
 
 
-def class_maps(x: Any, num_classes: int) -> Any:
-    """One map for each class, float32, by a 1x1 convolution."""
+def class_maps(x: KerasTensor, num_classes: int) -> KerasTensor:
+    """Build one map for each class, float32, by a 1x1 convolution."""
     initializer = keras.initializers.RandomNormal(stddev=0.01)
     return PointwiseConv(num_classes, 1, kernel_initializer=initializer, dtype="float32", name="head_logits")(x)
 
 
-def average(x: Any) -> Any:
-    """Global average pooling (section 3.2): the logits of class maps."""
+def average(x: KerasTensor) -> KerasTensor:
+    """Build global average pooling (section 3.2): the logits of class maps."""
     return keras.layers.GlobalAveragePooling2D(dtype="float32", name="head_pool")(x)
 
 
-def _head(x: Any, ops: Ops, num_classes: int) -> Any:
+def _head(x: KerasTensor, ops: Ops, num_classes: int) -> KerasTensor:
     return average(class_maps(x, num_classes))
 
 
-def _average_pool(x: Any, *, name: str) -> Any:
+def _average_pool(x: KerasTensor, *, name: str) -> KerasTensor:
     return keras.layers.AveragePooling2D(3, 2, "same", name=name)(x)
 
 
 _POOLS = {"max": ceil_pool, "average": _average_pool}
-# kernel size, stride, channels of the convolution and of the 1x1 convolutions behind it, pooling, dropout behind that
+# kernel size, stride, channels of the convolution and of the 1x1 convolutions after it, pooling, dropout after that
 _CIFAR = (
     (5, 1, (192, 160, 96), "max", True),
     (5, 1, (192, 192, 192), "average", True),
@@ -49,8 +50,8 @@ _IMAGENET = (
 )
 
 
-def features(x: Any, ops: Ops, *, layers: tuple[tuple[Any, ...], ...]) -> Any:
-    """Mlpconv layers, without the last one's 1x1 convolution to the classes."""
+def features(x: KerasTensor, ops: Ops, *, layers: tuple[tuple[Any, ...], ...]) -> KerasTensor:
+    """Build mlpconv layers, without the last one's 1x1 convolution to the classes."""
     for stage, (kernel_size, strides, channels, pooling, dropped) in enumerate(layers, start=1):
         for index, filters in enumerate(channels):
             size, stride = (1, 1) if index else (kernel_size, strides)
@@ -64,21 +65,17 @@ def features(x: Any, ops: Ops, *, layers: tuple[tuple[Any, ...], ...]) -> Any:
     return x
 
 
-def _row(name: str, **fields: Any) -> ModelSpec:
-    return ModelSpec(
-        name=name,
-        family="nin",
-        head=_head,
-        paper="Lin et al., Network In Network, ICLR 2014, arXiv:1312.4400",
-        year=2014,
-        preprocessing="torch",
-        design={"activation": "relu", "kernel_initializer": "he_normal", "dropout": 0.5},
-        **fields,
-    )
+_row = partial(
+    ModelSpec,
+    family="nin",
+    head=_head,
+    paper="Lin et al., Network In Network, ICLR 2014, arXiv:1312.4400",
+    year=2014,
+    preprocessing="torch",
+    design={"activation": "relu", "kernel_initializer": "he_normal", "dropout": 0.5},
+)
 
-
-MODELS.add(
-    "nin",
+register(
     _row(
         "nin",
         features=partial(features, layers=_IMAGENET),
@@ -89,9 +86,6 @@ MODELS.add(
         top1=59.36,
         note="The accuracy is the model zoo's; the paper has no figures for ImageNet.",
     ),
-)
-MODELS.add(
-    "nin_cifar",
     _row(
         "nin_cifar",
         features=partial(features, layers=_CIFAR),

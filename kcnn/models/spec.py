@@ -1,13 +1,24 @@
-"""What is known of an architecture before it is built."""
+"""Facts about an architecture that are known before it is built; where architectures are registered and found."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
+from keras import KerasTensor
 
+from kcnn.nn.blocks import Ops
 from kcnn.nn.heads import pooled
-from kcnn.registry import Registry
+from kcnn.registry import Registry, caller_module
+
+# (x, ops, **own design arguments) → the last feature map
+Features = Callable[..., KerasTensor]
+# (features, ops, classes) → logits
+Head = Callable[[KerasTensor, Ops, int], KerasTensor]
+# (features, ops, classes, *, name) → logits
+AuxiliaryHead = Callable[..., KerasTensor]
+# What a design argument can be.
+DesignValue = bool | int | float | str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,14 +58,14 @@ class ModelSpec:
         macs: multiply-adds of one image at `input_size`, of convolutions and dense layers.
         preprocessing: a mode of `kcnn.nn.preprocessing`.
         design: the arguments that `create_model` takes for it, with their defaults: fields of `Ops`, and those of
-            `features`.
+            `features`. `kcnn.models.design` says which values each takes.
         head: (features, ops, classes) → logits.
         application: its twin in keras.applications, if any.
         torch: project ("torchvision", "timm") → its name there for a network of the same arithmetic, whose state dicts
             `kcnn.load_weights` takes.
         top1: accuracy on ImageNet's validation images, one central crop, in percent: of the weights that can be loaded
             where there are any, otherwise the paper's.
-        top5: likewise.
+        top5: the same, of the five most likely classes.
         auxiliary: the layers that auxiliary classifiers are attached to under the design argument `aux_heads`, and
             their heads, (x, ops, classes, *, name) → logits.
         auxiliary_weight: of each one's loss.
@@ -63,7 +74,7 @@ class ModelSpec:
 
     name: str
     family: str
-    features: Callable[..., Any]
+    features: Features
     paper: str
     year: int
     input_size: int
@@ -71,13 +82,13 @@ class ModelSpec:
     params: int
     macs: int
     preprocessing: str
-    design: Mapping[str, Any]
-    head: Callable[..., Any] = pooled
+    design: Mapping[str, DesignValue]
+    head: Head = pooled
     application: Application | None = None
     torch: Mapping[str, str] = dataclasses.field(default_factory=dict)
     top1: float | None = None
     top5: float | None = None
-    auxiliary: Mapping[str, Callable[..., Any]] = dataclasses.field(default_factory=dict)
+    auxiliary: Mapping[str, AuxiliaryHead] = dataclasses.field(default_factory=dict)
     auxiliary_weight: float = 0.3
     note: str = ""
 
@@ -90,13 +101,41 @@ class ModelSpec:
 MODELS: Registry[ModelSpec] = Registry("model", "kcnn.models")
 
 
+def register(*rows: ModelSpec) -> None:
+    """Register architectures under their names.
+
+    Raises:
+        ValueError: a name is taken.
+    """
+    module = caller_module()
+    for row in rows:
+        MODELS.add(row.name, row, module=module)
+
+
+def list_models() -> list[str]:
+    """Return the names of all architectures."""
+    return MODELS.names()
+
+
+def model_spec(name: str) -> ModelSpec:
+    """Return the facts about an architecture: `.params`, `.macs`, `.input_size`, `.min_size`, `.paper`, ...
+
+    Args:
+        name: as `list_models` has it; case, "-" and "_" are forgiven.
+
+    Raises:
+        UserError: there is no such name; the message has the closest ones.
+    """
+    return MODELS.get(name)
+
+
 def stages(model: keras.Model) -> list[str]:
-    """The stages of a model in order, by the first word of its layers' names: "preprocess", "stem", "stage1", ...
+    """Return the stages of a model in order, the first words of its layers' names: "preprocess", "stem", "stage1", ...
 
     The last is "head". The input layer belongs to none.
 
     Raises:
-        ValueError: a layer whose name begins otherwise.
+        ValueError: a layer's name begins otherwise.
     """
     names = {layer.name.split("_")[0] for layer in model.layers if not isinstance(layer, keras.layers.InputLayer)}
     return sorted(names, key=_order)

@@ -7,13 +7,14 @@ branches of the middle flow, those with an identity beside them. `xception.torch
 from typing import Any
 
 import keras
+from keras import KerasTensor
 
-from kcnn.models.spec import MODELS, Application, ModelSpec
+from kcnn.models.spec import Application, ModelSpec, register
 from kcnn.nn.blocks import Ops, conv_norm, conv_norm_act
 
 
-def _separable(x: Any, ops: Ops, *filters: int, name: str, leading: bool = True) -> Any:
-    """Separable 3x3 convolutions with batch norm behind, and an activation in front (the first one's if `leading`)."""
+def _separable(x: KerasTensor, ops: Ops, *filters: int, name: str, leading: bool = True) -> KerasTensor:
+    """Build separable 3x3 convolutions, an activation before each (the first if `leading`), batch norm after each."""
     for index, channels in enumerate(filters, start=1):
         conv = f"{name}_sepconv{index}"
         if leading or index > 1:
@@ -22,15 +23,15 @@ def _separable(x: Any, ops: Ops, *filters: int, name: str, leading: bool = True)
     return x
 
 
-def _reduction(x: Any, ops: Ops, *filters: int, name: str, leading: bool = True) -> Any:
-    """Separable convolutions and max pooling beside a projection."""
+def _reduction(x: KerasTensor, ops: Ops, *filters: int, name: str, leading: bool = True) -> KerasTensor:
+    """Build separable convolutions and max pooling beside a projection."""
     shortcut = conv_norm(x, ops, filters[-1], 1, strides=2, name=f"{name}_shortcut")
     x = ops.max_pool(_separable(x, ops, *filters, name=name, leading=leading), 3, 2, name=f"{name}_pool")
     return keras.layers.Add(name=f"{name}_add")([x, shortcut])
 
 
-def features(x: Any, ops: Ops) -> Any:
-    """Entry flow (stem, stage1 to 3), middle flow (the rest of stage3), exit flow (stage4); output stride 32."""
+def features(x: KerasTensor, ops: Ops) -> KerasTensor:
+    """Build entry flow (stem, stage1 to 3), middle flow (the rest of stage3), exit flow (stage4); output stride 32."""
     x = conv_norm_act(x, ops, 32, 3, strides=2, padding="valid", name="stem_conv1")
     x = conv_norm_act(x, ops, 64, 3, padding="valid", name="stem_conv2")
     x = _reduction(x, ops, 128, 128, leading=False, name="stage1_block2")
@@ -38,10 +39,39 @@ def features(x: Any, ops: Ops) -> Any:
     x = _reduction(x, ops, 728, 728, name="stage3_block4")
     for index in range(8):
         name = f"stage3_block{index + 5}"
-        x = ops.residual(x, _separable(x, ops, 728, 728, 728, name=name), depth=(index + 1) / 8, name=name)
+        branch = _separable(x, ops, 728, 728, 728, name=name)
+        x = ops.residual(x, branch, drop_rate=(index + 1) / 8 * ops.drop_path, name=name)
     x = _reduction(x, ops, 728, 1024, name="stage4_block13")
     x = _separable(x, ops, 1536, 2048, leading=False, name="stage4_block14")
     return ops.activate(x, name="stage4_block14_act")
+
+
+def _row(name: str, epsilon: float, padding: str, top1: float, top5: float, **twins: Any) -> ModelSpec:
+    return ModelSpec(
+        name,
+        family="xception",
+        features=features,
+        paper="Chollet, Xception: Deep Learning with Depthwise Separable Convolutions, CVPR 2017, arXiv:1610.02357",
+        year=2016,
+        input_size=299,
+        min_size=71,
+        params=22_855_952,
+        macs=8_357_403_496,
+        preprocessing="tf",
+        design={
+            "norm": "batch",
+            "bn_momentum": 0.99,
+            "norm_epsilon": epsilon,
+            "padding": padding,
+            "activation": "relu",
+            "kernel_initializer": "lecun_normal",  # of two layers with one ReLU; the other has He's gain
+            "dropout": 0.5,
+            "drop_path": 0.0,
+        },
+        top1=top1,
+        top5=top5,
+        **twins,
+    )
 
 
 _TWIN = Application(
@@ -49,39 +79,8 @@ _TWIN = Application(
     "xception/xception_weights_tf_dim_ordering_tf_kernels.h5",
     file_hash="0a58e3b7378bc2990ea3b43d5981f1f6",
 )
-_ROWS: tuple[tuple[Any, ...], ...] = (
-    # name, epsilon, padding, keras.applications, torch, top-1, top-5 (keras.io, timm's results)
-    ("xception", 1e-3, "same", _TWIN, {}, 79.0, 94.5),
-    ("xception.torch", 1e-5, "symmetric", None, {"timm": "legacy_xception"}, 79.04, 94.38),
+# epsilon, padding, top-1, top-5 (keras.io, timm's results), twins
+register(
+    _row("xception", 1e-3, "same", 79.0, 94.5, application=_TWIN),
+    _row("xception.torch", 1e-5, "symmetric", 79.04, 94.38, torch={"timm": "legacy_xception"}),
 )
-
-for _name, _epsilon, _padding, _application, _torch, _top1, _top5 in _ROWS:
-    MODELS.add(
-        _name,
-        ModelSpec(
-            name=_name,
-            family="xception",
-            features=features,
-            paper="Chollet, Xception: Deep Learning with Depthwise Separable Convolutions, CVPR 2017, arXiv:1610.02357",
-            year=2016,
-            input_size=299,
-            min_size=71,
-            params=22_855_952,
-            macs=8_357_403_496,
-            preprocessing="tf",
-            design={
-                "norm": "batch",
-                "bn_momentum": 0.99,
-                "norm_epsilon": _epsilon,
-                "padding": _padding,
-                "activation": "relu",
-                "kernel_initializer": "lecun_normal",  # of two layers with one ReLU; the other has He's gain
-                "dropout": 0.5,
-                "drop_path": 0.0,
-            },
-            application=_application,
-            torch=_torch,
-            top1=_top1,
-            top5=_top5,
-        ),
-    )

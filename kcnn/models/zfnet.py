@@ -1,6 +1,6 @@
 """ZFNet (Zeiler & Fergus, "Visualizing and Understanding Convolutional Networks", ECCV 2014).
 
-Figure 3: AlexNet on one GPU with a first layer of 7x7 at stride 2 and a second of stride 2, contrast normalised behind
+Figure 3: AlexNet on one GPU with a first layer of 7x7 at stride 2 and a second of stride 2, contrast normalised after
 the pooling. The figure's sizes, 110, 55, 26, 13 and 6, ask for one pixel of padding and for poolings that reach over
 the edge. The paper does not give the constants of the normalisation; these are AlexNet's.
 """
@@ -8,11 +8,11 @@ the edge. The paper does not give the constants of the normalisation; these are 
 from functools import partial
 
 from kcnn.models.alexnet import DESIGN, features
-from kcnn.models.spec import MODELS, ModelSpec
+from kcnn.models.spec import ModelSpec, register
 from kcnn.nn.heads import fully_connected
 
 _FIGURE3 = (
-    # filters, kernel size, stride, groups, then what is behind the ReLU
+    # filters, kernel size, stride, groups, then what comes after the ReLU
     (96, 7, 2, 1, "ceil_pool", "lrn"),
     (256, 5, 2, 1, "ceil_pool", "lrn"),
     (384, 3, 1, 1),
@@ -20,10 +20,9 @@ _FIGURE3 = (
     (256, 3, 1, 1, "ceil_pool"),
 )
 
-MODELS.add(
-    "zfnet",
+register(
     ModelSpec(
-        name="zfnet",
+        "zfnet",
         family="zfnet",
         features=partial(features, layers=_FIGURE3, margin=1),
         head=fully_connected,

@@ -1,7 +1,6 @@
 """Convolutions that compute what Keras' do, and train faster on CPUs."""
 
 import functools
-from typing import Any
 
 import keras
 import tensorflow as tf
@@ -12,11 +11,11 @@ class PointwiseConv(keras.layers.Conv2D):
     """A convolution that, 1x1, trains on a CPU as one matrix product: a sixth more MobileNetV2 steps.
 
     Otherwise Keras' own: on GPUs, which convolve in another memory layout, and at inference, where TensorFlow fuses a
-    convolution with what is behind it.
+    convolution with the operation after it.
     """
 
-    def call(self, inputs: Any, training: bool | None = None) -> Any:
-        """float [N, H, W, C] → [N, H', W', filters]."""
+    def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
+        """Convolve float [N, H, W, C] → [N, H', W', filters]."""
         pointwise = self.kernel_size == (1, 1) and self.groups == 1
         if not training or not pointwise or tf.config.list_physical_devices("GPU"):
             return super().call(inputs)
@@ -44,12 +43,14 @@ def _grouped_gradients(dtype: str) -> bool:
     return True
 
 
-def _depthwise_conv(images: Any, kernel: Any, strides: tuple[int, int], padding: str, training: bool | None) -> Any:
-    """Depthwise convolution of float [N, H, W, C] by [K, K', C, 1].
+def _depthwise_conv(
+    images: tf.Tensor, kernel: tf.Tensor, strides: tuple[int, int], padding: str, training: bool | None
+) -> tf.Tensor:
+    """Convolve float [N, H, W, C] depthwise by [K, K', C, 1].
 
-    oneDNN, TensorFlow's library on CPUs, finds the kernel's gradient at a third of the speed of the rest where the
-    kernel is larger than 3x3. There it is found as what it is: for each image and channel, the convolution of what came
-    in with the gradient of what went out, as one depthwise convolution whose channels are those of all images.
+    oneDNN, TensorFlow's library on CPUs, computes the kernel's gradient at a third of the speed of the rest where the
+    kernel is larger than 3x3. There it is computed as what it is: for each image and channel, the convolution of the
+    input with the gradient of the output, as one depthwise convolution whose channels are those of all images.
     """
     strides_4d = (1, *strides, 1)
     height, width = kernel.shape[:2]
@@ -57,8 +58,8 @@ def _depthwise_conv(images: Any, kernel: Any, strides: tuple[int, int], padding:
     if not slow or tf.config.list_physical_devices("GPU") or not _grouped_gradients("float32"):
         return tf.nn.depthwise_conv2d(images, kernel, strides_4d, padding)
 
-    def channels_of_all(x: Any) -> Any:
-        """[N, H, W, C] → [1, H, W, N * C]."""
+    def channels_of_all(x: tf.Tensor) -> tf.Tensor:
+        """Turn [N, H, W, C] into [1, H, W, N * C]."""
         return tf.reshape(tf.transpose(x, (1, 2, 0, 3)), (1, *x.shape[1:3], -1))
 
     @tf.custom_gradient
@@ -69,7 +70,7 @@ def _depthwise_conv(images: Any, kernel: Any, strides: tuple[int, int], padding:
             for length, size, stride, taps in zip(
                 images.shape[1:3], upstream.shape[1:3], strides, (height, width), strict=True
             ):
-                # What the convolution looked at: `taps` more places than its windows' first ones are apart.
+                # The places that the convolution looked at: `taps` more than its windows' first ones are apart.
                 missing = (size - 1) * stride + taps - length
                 before = max(missing, 0) // 2 if padding == "SAME" else 0
                 margins.append((before, max(missing - before, 0)))
@@ -87,8 +88,8 @@ def _depthwise_conv(images: Any, kernel: Any, strides: tuple[int, int], padding:
 class DepthwiseConv(keras.layers.DepthwiseConv2D):
     """A depthwise convolution that trains with 5x5 and larger kernels on a CPU in half the time (`_depthwise_conv`)."""
 
-    def call(self, inputs: Any, training: bool | None = None) -> Any:
-        """float [N, H, W, C] → [N, H', W', C * depth_multiplier]."""
+    def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
+        """Convolve float [N, H, W, C] → [N, H', W', C * depth_multiplier]."""
         if not training or self.depth_multiplier > 1 or self.dilation_rate != (1, 1):
             return super().call(inputs)
         kernel = tf.convert_to_tensor(self.kernel)
@@ -103,8 +104,8 @@ class GroupedConv(keras.layers.Conv2D):
     Trains as one convolution for each group where TensorFlow has no gradient (see `_grouped_gradients`).
     """
 
-    def call(self, inputs: Any, training: bool | None = None) -> Any:
-        """float [N, H, W, C] → [N, H', W', filters]."""
+    def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
+        """Convolve float [N, H, W, C] → [N, H', W', filters]."""
         padding = self.padding.upper()
         if self.groups == self.filters == inputs.shape[-1]:
             kernel = tf.transpose(self.kernel, (0, 1, 3, 2))

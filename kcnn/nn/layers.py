@@ -5,22 +5,25 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+# The shape of a tensor, as Keras hands it to layers; it has None for the batch and for sides that are not known.
+Shape = tuple[int, ...]
+
 
 @keras.saving.register_keras_serializable("kcnn")
 class ChannelShuffle(keras.layers.Layer):
-    """Interleaves the channels of `groups` groups (Zhang et al., "ShuffleNet", CVPR 2018, figure 1)."""
+    """The channels of `groups` groups, interleaved (Zhang et al., "ShuffleNet", CVPR 2018, figure 1)."""
 
     def __init__(self, groups: int, **kwargs: Any):
         super().__init__(**kwargs)
         self.groups = groups
 
-    def call(self, inputs: Any) -> Any:
-        """[N, H, W, C] → the same shape; C is a multiple of `groups`."""
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        """Shuffle [N, H, W, C] → the same shape; C is a multiple of `groups`."""
         *_, height, width, channels = inputs.shape
         grouped = tf.reshape(inputs, (-1, height, width, self.groups, channels // self.groups))
         return tf.reshape(tf.transpose(grouped, (0, 1, 2, 4, 3)), (-1, height, width, channels))
 
-    def compute_output_shape(self, input_shape: Any) -> Any:
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         return input_shape
 
     def get_config(self) -> dict[str, Any]:
@@ -35,11 +38,11 @@ class ChannelSplit(keras.layers.Layer):
         super().__init__(**kwargs)
         self.parts = parts
 
-    def call(self, inputs: Any) -> Any:
-        """[N, H, W, C] → a list of [N, H, W, C / parts]; C is a multiple of `parts`."""
+    def call(self, inputs: tf.Tensor) -> list[tf.Tensor]:
+        """Split [N, H, W, C] → a list of [N, H, W, C / parts]; C is a multiple of `parts`."""
         return tf.split(inputs, self.parts, axis=-1)
 
-    def compute_output_shape(self, input_shape: Any) -> Any:
+    def compute_output_shape(self, input_shape: Shape) -> list[Shape]:
         return [(*input_shape[:-1], input_shape[-1] // self.parts)] * self.parts
 
     def get_config(self) -> dict[str, Any]:
@@ -54,8 +57,8 @@ class SamePadding(keras.layers.Layer):
         super().__init__(**kwargs)
         self.kernel_size, self.stride = kernel_size, stride
 
-    def call(self, inputs: Any) -> Any:
-        """[N, H, W, C] → [N, H', W', C]."""
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        """Pad [N, H, W, C] → [N, H', W', C]."""
         margins = [max(self.kernel_size - (side % self.stride or self.stride), 0) for side in inputs.shape[1:3]]
         return tf.pad(inputs, [(0, 0), *((margin // 2, margin - margin // 2) for margin in margins), (0, 0)])
 
@@ -70,17 +73,17 @@ class LowestPadding(keras.layers.ZeroPadding2D):
     On a CPU the gradient of `tf.nn.max_pool2d` with explicit padding takes six times as long.
     """
 
-    def call(self, inputs: Any) -> Any:
-        """[N, H, W, C] → [N, H', W', C]."""
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        """Pad [N, H, W, C] → [N, H', W', C]."""
         return tf.pad(inputs, ((0, 0), *self.padding, (0, 0)), constant_values=inputs.dtype.min)
 
 
 @keras.saving.register_keras_serializable("kcnn")
 class Crop(keras.layers.Cropping2D):
-    """Cuts off margins; the gradient of the slicing that Keras does takes a CPU ten times as long as padding does."""
+    """Margins cut off; the gradient of the slicing that Keras does takes a CPU ten times as long as padding does."""
 
-    def call(self, inputs: Any) -> Any:
-        """[N, H, W, C] → [N, H', W', C]."""
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        """Crop [N, H, W, C] → [N, H', W', C]."""
         height, width = inputs.shape[1:3]
         if height is None or width is None:
             return super().call(inputs)
@@ -90,16 +93,18 @@ class Crop(keras.layers.Cropping2D):
 
 @keras.saving.register_keras_serializable("kcnn")
 class StochasticDepth(keras.layers.Dropout):
-    """Drops whole samples of a residual branch in training (Huang et al., "Deep Networks with Stochastic Depth",
-    ECCV 2016), scaling the others by 1 / (1 - rate); the identity at inference.
+    """Stochastic depth (Huang et al., "Deep Networks with Stochastic Depth", ECCV 2016).
+
+    Drops whole samples of a residual branch in training and scales the others by 1 / (1 - rate); the identity at
+    inference.
 
     Args:
         rate: probability that a sample is dropped, 0 to 1.
         seed: of the draws; None takes it from `keras.utils.set_random_seed`.
     """
 
-    def call(self, inputs: Any, training: bool = False) -> Any:
-        """float [N, ...] → the same shape."""
+    def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
+        """Drop samples of float [N, ...] → the same shape."""
         if not training or not self.rate:
             return inputs
         per_sample = (None, *[1] * (len(inputs.shape) - 1))
@@ -108,17 +113,17 @@ class StochasticDepth(keras.layers.Dropout):
 
 @keras.saving.register_keras_serializable("kcnn")
 class PadChannels(keras.layers.Layer):
-    """`channels` zeros behind those there are."""
+    """`channels` more channels, of zeros, after those there are."""
 
     def __init__(self, channels: int, **kwargs: Any):
         super().__init__(**kwargs)
         self.channels = channels
 
-    def call(self, inputs: Any) -> Any:
-        """[N, H, W, C] → [N, H, W, C + channels]."""
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        """Pad [N, H, W, C] → [N, H, W, C + channels]."""
         return tf.pad(inputs, ((0, 0), (0, 0), (0, 0), (0, self.channels)))
 
-    def compute_output_shape(self, input_shape: Any) -> Any:
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         return (*input_shape[:-1], input_shape[-1] + self.channels)
 
     def get_config(self) -> dict[str, Any]:
@@ -129,8 +134,9 @@ class PadChannels(keras.layers.Layer):
 class ReverseChannels(keras.layers.Layer):
     """RGB to BGR and back: [..., C] with the channels in reverse order."""
 
-    def call(self, inputs: Any) -> Any:
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        """Reverse [..., C] → the same shape."""
         return tf.reverse(inputs, axis=[-1])
 
-    def compute_output_shape(self, input_shape: Any) -> Any:
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         return input_shape

@@ -5,6 +5,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from kcnn.nn.layers import Shape
+
 _FUSED_DTYPES = ("float16", "bfloat16", "float32")
 
 
@@ -13,12 +15,12 @@ class BatchNorm(keras.layers.BatchNormalization):
     """Batch normalisation (Ioffe & Szegedy, ICML 2015) on TensorFlow's fused kernel.
 
     Takes the arguments of Keras' layer and computes what it computes, in training, at inference and frozen; Keras 3
-    runs it op by op, which takes about twice the time. Whatever the kernel has no way for goes the parent's: another
+    runs it op by op, which takes about twice the time. What the kernel cannot do, the parent does: another
     rank than [N, H, W, C], float64, a mask, renormalisation, statistics synchronized over replicas.
     """
 
-    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
-        """float [N, H, W, C] → the same shape, in the compute dtype; statistics in float32."""
+    def call(self, inputs: tf.Tensor, training: bool | None = None, mask: tf.Tensor | None = None) -> tf.Tensor:
+        """Normalise float [N, H, W, C] → the same shape, in the compute dtype; statistics in float32."""
         channels_last = len(inputs.shape) == 4 and self.axis in (-1, 3)
         special = mask is not None or self.renorm or self.synchronized
         if special or not channels_last or keras.backend.standardize_dtype(inputs.dtype) not in _FUSED_DTYPES:
@@ -51,8 +53,8 @@ class LayerNorm(keras.layers.LayerNormalization):
     Inference, other axes, and no scale or no centre go the parent's way.
     """
 
-    def call(self, inputs: Any, training: bool | None = None) -> Any:
-        """float [..., C] → the same shape, in the compute dtype; computed in float32, or float64 where given that."""
+    def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
+        """Normalise float [..., C] → the same shape, in the compute dtype; computed in float32 or float64."""
         last = list(self.axis) in ([-1], [len(inputs.shape) - 1])
         if not training or not last or not self.scale or not self.center or self.rms_scaling:
             return super().call(inputs)
@@ -63,8 +65,8 @@ class LayerNorm(keras.layers.LayerNormalization):
         return tf.cast(tf.reshape(outputs, tf.shape(inputs)), self.compute_dtype)
 
 
-def _normalize_rows(rows: Any, gamma: Any, beta: Any, epsilon: float) -> Any:
-    """Each row of [M, C] less its mean, divided by its deviation, times gamma, plus beta."""
+def _normalize_rows(rows: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, epsilon: float) -> tf.Tensor:
+    """Subtract its mean from each row of [M, C], divide by its deviation, multiply by gamma, add beta."""
 
     @tf.custom_gradient
     def normalize(rows, gamma, beta):
@@ -87,7 +89,7 @@ def _normalize_rows(rows: Any, gamma: Any, beta: Any, epsilon: float) -> Any:
 
 @keras.saving.register_keras_serializable("kcnn")
 class LocalResponseNorm(keras.layers.Layer):
-    """Divides by what neighbouring channels answer (Krizhevsky et al., NeurIPS 2012, section 3.3).
+    """Local response normalisation (Krizhevsky et al., NeurIPS 2012, section 3.3).
 
     x / (bias + alpha * sum of squares over the channels within `depth_radius`) ** beta, as in the paper: Caffe and
     PyTorch divide their alpha by the number of channels summed over.
@@ -97,14 +99,14 @@ class LocalResponseNorm(keras.layers.Layer):
         super().__init__(**kwargs)
         self.depth_radius, self.bias, self.alpha, self.beta = depth_radius, bias, alpha, beta
 
-    def call(self, inputs: Any) -> Any:
-        """float [N, H, W, C] → the same shape; computed in float32."""
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        """Normalise float [N, H, W, C] → the same shape; computed in float32."""
         outputs = tf.nn.local_response_normalization(
             tf.cast(inputs, tf.float32), self.depth_radius, self.bias, self.alpha, self.beta
         )
         return tf.cast(outputs, inputs.dtype)
 
-    def compute_output_shape(self, input_shape: Any) -> Any:
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         return input_shape
 
     def get_config(self) -> dict[str, Any]:
@@ -114,8 +116,7 @@ class LocalResponseNorm(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("kcnn")
 class LayerScale(keras.layers.Layer):
-    """Multiplies each channel by a number that is learned (Touvron et al., "Going deeper with Image Transformers",
-    ICCV 2021).
+    """A learned factor for each channel (Touvron et al., "Going deeper with Image Transformers", ICCV 2021).
 
     Args:
         init: of all of them at first; small, so that deep networks begin near the identity.
@@ -125,16 +126,16 @@ class LayerScale(keras.layers.Layer):
         super().__init__(**kwargs)
         self.init = init
 
-    def build(self, input_shape: Any) -> None:
+    def build(self, input_shape: Shape) -> None:
         self.gamma = self.add_weight(
             name="gamma", shape=input_shape[-1:], initializer=keras.initializers.Constant(self.init)
         )
 
-    def call(self, inputs: Any) -> Any:
-        """float [..., C] → the same shape."""
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        """Scale float [..., C] → the same shape."""
         return inputs * tf.cast(self.gamma, inputs.dtype)
 
-    def compute_output_shape(self, input_shape: Any) -> Any:
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         return input_shape
 
     def get_config(self) -> dict[str, Any]:

@@ -1,8 +1,7 @@
 """Raw RGB, 0-255, → what a family was trained on, as layers inside the model."""
 
-from typing import Any
-
 import keras
+from keras import KerasTensor
 
 from kcnn.nn.layers import ReverseChannels
 
@@ -12,7 +11,7 @@ _IMAGENET_STD = (0.229, 0.224, 0.225)
 _CAFFE_MEAN = (103.939, 116.779, 123.68)
 
 # mode → (scale, offset), one number or one for each channel
-_AFFINE: dict[str, tuple[Any, Any]] = {
+_AFFINE: dict[str, tuple[float | list[float], float | list[float]]] = {
     "tf": (1 / 127.5, -1.0),
     "tf128": (1 / 128, -1.0),
     "torch": (
@@ -24,8 +23,8 @@ _AFFINE: dict[str, tuple[Any, Any]] = {
 MODES = (*_AFFINE, "none")
 
 
-def normalize_pixels(x: Any, mode: str) -> Any:
-    """Normalised pixels of raw ones, computed in float32 under every dtype policy.
+def normalize_pixels(x: KerasTensor, mode: str) -> KerasTensor:
+    """Normalise raw pixels, in float32 under every dtype policy.
 
     Args:
         x: float [N, H, W, 3], RGB, 0-255.
@@ -34,7 +33,7 @@ def normalize_pixels(x: Any, mode: str) -> Any:
             "none" leaves them.
 
     Raises:
-        ValueError: another mode.
+        ValueError: there is no such mode.
     """
     if mode not in MODES:
         raise ValueError(f"unknown preprocessing {mode!r}: expected one of {', '.join(MODES)}")

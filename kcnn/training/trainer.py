@@ -19,7 +19,7 @@ from kcnn.data.input_pipeline.batches import (
 )
 from kcnn.data.input_pipeline.transform import Preprocessing
 from kcnn.errors import UserError
-from kcnn.models.factory import model_spec
+from kcnn.models.spec import model_spec
 from kcnn.progress import bar
 from kcnn.training.auxiliary import main_output, with_auxiliary
 from kcnn.training.distribution import check_batch_size, choose_strategy

@@ -7,6 +7,7 @@ import keras
 
 from kcnn.errors import UserError
 from kcnn.weights.copy import LoadReport, copy_weights
+from kcnn.weights.designs import check_default_design
 from kcnn.weights.files import load_file, save_weights
 from kcnn.weights.imagenet import find_imagenet, load_imagenet
 from kcnn.weights.starter import find_starter, load_starter, save_backbone
@@ -22,14 +23,17 @@ __all__ = [
 ]
 
 
-def load_weights(model: keras.Model, source: str | os.PathLike | keras.Model, *, offline: bool = False) -> LoadReport:
-    """Gives `model` the weights of `source`.
+def load_weights(
+    model: keras.Model, source: str | os.PathLike[str] | keras.Model, *, offline: bool = False
+) -> LoadReport:
+    """Give `model` the weights of `source`.
 
     Args:
         model: of `create_model`.
         source: "imagenet"; "starter", which ships with the project (`kcnn.weights.starter`); a file: `.safetensors` of
             `save_weights`, `.weights.h5` or `.keras` of Keras, `.h5` of keras.applications, `.safetensors` or `.pth` of
-            torchvision's and timm's networks (`spec.torch` names them); or a built keras.applications model.
+            torchvision's and timm's networks (`spec.torch` names them); or a built keras.applications model. A
+            `.weights.h5` does not say for which design it is: one warning names what cannot be checked.
         offline: for "imagenet": only what is cached.
 
     Returns:
@@ -37,9 +41,11 @@ def load_weights(model: keras.Model, source: str | os.PathLike | keras.Model, *,
         (other classes, another image size).
 
     Raises:
-        UserError: not to be had, damaged, or of another architecture; `model` is as it was.
+        UserError: the weights cannot be had, are damaged, or are for another architecture or design; `model` is as it
+            was.
     """
     if isinstance(source, keras.Model):
+        check_default_design(model, f"weights of {source.name} for {model.name}")
         return copy_weights(source, model)
     if source == "imagenet":
         return load_imagenet(model, offline=offline)

@@ -3,7 +3,6 @@
 import dataclasses
 import itertools
 from collections.abc import Iterable
-from typing import Any
 
 import keras
 import numpy as np
@@ -13,7 +12,7 @@ from kcnn.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class LoadReport:
-    """What came of loading weights; as a string, one line.
+    """The outcome of loading weights; as a string, one line.
 
     Attributes:
         source: the file or the model that they are from.
@@ -31,15 +30,16 @@ class LoadReport:
 
 
 def weighted_layers(model: keras.Model) -> list[keras.Layer]:
-    """The layers with weights, in post-order of a depth-first walk from the output that takes inputs in their order.
+    """Return the layers with weights, in post-order of a depth-first walk from the outputs.
 
-    That order depends on how the layers are connected and on nothing else: not on names, nor on layers without weights
-    between them. So the layers of two models of one architecture, both listed so, are pairs. Keras' Normalization is
-    left out: its statistics belong to the preprocessing, which every project has its own way for.
+    The order is post-order, with inputs in their order. It depends on how the layers are connected and on nothing else:
+    not on names, nor on layers without weights between them. So the layers of two models of one architecture, both
+    listed so, are pairs. Keras' Normalization is left out: its statistics belong to the preprocessing, for which every
+    project has its own way.
     """
     found: list[keras.Layer] = []
     seen: set[int] = set()
-    stack: list[tuple[Any, bool]] = [(tensor, False) for tensor in reversed(model.outputs)]
+    stack: list[tuple[keras.KerasTensor, bool]] = [(tensor, False) for tensor in reversed(model.outputs)]
     while stack:
         tensor, inputs_done = stack.pop()
         operation, node_index, _ = tensor._keras_history
@@ -58,14 +58,14 @@ def weighted_layers(model: keras.Model) -> list[keras.Layer]:
 
 @dataclasses.dataclass(frozen=True)
 class _Operation:
-    """What pairs with its like: a layer, or one half of a separable convolution."""
+    """A layer, or one half of a separable convolution: one of a pair."""
 
     layer: str
     kind: type
-    variables: list[Any]
+    variables: list[keras.Variable]
 
     def fits(self, other: "_Operation") -> bool:
-        """Of one kind, with the same variables; names that begin otherwise ("depthwise_kernel") are forgiven."""
+        """Return whether both are of one kind and have the same variables; "depthwise_kernel" is a "kernel"."""
 
         def signature(operation: "_Operation") -> list[tuple[str, tuple[int, ...]]]:
             own = operation.kind is keras.layers.Layer  # of another project, with names of its own
@@ -78,10 +78,10 @@ class _Operation:
 
 
 def _operations(model: keras.Model) -> list[_Operation]:
-    return [operation for layer in weighted_layers(model) for operation in _of_layer(layer)]
+    return [operation for layer in weighted_layers(model) for operation in _layer_operations(layer)]
 
 
-def _of_layer(layer: keras.Layer) -> list[_Operation]:
+def _layer_operations(layer: keras.Layer) -> list[_Operation]:
     if isinstance(layer, keras.layers.SeparableConv2D):
         depthwise, *pointwise = layer.weights
         kinds = (keras.layers.DepthwiseConv2D, keras.layers.Dense)
@@ -97,13 +97,13 @@ def _of_layer(layer: keras.Layer) -> list[_Operation]:
     return [_Operation(layer.name, kind, layer.weights)]
 
 
-def _shape(kind: type, variable: Any) -> tuple[int, ...]:
-    """Of a dense layer's kernel [C, C'], which a 1x1 convolution has as [1, 1, C, C']."""
+def _shape(kind: type, variable: keras.Variable) -> tuple[int, ...]:
+    """Return the shape of a variable; a dense layer's kernel [C, C'] is [1, 1, C, C'] in a 1x1 convolution."""
     return tuple(variable.shape[-2:] if kind is keras.layers.Dense else variable.shape)
 
 
 def copy_weights(source: keras.Model, target: keras.Model) -> LoadReport:
-    """Gives `target` the weights of `source`, in either direction between kcnn and keras.applications.
+    """Give `target` the weights of `source`, in either direction between kcnn and keras.applications.
 
     Returns:
         what was copied. Layers of the classifier head whose shapes differ (other classes, another image size), or that
@@ -126,8 +126,10 @@ def copy_weights(source: keras.Model, target: keras.Model) -> LoadReport:
     return assign(pairs, source=source.name, kept=kept)
 
 
-def assign(pairs: Iterable[tuple[list[Any], list[np.ndarray]]], *, source: str, kept: Iterable[str]) -> LoadReport:
-    """Sets the variables of layers, once all of them are known to fit but for axes of length 1."""
+def assign(
+    pairs: Iterable[tuple[list[keras.Variable], list[np.ndarray]]], *, source: str, kept: Iterable[str]
+) -> LoadReport:
+    """Set the variables of layers, once all of them are known to fit but for axes of length 1."""
     pairs = list(pairs)
     for variables, arrays in pairs:
         for variable, array in zip(variables, arrays, strict=True):

@@ -1,17 +1,17 @@
 """Weights files: the project's own safetensors, torch's, Keras' two formats, and what keras.applications downloads.
 
-Only numbers are read, by the names of layers; nothing in a file is called, imported or deserialised, and no link in it
-is followed.
+Only numbers and words are read, by the names of layers; nothing in a file is called, imported or deserialised, and no
+link in it is followed.
 """
 
 import io
 import itertools
+import json
 import os
 import zipfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import h5py
 import keras
@@ -20,8 +20,9 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from kcnn.errors import UserError
-from kcnn.models.factory import model_spec
+from kcnn.models.spec import model_spec
 from kcnn.weights.copy import LoadReport, assign, copy_weights
+from kcnn.weights.designs import Layers, check_default_design, check_layers, describe_layers, read_layers
 from kcnn.weights.torch_files import load_state_dict, read_state_dict
 
 # Layer → its arrays, in the order of the layer's `weights`.
@@ -30,8 +31,10 @@ _Arrays = dict[str, list[np.ndarray]]
 _Give = Callable[[], LoadReport]
 
 
-def save_weights(model: keras.Model, path: str | os.PathLike) -> None:
-    """Writes every weight of `model` as "layer/variable" to a `.safetensors` file, whole or not at all.
+def save_weights(model: keras.Model, path: str | os.PathLike[str]) -> None:
+    """Write every weight of `model` as "layer/variable" to a `.safetensors` file, whole or not at all.
+
+    The file's metadata says for which design the weights are: `layers` has what changes the answers of each layer.
 
     Raises:
         OSError: the file cannot be written.
@@ -43,12 +46,16 @@ def save_weights(model: keras.Model, path: str | os.PathLike) -> None:
         for layer in model.layers
         for variable in layer.weights
     }
-    save_file(tensors, temporary)
+    save_file(tensors, temporary, metadata={"layers": json.dumps(describe_layers(model))})
     os.replace(temporary, path)
 
 
 def load_file(model: keras.Model, path: Path) -> LoadReport:
-    """As `kcnn.load_weights`, from a file."""
+    """Give `model` the weights of a file, as `kcnn.load_weights` does.
+
+    Raises:
+        UserError: the file is of no known kind, damaged, or for another network; `model` is as it was.
+    """
     reader = next((reader for ending, reader in _READERS.items() if path.name.endswith(ending)), None)
     if reader is None:
         raise UserError(f"weights {str(path)!r}: expected a file ending in {', '.join(_READERS)}")
@@ -62,14 +69,15 @@ def load_file(model: keras.Model, path: Path) -> LoadReport:
     return give()
 
 
-def weight_key(layer: keras.Layer, variable: Any) -> str:
-    """Under which a file of this project has a weight."""
+def weight_key(layer: keras.Layer, variable: keras.Variable) -> str:
+    """Return the name of a weight in this project's files."""
     return f"{layer.name}/{variable.name}"
 
 
 def _read_safetensors(model: keras.Model, path: Path) -> _Give:
-    """Of this project, whose names have a slash, or of torch's."""
+    """Read a file of this project, whose names have a slash, or of torch's."""
     with safe_open(path, "numpy") as file:
+        metadata = file.metadata() or {}
         tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     if not any("/" in key for key in tensors):
         return partial(load_state_dict, model, tensors, str(path))
@@ -77,7 +85,8 @@ def _read_safetensors(model: keras.Model, path: Path) -> _Give:
     arrays = {name: [tensors.pop(key) for key in keys if key in tensors] for name, keys in wanted.items()}
     for key, value in tensors.items():
         arrays.setdefault(key.rpartition("/")[0], []).append(value)
-    return partial(_fit, model, arrays, path)
+    described = json.loads(metadata["layers"]) if "layers" in metadata else None
+    return partial(_fit, model, arrays, path, described)
 
 
 def _read_state_dict(model: keras.Model, path: Path) -> _Give:
@@ -85,20 +94,21 @@ def _read_state_dict(model: keras.Model, path: Path) -> _Give:
 
 
 def _read_keras_h5(model: keras.Model, path: Path) -> _Give:
-    return partial(_fit, model, _keras_arrays(path), path)
+    return partial(_fit, model, _keras_arrays(path), path, None)
 
 
 def _read_archive(model: keras.Model, path: Path) -> _Give:
-    """Of a `.keras`: only the weights; the configuration beside them, which can name code, stays unread."""
+    """Read a `.keras` file: the weights, and numbers and words of the configuration, which can name code: none runs."""
     with zipfile.ZipFile(path) as archive:
-        return partial(_fit, model, _keras_arrays(io.BytesIO(archive.read("model.weights.h5"))), path)
+        arrays = _keras_arrays(io.BytesIO(archive.read("model.weights.h5")))
+        return partial(_fit, model, arrays, path, read_layers(archive.read("config.json")))
 
 
-def _keras_arrays(file: Any) -> _Arrays:
-    """Of a `.weights.h5`: groups of numbered arrays, each with its layer's name."""
+def _keras_arrays(file: Path | io.BytesIO) -> _Arrays:
+    """Read a `.weights.h5` file: groups of numbered arrays, each with its layer's name."""
     arrays: _Arrays = {}
 
-    def visit(path: str, item: Any) -> None:
+    def visit(path: str, item: h5py.Group | h5py.Dataset) -> None:
         if isinstance(item, h5py.Group) and path.startswith("layers/") and "name" in item.attrs:
             indices = sorted(int(key) for key in item if key.isdecimal())
             arrays[str(item.attrs["name"])] = [_read_array(item, str(index)) for index in indices]
@@ -108,7 +118,7 @@ def _keras_arrays(file: Any) -> _Arrays:
     return arrays
 
 
-def _read_array(group: Any, key: str) -> np.ndarray:
+def _read_array(group: h5py.Group, key: str) -> np.ndarray:
     if not isinstance(group.get(key, getlink=True), h5py.HardLink):
         raise ValueError(f"{group.name}/{key} is a link")
     dataset = group[key]
@@ -118,10 +128,11 @@ def _read_array(group: Any, key: str) -> np.ndarray:
 
 
 def _read_application(model: keras.Model, path: Path) -> _Give:
-    """Of keras.applications, with or without the classifier."""
+    """Read a file of keras.applications, with or without the classifier."""
     application = model_spec(model.name).application
     if application is None:
         raise UserError(f"weights {str(path)!r}: keras.applications has no {model.name}")
+    check_default_design(model, f"weights {str(path)!r} for {model.name}")
     with h5py.File(path, "r") as contents:
         layers = [contents[name] for name in _names(contents, "layer_names")]
         weighted = [(layer, names) for layer in layers if (names := _names(layer, "weight_names"))]
@@ -145,8 +156,8 @@ def _read_application(model: keras.Model, path: Path) -> _Give:
     return partial(copy_weights, twin, model)
 
 
-def _names(group: Any, attribute: str) -> list[str]:
-    """A list of names that Keras keeps in an attribute, or in several numbered ones when it is long."""
+def _names(group: h5py.Group, attribute: str) -> list[str]:
+    """Return the names that Keras keeps in an attribute, or in several numbered ones when there are many."""
     if attribute in group.attrs:
         return [name.decode() if isinstance(name, bytes) else str(name) for name in group.attrs[attribute]]
     parts = itertools.takewhile(group.attrs.__contains__, (f"{attribute}{index}" for index in itertools.count()))
@@ -163,8 +174,8 @@ _READERS = {
 }
 
 
-def _fit(model: keras.Model, arrays: _Arrays, path: Path) -> LoadReport:
-    """Gives `model` the arrays of layers of the same name."""
+def _fit(model: keras.Model, arrays: _Arrays, path: Path, described: Layers | None) -> LoadReport:
+    """Give `model` the arrays of layers of the same name, where the file's network computes the same."""
     layers = {layer.name: layer for layer in model.layers if layer.weights}
     pairs, kept = [], []
     for name, layer in layers.items():
@@ -182,4 +193,5 @@ def _fit(model: keras.Model, arrays: _Arrays, path: Path) -> LoadReport:
     extra = [name for name in arrays if arrays[name] and name not in layers and not name.startswith("head_")]
     if extra:
         raise UserError(f"weights {str(path)!r} do not fit {model.name}: it has no layer {', '.join(extra[:3])}")
+    check_layers(model, described, str(path))
     return assign(pairs, source=str(path), kept=kept)

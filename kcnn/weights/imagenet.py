@@ -11,9 +11,9 @@ from urllib.parse import urljoin, urlsplit
 import keras
 
 from kcnn.errors import UserError
-from kcnn.models.factory import model_spec
-from kcnn.models.spec import ModelSpec
+from kcnn.models.spec import ModelSpec, model_spec
 from kcnn.weights.copy import LoadReport
+from kcnn.weights.designs import check_default_design
 from kcnn.weights.files import load_file
 
 _URL = "https://storage.googleapis.com/tensorflow/keras-applications/"
@@ -22,12 +22,12 @@ _STALLED = 30.0  # seconds without a byte that end a download
 
 
 def _home() -> Path:
-    """Keras' own folder, whose downloads this shares."""
+    """Return Keras' own folder, whose downloads this shares."""
     return Path(os.environ.get("KERAS_HOME", Path.home() / ".keras"))
 
 
 def _reachable() -> bool:
-    """Whether the host, or the proxy to it, takes a connection, known in `_PATIENCE` even if the name server hangs."""
+    """Return whether the host or the proxy to it takes a connection, in `_PATIENCE` even if the name server hangs."""
     url = urlsplit(urllib.request.getproxies().get(urlsplit(_URL).scheme, _URL))
     address = (url.hostname or "", url.port or (443 if url.scheme == "https" else 80))
     answered = threading.Event()
@@ -46,7 +46,7 @@ def _reachable() -> bool:
 
 
 def find_imagenet(spec: ModelSpec, *, offline: bool = False) -> Path | None:
-    """The file of a model's ImageNet weights, from Keras' cache or fetched into it; None when it cannot be had.
+    """Return the file of a model's ImageNet weights, from Keras' cache or fetched into it; None when it cannot be had.
 
     Takes three seconds at most to find that there is no connection, and raises nothing for what the network does.
 
@@ -82,10 +82,15 @@ def find_imagenet(spec: ModelSpec, *, offline: bool = False) -> Path | None:
 
 
 def load_imagenet(model: keras.Model, *, offline: bool = False) -> LoadReport:
-    """As `kcnn.load_weights(model, "imagenet")`."""
+    """Give `model` its ImageNet weights, as `kcnn.load_weights(model, "imagenet")` does.
+
+    Raises:
+        UserError: there are none, they cannot be had, or they are for another design.
+    """
     spec = model_spec(model.name)
     if spec.application is None:
         raise UserError(f"ImageNet weights of {spec.name}: keras.applications has none; expected a file")
+    check_default_design(model, f"ImageNet weights of {spec.name}")
     path = find_imagenet(spec, offline=offline)
     if path is None:
         reason = "offline" if offline else f"{urlsplit(_URL).hostname} cannot be reached or has no such file"

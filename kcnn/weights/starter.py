@@ -16,50 +16,54 @@ from safetensors.numpy import save_file
 
 from kcnn.errors import UserError
 from kcnn.weights.copy import LoadReport
+from kcnn.weights.designs import ARITHMETIC, check_default_design, describe_layers
 from kcnn.weights.files import load_file, weight_key
 
 STARTERS = Path(__file__).with_name("starters")
-# What of a layer's configuration changes its answers, beside its weights.
-_ARITHMETIC = ("activation", "strides", "padding", "kernel_size", "pool_size", "groups", "epsilon", "axis")
 
 
 def architecture(model: keras.Model) -> str:
-    """A digest of what `model` computes up to its head, whatever the weights, the image size and the drop rates."""
+    """Return a digest of what `model` computes up to its head, whatever the weights, the image size, the drop rates."""
     layers = []
     for layer in model.layers:
         if not isinstance(layer, keras.layers.Dropout | keras.layers.InputLayer) and not layer.name.startswith("head_"):
             config = layer.get_config()
-            layers.append([layer.name, *(config.get(key) for key in _ARITHMETIC)])
+            layers.append([layer.name, *(config.get(key) for key in ARITHMETIC)])
     return hashlib.sha256(json.dumps(layers).encode()).hexdigest()[:16]
 
 
 def save_backbone(model: keras.Model, path: Path) -> None:
-    """Writes the weights of `model` but those of its head, in float16, whole or not at all.
+    """Write the weights of `model` but those of its head to a file, in float16, whole or not at all.
 
     Raises:
-        ValueError: a weight that float16 cannot hold.
+        ValueError: float16 cannot hold a weight.
     """
     tensors = {}
     for layer in model.layers:
         for variable in [] if layer.name.startswith("head_") else layer.weights:
-            with np.errstate(over="ignore"):  # said below
+            with np.errstate(over="ignore"):  # checked below
                 half = keras.ops.convert_to_numpy(variable).astype(np.float16)
             if not np.isfinite(half).all():
                 raise ValueError(f"{weight_key(layer, variable)} holds what float16 cannot")
             tensors[weight_key(layer, variable)] = half
     temporary = path.with_name(path.name + ".partial")
-    save_file(tensors, temporary, metadata={"architecture": architecture(model)})
+    metadata = {"architecture": architecture(model), "layers": json.dumps(describe_layers(model))}
+    save_file(tensors, temporary, metadata=metadata)
     os.replace(temporary, path)
 
 
 def find_starter(name: str) -> Path | None:
-    """The file of an architecture's starter weights; None where it has none."""
+    """Return the file of an architecture's starter weights; None where it has none."""
     path = STARTERS / f"{name}.safetensors"
     return path if path.is_file() else None
 
 
 def load_starter(model: keras.Model) -> LoadReport:
-    """As `kcnn.load_weights(model, "starter")`."""
+    """Give `model` its starter weights, as `kcnn.load_weights(model, "starter")` does.
+
+    Raises:
+        UserError: there are none, or they are for another design.
+    """
     path = find_starter(model.name)
     if path is None:
         known = ", ".join(sorted(file.stem for file in STARTERS.glob("*.safetensors")))
@@ -67,6 +71,7 @@ def load_starter(model: keras.Model) -> LoadReport:
             f"starter weights of {model.name}: there are none; those of {known} ship with the project, others are a "
             "`python main.py pretrain` away"
         )
+    check_default_design(model, f"starter weights of {model.name}")
     with safe_open(path, "numpy") as file:
         wanted = file.metadata()["architecture"]
     if architecture(model) != wanted:

@@ -10,9 +10,9 @@ import keras
 import numpy as np
 
 from kcnn.errors import UserError
-from kcnn.models.factory import model_spec
-from kcnn.models.spec import MODELS
+from kcnn.models.spec import MODELS, model_spec
 from kcnn.weights.copy import LoadReport, assign
+from kcnn.weights.designs import check_default_design
 from kcnn.weights.torch_names import TORCH_NAMES
 
 _SUFFIX = {
@@ -29,7 +29,7 @@ _SHOWN = 3
 
 
 def read_state_dict(path: Path) -> dict[str, np.ndarray]:
-    """The tensors of a `.pth` file, by torch's own loader for files that are not trusted.
+    """Read the tensors of a `.pth` file, by torch's own loader for files that are not trusted.
 
     Raises:
         UserError: torch is not installed.
@@ -53,7 +53,7 @@ def read_state_dict(path: Path) -> dict[str, np.ndarray]:
 
 
 def load_state_dict(model: keras.Model, tensors: Mapping[str, np.ndarray], source: str) -> LoadReport:
-    """Gives `model` the tensors of a torch network.
+    """Give `model` the tensors of a torch network.
 
     Args:
         model: of `create_model`.
@@ -109,16 +109,17 @@ def load_state_dict(model: keras.Model, tensors: Mapping[str, np.ndarray], sourc
     found = {"missing": missing, "left over": sorted(left_over), "of another shape": misshapen}
     if any(found.values()):
         raise UserError(f"{misfit}: " + "; ".join(f"{what}: {_some(keys)}" for what, keys in found.items() if keys))
+    check_default_design(model, f"weights {source!r} for {model.name}")
     return assign(pairs, source=source, kept=kept)
 
 
 def _key(module: str, variable: str, tensors: Mapping[str, np.ndarray]) -> str:
-    """The tensor of a variable; one that is no layer in torch, as the scale of a residual branch, has its own name."""
+    """Return the name of a variable's tensor; what is no layer in torch, as a residual branch's scale, has its own."""
     return module if module in tensors else f"{module}.{_SUFFIX[variable]}"
 
 
-def _convert(tensor: np.ndarray, variable: Any, layer: keras.Layer) -> np.ndarray | None:
-    """A tensor as Keras lays it out, or None when it has another shape."""
+def _convert(tensor: np.ndarray, variable: keras.Variable, layer: keras.Layer) -> np.ndarray | None:
+    """Return a tensor as Keras lays it out, or None when it has another shape."""
     if variable.name != "kernel":
         array: np.ndarray = tensor.reshape(-1)  # of an affine map, sometimes with axes of length 1
     elif isinstance(layer, keras.layers.DepthwiseConv2D):
@@ -133,14 +134,14 @@ def _convert(tensor: np.ndarray, variable: Any, layer: keras.Layer) -> np.ndarra
     squeezed = [[length for length in shape if length != 1] for shape in (array.shape, variable.shape)]
     if squeezed[0] == squeezed[1]:
         return array.reshape(variable.shape)
-    # A convolution over the whole of the features is a dense layer behind a flattening.
+    # A convolution over the whole of the features is a dense layer after a flattening.
     flat = isinstance(layer, keras.layers.Dense) and array.ndim == 4
     matches = flat and list(variable.shape) == [math.prod(array.shape[:3]), array.shape[3]]
     return array.reshape(variable.shape) if matches else None
 
 
 def _flattened(layer: keras.Layer) -> tuple[int, ...]:
-    """Height and width of the features that are flattened in front of a dense layer; 1, 1 where they are not."""
+    """Return height and width of the features that are flattened before a dense layer; 1, 1 where they are not."""
     while True:
         inputs = layer._inbound_nodes[0].input_tensors
         before: Any = inputs[0]._keras_history.operation

@@ -13,7 +13,7 @@ from kcnn.config import Config
 from kcnn.data.ingestion.summary import check_trainable
 from kcnn.data.input_pipeline.objectives import OBJECTIVES
 from kcnn.data.input_pipeline.transform import Preprocessing
-from kcnn.models.factory import model_spec
+from kcnn.models.spec import model_spec
 from kcnn.training.auxiliary import main_output
 from kcnn.training.network import starting_network
 from kcnn.training.suit import image_size, suit
@@ -22,14 +22,14 @@ from kcnn.weights import load_weights, save_backbone
 from pipelines.artifacts.examples import Examples
 from pipelines.artifacts.training import Backbone
 from pipelines.engine.component import Output, component
-from pipelines.entries import network_entries
+from pipelines.entries import training_entries
 from pipelines.training_data import training_data
 
 
 @component(
     resumable=True,
     ignored=("record",),
-    entries=lambda config, **_: network_entries(Config.from_json(config).model),
+    entries=lambda config, **_: training_entries(Config.from_json(config)),
 )
 def pretrainer(
     config: str,

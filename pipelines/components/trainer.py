@@ -6,7 +6,7 @@ import time
 import keras
 
 from kcnn.config import Config
-from kcnn.models.factory import model_spec
+from kcnn.models.spec import model_spec
 from kcnn.training.hyperparameters import with_values
 from kcnn.training.network import starting_network
 from kcnn.training.suit import suit
@@ -17,11 +17,16 @@ from pipelines.artifacts.training import ModelRun
 from pipelines.artifacts.transform import TransformGraph
 from pipelines.artifacts.tuning import HyperParameters
 from pipelines.engine.component import Output, component
-from pipelines.entries import network_entries
+from pipelines.entries import Entries, training_entries
 from pipelines.training_data import training_data
 
 
-@component(resumable=True, entries=lambda config, **_: network_entries(Config.from_json(config).model))
+def _entries(config: str, hyperparameters: HyperParameters | None = None, **_: object) -> Entries:
+    tuned = hyperparameters.values().get("augment", "") if hyperparameters is not None else ""
+    return training_entries(Config.from_json(config), tuple(filter(None, tuned.split(","))))
+
+
+@component(resumable=True, entries=_entries)
 def trainer(
     config: str,
     weights: str | None,

@@ -2,7 +2,7 @@
 
 from kcnn.data.ingestion.summary import check_trainable
 from kcnn.data.input_pipeline.transform_graph import write_transform_graph
-from kcnn.models.factory import model_spec
+from kcnn.models.spec import model_spec
 from kcnn.training.suit import preprocessing
 from pipelines.artifacts.examples import Examples
 from pipelines.artifacts.transform import TransformGraph

@@ -10,11 +10,13 @@ from kcnn.config import Config, override
 from kcnn.content import sha256
 from kcnn.data.datasets import DATASETS, Dataset
 from kcnn.data.datasets.image_folder import visible
+from kcnn.data.datasets.opening import normalize_dataset_name
 from kcnn.data.ingestion import exclusions
 from kcnn.data.input_pipeline.augmentations import AUGMENTATIONS
 from kcnn.data.validation.schema import read_schema
 from kcnn.errors import UserError
-from kcnn.models.factory import create_model, model_spec
+from kcnn.models.factory import create_model
+from kcnn.models.spec import model_spec
 from kcnn.recipes import build
 from kcnn.serving.publishing import versions
 from kcnn.weights import find_imagenet, find_starter, load_weights

@@ -7,7 +7,7 @@ from kcnn.config import Config
 from kcnn.data.datasets.opening import open_dataset
 from kcnn.data.ingestion import exclusions
 from kcnn.data.input_pipeline.objectives import OBJECTIVES
-from kcnn.models.factory import model_spec
+from kcnn.models.spec import model_spec
 from pipelines.components.example_gen import example_gen
 from pipelines.components.pretrainer import pretrainer
 from pipelines.engine.code import describe_commit

@@ -31,7 +31,7 @@ from kcnn.data.ingestion.summary import Summary
 from kcnn.data.input_pipeline.batches import TrainingShards, evaluation_batches, training_batches
 from kcnn.data.input_pipeline.transform import Preprocessing
 from kcnn.evaluation.metrics import proportion
-from kcnn.models.factory import model_spec
+from kcnn.models.spec import model_spec
 from kcnn.recipes import scratch
 from kcnn.training.optimizers import build_optimizer, warmup_cosine
 from kcnn.training.suit import image_size, suit

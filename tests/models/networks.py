@@ -1,4 +1,4 @@
-"""What the tests of networks share: which to test, at their smallest, with weights at random."""
+"""Helpers that the tests of networks share: networks at their smallest, random weights, images."""
 
 import keras
 import numpy as np
@@ -12,17 +12,17 @@ SMALLEST = {spec.family: spec.name for spec in sorted(SPECS, key=lambda spec: -s
 
 
 def by_default(names, chosen):
-    """`names` as parameters, all but the chosen ones left to `-m slow`."""
+    """Return `names` as parameters, all but the chosen ones left to `-m slow`."""
     return [name if name in chosen else pytest.param(name, marks=pytest.mark.slow) for name in names]
 
 
 def small(name, **design):
-    """The architecture at its smallest, with few classes."""
+    """Build the architecture at its smallest, with few classes."""
     return kcnn.create_model(name, 5, MODELS.get(name).min_size, **design)
 
 
 def randomize(model, seed):
-    """Weights with which activations neither vanish nor explode, and moving statistics unlike the initial ones."""
+    """Draw weights with which activations neither vanish nor explode, and moving statistics unlike the initial ones."""
     rng = np.random.default_rng(seed)
     for layer in model.layers:
         for variable in layer.weights if not isinstance(layer, keras.layers.Normalization) else ():
@@ -39,8 +39,9 @@ def randomize(model, seed):
 
 
 def calibrate(model, inputs):
-    """Moving statistics of `inputs`: with any others activations grow from block to block, and rounding with them.
+    """Set moving statistics to those of `inputs`.
 
+    With any others activations grow from block to block, and rounding with them.
     Variances much below a layer's mean one, of channels that hardly see these few images, are raised for that reason.
     """
     norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
@@ -55,9 +56,9 @@ def calibrate(model, inputs):
 
 
 def images(model, count=2, seed=1):
-    """Random patches of 8x8 pixels, of the size that `model` takes: float32 [count, H, W, 3], 0-255.
+    """Draw patches of 8x8 pixels, of the size that `model` takes: float32 [count, H, W, 3], 0-255.
 
-    Of noise pixel by pixel all places look alike to a deep layer, and what little differs drowns in rounding.
+    All places of pixel noise look alike to a deep layer, and what little differs drowns in rounding.
     """
     height, width = model.input_shape[1:3]
     patches = np.random.default_rng(seed).integers(0, 256, (count, -(-height // 8), -(-width // 8), 3))

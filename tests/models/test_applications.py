@@ -32,7 +32,7 @@ def clean():
 
 
 def prepared(theirs, function, pixels):
-    """`pixels` as a model of keras.applications takes them."""
+    """Return `pixels` as a model of keras.applications takes them."""
     if any(isinstance(layer, keras.layers.Normalization) and layer.input_mean is None for layer in theirs.layers):
         # EfficientNet has ImageNet's mean and deviation among its weights.
         return 255 * keras.applications.imagenet_utils.preprocess_input(pixels.copy(), mode="torch")

@@ -1,6 +1,7 @@
 """Every registered architecture: its table, its names, its gradients, its files."""
 
 import csv
+import importlib
 import inspect
 import math
 from pathlib import Path
@@ -24,7 +25,7 @@ EVERY = by_default(MODELS, SMALLEST.values())
 
 
 def published():
-    """The rows of published/*.csv: figures of papers and of other projects.
+    """Yield the rows of published/*.csv: figures of papers and of other projects.
 
     Parameters and multiply-adds in millions, top-1 and top-5 accuracy in percent.
     """
@@ -47,7 +48,7 @@ def float32():
 
 @pytest.fixture(scope="module", params=EVERY)
 def network(request):
-    """One architecture at its smallest, made once for all tests of it."""
+    """Build one architecture at its smallest, once for all tests of it."""
     model = small(request.param)
     yield model
     keras.backend.clear_session(free_memory=True)
@@ -72,6 +73,12 @@ def test_figures_are_the_published_ones(spec, quantity, size, value, tolerance, 
     else:
         found = kcnn.macs(kcnn.create_model(spec.name), size) / 1e6
     assert found == pytest.approx(value, abs=tolerance), source
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_row_has_its_name_in_full_in_the_file_of_its_family(name):
+    source = Path(importlib.import_module(MODELS.module(name)).__file__).read_text(encoding="utf-8")
+    assert f'"{name}",' in source
 
 
 def test_names_begin_with_the_stage(network):
@@ -99,7 +106,7 @@ def test_every_variable_learns(network):
     gradients = tape.gradient(loss, [variable.value for variable in network.trainable_variables])
     for variable, gradient in zip(network.trainable_variables, gradients, strict=True):
         assert np.isfinite(gradient).all(), variable.path
-        # Batch norm takes away what a bias in front of it adds: nothing but rounding is left of its gradient.
+        # Batch norm takes away what a bias before it adds: nothing but rounding is left of its gradient.
         redundant = variable.name == "bias" and f"{variable.path.split('/')[0]}_norm" in names
         assert np.abs(gradient).max() > 0 or redundant, variable.path
 
@@ -158,7 +165,7 @@ def test_any_shape_and_precision(name, policy):
 
 
 def stock(layer):
-    """The layer of Keras that one of this project extends, with the same configuration, where they compute the same."""
+    """Return the layer of Keras that a layer of this project extends, where they compute the same."""
     if isinstance(layer, LowestPadding):
         return layer
     kind = next(kind for kind in type(layer).__mro__ if kind.__module__.startswith("keras."))

@@ -14,7 +14,7 @@ POLICIES = {"float32": 1e-5, "mixed_bfloat16": 3e-2, "mixed_float16": 4e-3}
 
 
 def assert_same_training(theirs, ours, shape, policy="float32"):
-    """Outputs in training and inference, and gradients of inputs and weights."""
+    """Compare outputs in training and inference, and gradients of inputs and weights."""
     dtype = policy.removeprefix("mixed_")
     images = tf.cast(np.random.default_rng(0).normal(1, 2, shape), dtype)
     results = []
@@ -118,6 +118,28 @@ def kinds_of_operations(layer, shape, dtype="float32"):
 
     graph = gradients.get_concrete_function(tf.TensorSpec(shape, dtype)).graph
     return {operation.type for operation in graph.get_operations()}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_the_probe_for_gradients_of_grouped_convolutions_says_what_they_do(dtype):
+    """In a traced function too, where layers ask: a tape within `tf.init_scope` answers None there, and no error."""
+    images, kernel = tf.ones((1, 4, 4, 4), dtype), tf.ones((3, 3, 2, 4), dtype)
+    try:
+        with tf.GradientTape() as tape:
+            tape.watch(kernel)
+            outputs = tf.nn.conv2d(images, kernel, 1, "SAME")
+        differentiated = tape.gradient(outputs, kernel) is not None
+    except tf.errors.OpError:
+        differentiated = False
+    asked = []
+
+    @tf.function
+    def trace():
+        convolutions._grouped_gradients.cache_clear()
+        asked.append(convolutions._grouped_gradients(dtype))
+
+    trace()
+    assert asked == [differentiated]
 
 
 @pytest.mark.skipif(

@@ -50,8 +50,12 @@ def test_the_whole_backbone_gets_the_files_numbers(name):
 @pytest.mark.parametrize(
     ("name", "design", "message"),
     [
-        ("mobilenetv2", {"activation": "silu"}, "for its default design"),
-        ("mobilenetv2", {"norm": "group"}, "for its default design"),
+        (
+            "mobilenetv2",
+            {"activation": "silu"},
+            "for its default design, activation='relu6', and this one has activation='silu'",
+        ),
+        ("mobilenetv2", {"norm": "group"}, "for its default design, norm='batch', and this one has norm='group'"),
         ("mobilenetv2", {"width": 0.35}, "do not fit"),
         ("mobilenetv2.torch", {}, "there are none; those of mobilenetv2"),
         ("lenet5", {}, "there are none; those of mobilenetv2"),

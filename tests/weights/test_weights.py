@@ -26,7 +26,7 @@ NAME = "mobilenetv2_0.35"
 
 
 def build(classes=5, size=32, name=NAME, seed=0, **design):
-    """A small network with weights and moving statistics that are nobody else's."""
+    """Build a small network with weights and moving statistics that are nobody else's."""
     model = kcnn.create_model(name, classes, size, **design)
     scramble(model, seed)
     return model
@@ -53,7 +53,7 @@ def assert_same_weights(a, b):
 
 
 def save_as_keras_did(model, path, names=lambda layer: layer.name):
-    """The layout of the `.h5` files that keras.applications downloads, which Keras 3 reads and no longer writes."""
+    """Write the layout of keras.applications' `.h5` files, which Keras 3 reads and no longer writes."""
     with h5py.File(path, "w") as file:
         file.attrs["layer_names"] = [names(layer).encode() for layer in model.layers]
         file.attrs["keras_version"], file.attrs["backend"] = b"2.2.4", b"tensorflow"
@@ -198,7 +198,7 @@ def stranger():
 
 
 def unfit(case, folder):
-    """Makes a source that does not fit; returns it, and what the message must say."""
+    """Make a source that does not fit; return it, and what the message must say."""
     path = folder / f"w.{case.split()[-1]}"
     if case == "missing safetensors":
         return path, "there is no such file"
@@ -298,7 +298,7 @@ def test_create_model_with_weights_is_the_same_graph(tmp_path):
 
 @pytest.fixture
 def storage(tmp_path, monkeypatch):
-    """A storage of the Keras project on this machine, with one file; yields what it was asked for."""
+    """Serve a storage of the Keras project on this machine, with one file; yield what it was asked for."""
     asked = []
 
     class Handler(http.server.SimpleHTTPRequestHandler):

@@ -62,7 +62,7 @@ def build(project, name, classes, pixels, seed=0):
 
 
 def logits(network, pixels, mean, deviation):
-    """Of images float32 [N, H, W, 3], 0-255 → [N, classes], in the precision of the network."""
+    """Classify images float32 [N, H, W, 3], 0-255 → [N, classes], in the precision of the network."""
     dtype = next(network.parameters()).dtype
     inputs = (pixels / 255 - np.array(mean)) / np.array(deviation)
     with torch.no_grad():

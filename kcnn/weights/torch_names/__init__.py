@@ -1,4 +1,4 @@
-"""What torch projects call our layers: a file for each family, found by the registry."""
+"""Names that torch projects have for our layers: a file for each family, found by the registry."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -13,7 +13,7 @@ TORCH_NAMES: Registry[Mapping[str, Names]] = Registry("torch layout", "kcnn.weig
 
 
 def renamed(*rows: tuple[str, str | Callable[..., str]]) -> Names:
-    """Names by pattern.
+    """Make a function that names layers by patterns.
 
     Args:
         rows: (regular expression for the whole of our layer's name, torch's name: text, or a function of the groups,

@@ -1,4 +1,4 @@
-"""DenseNet of torchvision, which timm's is a copy of."""
+"""DenseNet of torchvision; timm's is a copy of it."""
 
 from collections.abc import Callable
 
@@ -6,7 +6,7 @@ from kcnn.weights.torch_names import TORCH_NAMES, Names, renamed
 
 
 def _names(separator: str) -> Names:
-    """`separator` stands between "norm", "conv" and their number within a dense layer."""
+    """Make the names of a project that has `separator` between "norm", "conv" and their number in a dense layer."""
 
     def dense(kind: str, number: int) -> Callable[..., str]:
         suffix = f"{kind}{separator}{number}"

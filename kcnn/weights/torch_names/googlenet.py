@@ -6,7 +6,7 @@ _BRANCHES = {"1x1": 1, "3x3": 2, "5x5": 3, "pool": 4}
 
 
 def unit(module: str, norm: str | None) -> str:
-    """The batch norm, or else the convolution, of a module of both."""
+    """Return the name of the batch norm, or else of the convolution, in a module of both."""
     return f"{module}.{'bn' if norm else 'conv'}"
 
 

@@ -10,7 +10,7 @@ _LAYER = re.compile(r"stage(\d+)_(?:block(\d+)_)?([a-z]+)_?(.*)")
 
 
 class _Place(NamedTuple):
-    """Where a layer is: stage, block there, number of that block in all the network, from 0; the block's parts.
+    """The position of a layer: stage, block there, number of that block in all the network, from 0; the block's parts.
 
     The layer is the convolution of a part where `rest` is empty, its normalisation where that is "norm".
     """
@@ -37,7 +37,7 @@ def _places(layers: list[str]) -> dict[str, _Place]:
 
 
 def _names(in_stage: Callable[[_Place], str], **others: str) -> Names:
-    """Names of the layers in stages, and of those in the stem and the head."""
+    """Make the names of the layers in stages, and of those in the stem and the head."""
     return lambda layers: {
         **renamed(*others.items())(layers),
         **{layer: in_stage(place) for layer, place in _places(layers).items()},

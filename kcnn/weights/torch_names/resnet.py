@@ -1,5 +1,8 @@
-"""Residual networks: torchvision and timm call their layers alike; timm's ports of the authors' SENets and its
-pre-activation networks have names of their own."""
+"""Residual networks.
+
+torchvision and timm call their layers alike; timm's ports of the authors' SENets and its pre-activation networks have
+names of their own.
+"""
 
 from kcnn.weights.torch_names import TORCH_NAMES, renamed
 

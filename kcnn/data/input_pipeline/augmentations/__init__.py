@@ -36,9 +36,9 @@ AUGMENTATIONS: Registry[Augmentation] = Registry("augmentation", "kcnn.data.inpu
 
 def per_image(name: str) -> Callable[[ImageFunction], ImageFunction]:
     """Return a decorator that registers a function on images."""
-    return lambda function: AUGMENTATIONS.add(name, Augmentation(function, per_batch=False)).function
+    return lambda function: AUGMENTATIONS.add(name, Augmentation(function, per_batch=False), module=function.__module__).function
 
 
 def per_batch(name: str) -> Callable[[BatchFunction], BatchFunction]:
     """Return a decorator that registers a function on batches."""
-    return lambda function: AUGMENTATIONS.add(name, Augmentation(function, per_batch=True)).function
+    return lambda function: AUGMENTATIONS.add(name, Augmentation(function, per_batch=True), module=function.__module__).function
