@@ -25,8 +25,8 @@ from kcnn.data.scan.scan import Finding, Scan
 from kcnn.data.validation import schema as schemas
 from kcnn.evaluation.label_errors import Audit, LabelError
 from kcnn.serving.publishing import versions
-from kcnn.training import trials
-from kcnn.training.trainer import Data
+from kcnn.training.trainer import TrainingData
+from kcnn.training.trials import best_trial, read_trials
 from pipelines.engine.component import Artifact
 
 
@@ -58,10 +58,10 @@ class Examples(Artifact):
         counts = {split: summary.total(split) for split in summary.counts}
         return {"images": counts, "labels": len(summary.labels), "excluded": summary.excluded}
 
-    def training_data(self, preprocessing: Preprocessing) -> Data:
+    def training_data(self, preprocessing: Preprocessing) -> TrainingData:
         """What training reads of them."""
         summary = self.summary()
-        return Data(
+        return TrainingData(
             train=self.shards("train"),
             val=self.shards("val"),
             train_count=summary.total("train"),
@@ -299,8 +299,8 @@ class TunerResults(Artifact):
 
     def properties(self) -> dict[str, Any]:
         """How many trials there were, how they ended, the best one's score and that of the recipe's own values."""
-        done = trials.read(self.journal)
-        best = trials.best(done)
+        done = read_trials(self.journal)
+        best = best_trial(done)
         return {
             "trials": len(done),
             "endings": Counter(trial.ending for trial in done),

@@ -1,4 +1,4 @@
-"""Over which devices a model trains."""
+"""The devices that a model trains on."""
 
 from collections.abc import Sequence
 
@@ -8,14 +8,22 @@ from kcnn.errors import UserError
 
 
 def choose_strategy(devices: Sequence[str] | None = None) -> tf.distribute.Strategy:
-    """MirroredStrategy over `devices` (all GPUs when None); TensorFlow's default, one device, for less than two."""
+    """Return MirroredStrategy over the devices, or TensorFlow's default strategy for fewer than two.
+
+    Args:
+        devices: names of logical devices; None for all GPUs.
+    """
     if devices is None:
         devices = [device.name for device in tf.config.list_logical_devices("GPU")]
     return tf.distribute.MirroredStrategy(devices) if len(devices) > 1 else tf.distribute.get_strategy()
 
 
 def check_batch_size(batch_size: int, strategy: tf.distribute.Strategy) -> None:
-    """Raises UserError unless every replica gets the same number of images, so that their gradients weigh the same."""
+    """Check that every replica gets the same number of images, so that their gradients weigh the same.
+
+    Raises:
+        UserError: the batch does not divide over the replicas.
+    """
     replicas = strategy.num_replicas_in_sync
     if batch_size % replicas:
         nearest = max(replicas, round(batch_size / replicas) * replicas)

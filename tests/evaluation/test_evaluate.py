@@ -15,7 +15,7 @@ from kcnn.data import examples
 from kcnn.data.input_pipeline.transform import Preprocessing
 from kcnn.errors import UserError
 from kcnn.evaluation.evaluate import Evaluation, correct_answers, evaluate_export
-from kcnn.evaluation.report import plot_confusion_matrix, write_report
+from kcnn.evaluation.results import plot_confusion_matrix, write_evaluation
 from kcnn.serving.export.classifier import export_classifier
 from tests import shards
 
@@ -108,7 +108,7 @@ def read(path):
 
 
 def test_report(evaluation, tmp_path):
-    metrics = write_report(tmp_path / "report", evaluation)
+    metrics = write_evaluation(tmp_path / "report", evaluation)
     directory = tmp_path / "report"
     assert json.loads((directory / "metrics.json").read_text(encoding="utf-8")) == metrics
     assert metrics["top1"]["value"] == pytest.approx(10 / 11)
@@ -161,4 +161,4 @@ def test_evaluation_is_of_one_export(export_dir):
     served = tf.saved_model.load(str(export_dir))
     answers = served.signatures["serving_default"](image_bytes=tf.constant([example("x", 0, (1, 2, 3)).encoded]))
     with pytest.raises(ValueError, match="do not fit 2 classes"):
-        write_report("unused", Evaluation(["a", "b"], ["x"], np.array([0]), answers["probabilities"].numpy()))
+        write_evaluation("unused", Evaluation(["a", "b"], ["x"], np.array([0]), answers["probabilities"].numpy()))
