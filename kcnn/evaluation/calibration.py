@@ -11,7 +11,7 @@ from scipy.special import log_softmax
 from kcnn.data.input_pipeline.batches import evaluation_batches
 from kcnn.data.input_pipeline.transform import Preprocessing
 
-_RANGE = (0.05, 20.0)  # of temperatures
+_RANGE = (0.05, 20.0)  # the temperatures to choose from
 _BATCH = 64
 
 

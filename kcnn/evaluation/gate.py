@@ -11,7 +11,7 @@ from kcnn.checks import Check
 from kcnn.evaluation.metrics import proportion
 from kcnn.evaluation.slices import SMALLEST, Attribute
 
-LEVEL = 0.05  # of the test over all examples, and of those over all slices together
+LEVEL = 0.05  # significance level: of the test over all examples, and of all slices' tests together
 
 
 @dataclasses.dataclass(frozen=True)

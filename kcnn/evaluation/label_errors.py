@@ -25,11 +25,11 @@ FOLDS = 5
 COMPONENTS = 128  # principal components; 1280 dimensions give no better answers, and take 100 times as long
 _SAMPLE = 10_000  # images that the components are fitted to
 _CHUNK = 4096
-_PART_BYTES = 2**28  # of the answers about a part's images, float32
+_PART_BYTES = 2**28  # float32 answers about the images of a part
 _PENALTIES = (0.01, 0.1, 1.0, 10.0)  # C: the one that makes the first fold's labels most likely is taken
 _ITERATIONS = 100
 BY_HEART = 0.5  # errors on training images, per error on others, below which the network has learned labels by heart
-_SIGNIFICANCE = 0.01  # of the difference, by Fisher's exact test
+_SIGNIFICANCE = 0.01  # level of Fisher's exact test of the difference
 # A doubted label looks wrong when another class is more probable by a factor: a hundred times the share of images that
 # the classifier gets wrong, within these bounds. A classifier that knows little has to be sure. One that knows nearly
 # all learned from wrong labels too, which keep its probabilities from the extremes. With 5% wrong labels in CIFAR-10

@@ -28,7 +28,7 @@ def wilson_interval(successes: np.ndarray | int, trials: np.ndarray | int) -> tu
     reach = z * np.sqrt((share * (1 - share) + z**2 / (4 * np.asarray(trials))) / trials)
     scale = 1 + z**2 / np.asarray(trials)
     low, high = (centre - reach) / scale, (centre + reach) / scale
-    # At the ends rounding alone keeps them from 0 and 1.
+    # The ends are exactly 0 and 1, but for rounding.
     return np.where(share == 0, 0.0, low), np.where(share == 1, 1.0, high)
 
 

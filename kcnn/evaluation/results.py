@@ -17,8 +17,8 @@ from kcnn.evaluation.evaluate import Evaluation
 from kcnn.evaluation.metrics import classification_metrics, expected_calibration_error
 from kcnn.evaluation.slices import SMALLEST, slice_rows
 
-COUNTS_UP_TO = 20  # classes with which the counts still fit into the cells
-NAMES_UP_TO = 100  # classes with which every name still fits beside its row
+COUNTS_UP_TO = 20  # classes: with more, the counts do not fit into the cells
+NAMES_UP_TO = 100  # classes: with more, not every name fits beside its row
 NAME_LENGTH = 28
 # The installed ones are tried in this order for every letter; DejaVu comes with matplotlib.
 FONTS = ("DejaVu Sans", "Noto Sans CJK SC", "Noto Sans CJK JP", "Arial Unicode MS", "Microsoft YaHei")

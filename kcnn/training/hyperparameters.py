@@ -9,7 +9,7 @@ from kcnn.data.ingestion.ingest import Summary
 from kcnn.errors import UserError
 from kcnn.training.adaptation import adapt_phase
 
-Values = Mapping[str, Any]  # of hyperparameters, by name
+Values = Mapping[str, Any]  # hyperparameters by name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Range:
 
 
 SearchSpace = Mapping[str, Range | tuple[Any, ...]]  # by name; a tuple is a choice
-# By the names of the flags.
+# The keys are the names of the flags.
 SPACE: SearchSpace = {
     "learning_rate": Range(0.1, 10.0, log=True, relative=True),
     "weight_decay": Range(1e-4, 0.5, log=True),

@@ -19,9 +19,9 @@ from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 from kcnn.training.hyperparameters import Range, SearchSpace, Values
 
 INITIAL = 5  # trials before the first proposal by a fit, the recipe's own values among them
-CANDIDATES = 2000  # anywhere, and as many again around the best
-AROUND, BEST = 0.1, 3  # how far around (of a range), and around how many
-DIGITS = 3  # of a proposed number: people may want to copy it
+CANDIDATES = 2000  # drawn anywhere, and as many again around the best
+AROUND, BEST = 0.1, 3  # standard deviation of candidates around the best, in parts of a range; how many are the best
+DIGITS = 3  # significant digits of a proposed number, which people may want to copy
 
 
 def propose_values(

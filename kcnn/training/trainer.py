@@ -1,6 +1,7 @@
 """Training: the phases of a recipe, one after the other, from data shards to the best weights."""
 
 import dataclasses
+import functools
 import math
 import time
 from collections.abc import Callable
@@ -31,7 +32,7 @@ from kcnn.training.optimizers import build_optimizer, warmup_cosine
 from kcnn.training.state import Progress, load_progress, load_state, save_state
 from kcnn.weights import load_weights, save_weights
 
-_CACHE_BYTES = 2**26  # of validation images, decoded
+_CACHE_BYTES = 2**26  # decoded validation images up to this size are cached
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +65,7 @@ class DivergedError(UserError):
 class _EpochEnd(keras.callbacks.Callback):
     """Keep the best weights and the state to resume from after each epoch, and end the phase when patience does."""
 
-    STATE_SHARE = 0.1  # of the time may go into keeping the state: a large network's takes seconds to write
+    STATE_SHARE = 0.1  # the part of the time for writing the state, which takes seconds for a large network
 
     def __init__(self, run: "_Run", step_bar: tqdm):
         super().__init__()
@@ -122,6 +123,28 @@ class _Run:
     def state(self) -> Path:
         return self.directory / "state.safetensors"
 
+    @functools.cached_property
+    def validation(self) -> tf.data.Dataset | None:
+        """The validation batches, made once for all phases; None without validation images."""
+        if not self.data.val_count:
+            return None
+        batches = self.in_order(self.data.val, self.data.val_count)
+        decoded_bytes = 12 * self.data.val_count * math.prod(self.data.preprocessing.image_size)
+        # Reading them anew takes half a second an epoch.
+        return batches.cache() if decoded_bytes <= _CACHE_BYTES else batches
+
+    def in_order(self, paths: list[str], count: int) -> tf.data.Dataset:
+        """Return the batches of `count` images in `paths`, each image once."""
+        batches = evaluation_batches(
+            paths,
+            num_classes=self.data.classes,
+            batch_size=self.config.batch_size,
+            preprocessing=self.data.preprocessing,
+            objective=self.config.objective,
+        )
+        # Without a known length Keras warns of its end.
+        return batches.apply(tf.data.experimental.assert_cardinality(math.ceil(count / self.config.batch_size)))
+
     def save(self, optimizer: keras.optimizers.Optimizer | None = None) -> None:
         self.progress.seconds = round(time.monotonic() - self.began, 2)
         save_state(self.state, self.progress, self.model, optimizer)
@@ -175,7 +198,7 @@ def train(
             load_state(state, run.model, None)
         else:
             run.best.unlink(missing_ok=True)
-            run.save()  # an interruption in the first epoch leaves something too
+            run.save()  # so that a run can go on that is interrupted in its first epoch
         while progress.phase < len(config.phases):
             phase = config.phases[progress.phase]
             if not progress.phase_is_over(phase.epochs, config.patience):
@@ -216,7 +239,7 @@ def _run_phase(run: _Run, phase: Phase) -> None:
                 keras.callbacks.TensorBoard(run.directory / "logs" / phase.name, write_graph=False),
                 _EpochEnd(run, step_bar),
             ],
-            shuffle=False,  # the batches are, by seed and epoch
+            shuffle=False,  # the batches are shuffled already, by seed and epoch
             verbose=0,
         )
 
@@ -228,33 +251,18 @@ def _phase_data(run: _Run, phase: Phase) -> tuple[keras.Model, tf.data.Dataset, 
     """
     config, data, model = run.config, run.data, run.model
     epochs = range(run.progress.epoch, phase.epochs)
-
-    def in_order(paths: list[str], count: int) -> tf.data.Dataset:
-        batches = evaluation_batches(
-            paths,
-            num_classes=data.classes,
-            batch_size=config.batch_size,
-            preprocessing=data.preprocessing,
-            objective=config.objective,
-        )
-        # Of a known length, or Keras warns of its end.
-        return batches.apply(tf.data.experimental.assert_cardinality(math.ceil(count / config.batch_size)))
-
-    validation = in_order(data.val, data.val_count) if data.val_count else None
-    pixels = data.val_count * math.prod(data.preprocessing.image_size)
-    if validation is not None and 12 * pixels <= _CACHE_BYTES:
-        validation = validation.cache()  # to begin anew takes half a second an epoch
     if phase.unfreeze == 0 and not phase.augmentations and phase.crop_scale is None:
         backbone, head = split_at_head(without_auxiliary(model))
 
-        def features(paths: list[str], count: int, name: str) -> tuple[np.ndarray, np.ndarray]:
-            return compute_features(backbone, in_order(paths, count), count, run.directory / f"features-{name}.npy")
+        def features(batches: tf.data.Dataset, count: int, split: str) -> tuple[np.ndarray, np.ndarray]:
+            return compute_features(backbone, batches, count, run.directory / f"features-{split}.npy")
 
-        trained_on = features(data.train, data.train_count, "train")
+        trained_on = features(run.in_order(data.train, data.train_count), data.train_count, "train")
         batches = feature_batches(*trained_on, batch_size=config.batch_size, seed=config.seed, epochs=epochs)
-        if validation is not None:
-            validation = tf.data.Dataset.from_tensor_slices(features(data.val, data.val_count, "val")).batch(256)
-        return head, batches, validation
+        if run.validation is None:
+            return head, batches, None
+        judged_on = features(run.validation, data.val_count, "val")
+        return head, batches, tf.data.Dataset.from_tensor_slices(judged_on).batch(256)
     batches = training_batches(
         data.train,
         num_classes=data.classes,
@@ -268,4 +276,4 @@ def _phase_data(run: _Run, phase: Phase) -> tuple[keras.Model, tf.data.Dataset, 
         mean_bytes=data.mean_bytes,
         objective=config.objective,
     )
-    return model, batches, validation
+    return model, batches, run.validation

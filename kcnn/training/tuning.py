@@ -47,8 +47,8 @@ from kcnn.training.trials import (
 )
 from kcnn.weights import load_weights
 
-RUNGS = (0.25, 0.5)  # parts of a trial's epochs
-LEAST_RIVALS = 3  # that have come as far, before a trial may be stopped
+RUNGS = (0.25, 0.5)  # the parts of a trial's epochs after which it may be stopped
+LEAST_RIVALS = 3  # trials that must have come as far before one may be stopped
 
 # Takes the scores of all epochs so far, and the seconds that they took.
 Report = Callable[[Sequence[float], float], None]
@@ -151,7 +151,7 @@ def run_trials(
             if known and known[0].values == values:
                 trial = known.pop(0)
             else:
-                known = []  # of other proposals than these: another version of a library made them
+                known = []  # another version of a library proposed other values
                 trial = run_trial(number, values)
             done.append(trial)
             if not known:
@@ -211,7 +211,7 @@ def tune(
         settings = dataclasses.replace(settings, phases=settings.phases[-1:])
         folder = work / f"trial-{hashlib.sha256(json.dumps(values).encode()).hexdigest()[:16]}"
         for ended in work.glob("trial-*"):
-            if ended != folder:  # an interruption may have left this one: it is gone on with
+            if ended != folder:  # an interrupted trial is continued in its folder
                 shutil.rmtree(ended)
         try:
             with hidden():

@@ -1,4 +1,4 @@
-"""Slices and the tests that hold a model against the one before, against scipy and figures worked out by hand."""
+"""Slices, and the tests that compare a model with the one before, against scipy and figures worked out by hand."""
 
 import itertools
 import time
@@ -55,7 +55,7 @@ def test_holm_rejects_what_its_step_down_definition_rejects():
 
 
 def halves(count):
-    """Two classes of equal size, in turns."""
+    """Return an attribute of two values, which the examples have in turns."""
     return Attribute("class", ("cat", "dog"), np.arange(count) % 2)
 
 

@@ -25,7 +25,7 @@ from kcnn.evaluation.label_page import pictured_files, render_label_page
 
 @pytest.fixture(scope="module")
 def digits():
-    """Pixels, labels of which 3% are wrong, which they are, and which the network is said to have seen."""
+    """Return pixels, labels (3% are wrong), the wrong ones, and the images that a network counts as trained on."""
     pixels, labels = load_digits(return_X_y=True)
     rng = np.random.default_rng(0)
     wrong = rng.random(len(labels)) < 0.03

@@ -1,5 +1,7 @@
 """The networks of a run: their precision, their outputs, and that the global dtype policy stays what it is."""
 
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
@@ -59,3 +61,9 @@ def test_auxiliary_classifiers_are_trained_and_do_not_answer(tmp_path):
     embeddings = compute_embeddings(whole, {}, 0, Preprocessing((64, 64)), tmp_path / "features.npy")
     with pytest.raises(ValueError, match="3 outputs"), embeddings:
         pass
+
+
+def test_one_place_sets_the_global_policy():
+    sources = Path(__file__).parents[2].glob("kcnn/**/*.py")
+    found = [path.name for path in sources if "set_dtype_policy" in path.read_text(encoding="utf-8")]
+    assert found == ["precision.py"]

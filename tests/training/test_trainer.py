@@ -141,7 +141,7 @@ TWO_PHASES = config(
 
 @pytest.fixture(scope="module")
 def uninterrupted(digits, tmp_path_factory):
-    """A run of two phases: its progress, its weights, and the whole network's accuracy after the head's phase."""
+    """Train two phases: return progress, weights, and the whole network's accuracy after the head's phase."""
     folder = tmp_path_factory.mktemp("whole")
     built, seen = [], {}
 
@@ -172,7 +172,7 @@ def test_the_head_trains_on_features_computed_once(uninterrupted):
     "stop_after", [1, pytest.param(2, marks=pytest.mark.slow), pytest.param(4, marks=pytest.mark.slow)]
 )
 def test_an_interrupted_run_resumes_to_the_same_weights(digits, tmp_path, monkeypatch, uninterrupted, stop_after):
-    """Interrupted in the head phase, between the phases, in the second: the end is that of an uninterrupted run."""
+    """A run that is interrupted in a phase or between two ends as an uninterrupted one."""
     epochs = []
     end = trainer._EpochEnd.on_epoch_end
 
@@ -199,7 +199,7 @@ def test_an_interrupted_run_resumes_to_the_same_weights(digits, tmp_path, monkey
 
 @pytest.fixture
 def in_memory(monkeypatch):
-    """Training data without files: 64 images of noise, for tests of what happens around the epochs."""
+    """Replace the data by 64 images of noise in memory, for tests of what happens around the epochs."""
     rng = np.random.default_rng(0)
     images = rng.uniform(0, 255, (64, 8, 8, 3)).astype(np.float32)
     labels = np.eye(10, dtype=np.float32)[rng.integers(0, 10, 64)]
@@ -269,7 +269,7 @@ def test_finished_training_is_not_repeated(in_memory, tmp_path, monkeypatch, cap
 
 
 def test_seconds_are_those_of_all_processes(in_memory, tmp_path, monkeypatch):
-    """A clock that goes on by a second with each look stands for the processes' time."""
+    """The clock goes on by a second whenever it is read."""
     clock = iter(range(10**6))
     monkeypatch.setattr(trainer, "time", types.SimpleNamespace(monotonic=lambda: float(next(clock))))
 
