@@ -20,7 +20,7 @@ from kcnn.models.factory import model_spec
 from kcnn.nn.precision import dtype_policy
 from kcnn.progress import bar
 from kcnn.training.auxiliary import with_auxiliary, without_auxiliary
-from kcnn.training.distribution import check_batch_size, choose_strategy
+from kcnn.training.distribution import check_batch_size, choose_strategy, without_sharding
 from kcnn.training.freezing import (
     compute_features,
     feature_batches,
@@ -230,11 +230,11 @@ def _run_phase(run: _Run, phase: Phase) -> None:
     with bar(total=steps * phase.epochs, description=f"Training ({phase.name})", unit="step") as step_bar:
         step_bar.update(steps * progress.epoch)
         fitted.fit(
-            batches,
+            without_sharding(batches),
             epochs=phase.epochs,
             initial_epoch=progress.epoch,
             steps_per_epoch=steps,
-            validation_data=validation,
+            validation_data=None if validation is None else without_sharding(validation),
             callbacks=[
                 keras.callbacks.TensorBoard(run.directory / "logs" / phase.name, write_graph=False),
                 _EpochEnd(run, step_bar),
