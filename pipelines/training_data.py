@@ -2,17 +2,17 @@
 
 from typing import TYPE_CHECKING
 
-from kcnn.training.trainer import Data
+from kcnn.training.trainer import TrainingData
 from pipelines.artifacts.examples import Examples
 
 if TYPE_CHECKING:
     from kcnn.data.input_pipeline.transform import Preprocessing
 
 
-def training_data(examples: Examples, preprocessing: "Preprocessing") -> Data:
+def training_data(examples: Examples, preprocessing: "Preprocessing") -> TrainingData:
     """Return what training reads of examples."""
     summary = examples.summary()
-    return Data(
+    return TrainingData(
         train=examples.shards("train"),
         val=examples.shards("val"),
         train_count=summary.total("train"),

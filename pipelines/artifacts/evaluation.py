@@ -17,7 +17,7 @@ class ModelEvaluation(Artifact):
     """The exported model on the test split.
 
     <path>/report/             metrics.json, per_class.csv, slices.csv, confusion_matrix.csv and .png, predictions.csv,
-                               as `kcnn.evaluation.report.write_report` writes them
+                               as `kcnn.evaluation.results.write_evaluation` writes them
     <path>/probabilities.npy   float32 [examples, classes], in the order of the records
     <path>/labels.npy          int64 [examples], the true classes
     <path>/slices.npy          int64 [attributes, examples], the index of each example's value among the attribute's

@@ -49,10 +49,10 @@ class TunerResults(Artifact):
 
     def properties(self) -> dict[str, Any]:
         """Return how many trials there were, how they ended, the best one's score and that of the recipe's values."""
-        from kcnn.training import trials
+        from kcnn.training.trials import best_trial, read_trials
 
-        done = trials.read(self.journal)
-        best = trials.best(done)
+        done = read_trials(self.journal)
+        best = best_trial(done)
         return {
             "trials": len(done),
             "endings": Counter(trial.ending for trial in done),

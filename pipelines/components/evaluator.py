@@ -2,7 +2,7 @@
 
 from kcnn.errors import UserError
 from kcnn.evaluation.evaluate import correct_answers, evaluate_export
-from kcnn.evaluation.report import write_report
+from kcnn.evaluation.results import write_evaluation
 from pipelines.artifacts.evaluation import BaselineAnswers, ModelEvaluation
 from pipelines.artifacts.examples import Examples
 from pipelines.artifacts.serving import Model
@@ -30,7 +30,7 @@ def evaluator(
     """
     paths, total = examples.shards("test"), examples.summary().total("test")
     result = evaluate_export(model.serving, paths, total=total)
-    write_report(evaluation.report, result)
+    write_evaluation(evaluation.report, result)
     evaluation.write_answers(result.probabilities, result.labels, result.class_names, result.attributes)
     correct, reason = None, None
     if baseline is not None:

@@ -1,7 +1,7 @@
 """Gate: whether the evaluated model is good enough to be published. It asks no image."""
 
 from kcnn.checks import Check
-from kcnn.evaluation.gate import LEVEL, Baseline, absolute, commonest_class, not_worse
+from kcnn.evaluation.gate import LEVEL, Baseline, check_accuracy, check_not_worse, commonest_class_warning
 from pipelines.artifacts.blessing import ModelBlessing
 from pipelines.artifacts.evaluation import BaselineAnswers, ModelEvaluation
 from pipelines.engine.component import Output, component
@@ -27,14 +27,14 @@ def gate(
         blessing: what is made.
     """
     correct, attributes = evaluation.correct(), evaluation.attributes()
-    checks = absolute(correct, attributes, min_accuracy, min_slice_accuracy)
+    checks = check_accuracy(correct, attributes, min_accuracy, min_slice_accuracy)
     right, reason = baseline_answers.correct(), baseline_answers.reason()
     if baseline is not None and right is not None:
-        checks += not_worse(correct, attributes, Baseline(baseline, right))
+        checks += check_not_worse(correct, attributes, Baseline(baseline, right))
     elif baseline is not None:
         checks.append(Check("not_worse", None, f"not compared with {baseline}, the last that was pushed: {reason}"))
     else:
         checks.append(Check("not_worse", None, "nothing was pushed before: there is no model to compare with"))
-    warning = commonest_class(evaluation.labels(), evaluation.class_names(), evaluation.metrics()["top1"])
+    warning = commonest_class_warning(evaluation.labels(), evaluation.class_names(), evaluation.metrics()["top1"])
     compared = {"baseline": baseline, "baseline_digest": baseline_answers.digest(), "level": LEVEL}
     blessing.write(checks, {**compared, "warnings": [warning] if warning else []})

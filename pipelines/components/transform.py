@@ -3,7 +3,7 @@
 from kcnn.data.ingestion.summary import check_trainable
 from kcnn.data.input_pipeline.transform_graph import write_transform_graph
 from kcnn.models.spec import model_spec
-from kcnn.training.suit import preprocessing
+from kcnn.training.adaptation import choose_preprocessing
 from pipelines.artifacts.examples import Examples
 from pipelines.artifacts.transform import TransformGraph
 from pipelines.artifacts.validation import Schema
@@ -22,7 +22,7 @@ def transform(
     """
     summary = examples.summary()
     check_trainable(summary)
-    spec = preprocessing(model_spec(model), summary, image_size)
+    spec = choose_preprocessing(model_spec(model), summary, image_size)
     transform_graph.write_preprocessing(spec)
     write_transform_graph(transform_graph.path, spec, summary.labels, schema.read())
     height, width = spec.image_size

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kcnn.data.datasets import open_dataset
+from kcnn.data.datasets.opening import open_dataset
 from kcnn.data.ingestion.ingest import ingest
 from kcnn.data.input_pipeline.transform import Preprocessing
 from kcnn.recipes import build

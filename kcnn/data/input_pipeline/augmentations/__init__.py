@@ -36,9 +36,19 @@ AUGMENTATIONS: Registry[Augmentation] = Registry("augmentation", "kcnn.data.inpu
 
 def per_image(name: str) -> Callable[[ImageFunction], ImageFunction]:
     """Return a decorator that registers a function on images."""
-    return lambda function: AUGMENTATIONS.add(name, Augmentation(function, per_batch=False), module=function.__module__).function
+
+    def register(function: ImageFunction) -> ImageFunction:
+        AUGMENTATIONS.add(name, Augmentation(function, per_batch=False), module=function.__module__)
+        return function
+
+    return register
 
 
 def per_batch(name: str) -> Callable[[BatchFunction], BatchFunction]:
     """Return a decorator that registers a function on batches."""
-    return lambda function: AUGMENTATIONS.add(name, Augmentation(function, per_batch=True), module=function.__module__).function
+
+    def register(function: BatchFunction) -> BatchFunction:
+        AUGMENTATIONS.add(name, Augmentation(function, per_batch=True), module=function.__module__)
+        return function
+
+    return register
