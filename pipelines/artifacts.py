@@ -25,6 +25,7 @@ from kcnn.data.scan.scan import Finding, Scan
 from kcnn.data.validation import schema as schemas
 from kcnn.evaluation.label_errors import Audit, LabelError
 from kcnn.serving.publishing import versions
+from kcnn.serving.publishing.card import read_card
 from kcnn.training import trials
 from kcnn.training.trainer import Data
 from pipelines.engine.component import Artifact
@@ -507,8 +508,8 @@ class PushedModel(Artifact):
             begun = json.loads((self.path / "begun.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):  # it had not begun
             return False
-        for version in versions.versions(Path(begun["folder"])):
-            card = versions.read_card(version) or {}
+        for version in versions.list_versions(Path(begun["folder"])):
+            card = read_card(version) or {}
             if card.get("publication") == begun["publication"]:
                 self.write(version, notes=card["notes"])
                 return True

@@ -8,7 +8,7 @@ from typing import Any
 from kcnn.checks import Check
 from kcnn.data.scan.scan import remarks
 from kcnn.evaluation.slices import worst
-from kcnn.serving.formats import FORMATS
+from kcnn.serving.formats.catalogue import FORMATS
 from kcnn.training.trials import in_words
 from pipelines.artifacts import HyperParameters, LabelErrors, TunerResults
 

@@ -29,7 +29,8 @@ from kcnn.models.taps import penultimate
 from kcnn.serving.export import graph, precision
 from kcnn.serving.export.rows import read_images
 from kcnn.serving.export.signatures import signatures_of
-from kcnn.serving.formats import FORMATS, choose, source
+from kcnn.serving.formats.catalogue import FORMATS, choose_formats, write_formats
+from kcnn.serving.formats.source import make_source
 
 OPTIMIZE_FOR = ("latency", "throughput", "size", "none")
 SAMPLES = 200  # images at most that precisions are compared on
@@ -70,7 +71,7 @@ def _optimized(
         network = graph.in_half_size(network)
     else:
         images = _pixels(samples[:SAMPLES], preprocessing)
-        network, facts = precision.choose(network, images, _BATCH_SIZES[optimize_for])
+        network, facts = precision.choose_precision(network, images, _BATCH_SIZES[optimize_for])
     return *graph.as_function(network), facts
 
 
@@ -153,8 +154,8 @@ def export_classifier(
         optimize_for: "latency" of requests of one image or "throughput" of larger ones, for which the network may
             answer in bfloat16 if this machine gains from it and the top classes of `samples` stay; "size", for which
             weights are kept as float16; "none" leaves the network as Keras makes it.
-        formats: names of `kcnn.serving.formats.FORMATS`, in any order. The SavedModel is written in any case: a
-            version without it cannot be published. The others take the network in float32, go to
+        formats: names of `kcnn.serving.formats.catalogue.FORMATS`, in any order. The SavedModel is written in any
+            case: a version without it cannot be published. The others take the network in float32, go to
             `assets.extra/<format>/`, and want the pixels that the preprocessing makes.
         temperature: what logits are divided by before they become probabilities, more than 0
             (`kcnn.evaluation.calibration`).
@@ -178,7 +179,7 @@ def export_classifier(
         raise UserError(f"{str(directory)!r} exists: an export goes to a new directory")
     if optimize_for not in OPTIMIZE_FOR:
         raise UserError(f"optimize_for {optimize_for!r}: {nearest(optimize_for, OPTIMIZE_FOR)}")
-    chosen = choose(formats)
+    chosen = choose_formats(formats)
     if not temperature > 0:
         raise UserError(f"temperature {temperature}: expected a number above 0; 1 leaves the probabilities as they are")
     preprocessing = preprocessing or Preprocessing(model.input_shape[1:3])
@@ -219,7 +220,7 @@ def export_classifier(
         if len(chosen) > 1:
             folded = graph.fold(graph.freeze(both))
             with _quiet(logging.WARNING):
-                made_of = source.source(folded, temperature, described, ranges.numpy(), Path(temporary, "source"))
-                source.write(chosen, made_of, Path(temporary, "model"))
+                made_of = make_source(folded, temperature, described, ranges.numpy(), Path(temporary, "source"))
+                write_formats(chosen, made_of, Path(temporary, "model"))
         os.rename(f"{temporary}/model", directory)
     return metadata

@@ -18,7 +18,7 @@ _ROUNDS, _ROUND_SECONDS = 15, 6.0  # of measuring, until either is used up
 _COMPARE_SECONDS = 30.0
 
 
-def choose(network: Network, images: tf.Tensor, batch_size: int) -> tuple[Network, dict[str, Any]]:
+def choose_precision(network: Network, images: tf.Tensor, batch_size: int) -> tuple[Network, dict[str, Any]]:
     """`network` in bfloat16 or as it is.
 
     Args:

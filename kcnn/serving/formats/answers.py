@@ -21,9 +21,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from kcnn.data import examples as records
+from kcnn.data import examples
 from kcnn.data.input_pipeline.transform import Preprocessing, preprocess_batch
-from kcnn.serving.formats import FORMATS, present
+from kcnn.serving.formats.catalogue import FORMATS, present_formats
 
 BATCH = 16
 
@@ -61,13 +61,13 @@ def main(version: Path, request_file: Path, answers_file: Path, at_file: Path) -
             asked.pop(name, None)
             return None
 
-    for name in present(version):
+    for name in present_formats(version):
         row = FORMATS[name]
-        if row.module:
+        if row.family is not None:
             answer = attempt(name, row.family().load, row.file(version))
             if answer is not None:
                 asked[name] = functools.partial(_of_pixels, answer)
-    parsed = records.read(request["shards"]).take(request["limit"]).map(records.parse)
+    parsed = examples.read(request["shards"]).take(request["limit"]).map(examples.parse)
     for batch in parsed.batch(BATCH).prefetch(1):
         files = batch["encoded"]
         pixels = preprocess_batch(files, preprocessing).numpy()

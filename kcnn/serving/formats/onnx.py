@@ -7,13 +7,12 @@ import numpy as np
 
 from kcnn.errors import UserError
 from kcnn.serving.export.graph import IMAGES
-from kcnn.serving.formats import OUTPUTS
-from kcnn.serving.formats.source import Source
+from kcnn.serving.formats.source import OUTPUTS, FormatSource
 
 OPSET = 17  # of 2022, which every runtime knows; what came later has nothing for these networks
 
 
-def write(name: str, source: Source, file: Path) -> None:
+def write(name: str, source: FormatSource, file: Path) -> None:
     """Writes a checked ModelProto; the export's JSON is its metadata_props["metadata"]."""
     import onnx
     import tf2onnx
@@ -47,7 +46,7 @@ def load(file: Path) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
     return lambda images: dict(zip(OUTPUTS, session.run(list(OUTPUTS), {IMAGES: images}), strict=True))
 
 
-def metadata(file: Path) -> str:
+def read_metadata(file: Path) -> str:
     """The export's JSON."""
     import onnxruntime
 

@@ -11,14 +11,13 @@ import numpy as np
 
 from kcnn.errors import UserError
 from kcnn.serving.export.graph import IMAGES
-from kcnn.serving.formats import OUTPUTS
-from kcnn.serving.formats.source import Source
+from kcnn.serving.formats.source import OUTPUTS, FormatSource
 
 # OpenVINO tells Google Analytics of its import, unless the package that does so is missing.
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 
-def write(name: str, source: Source, file: Path) -> None:
+def write(name: str, source: FormatSource, file: Path) -> None:
     """Writes `file` (.xml) and the weights beside it (.bin), in float32: float16, OpenVINO's own choice, answers to a
     part in a thousand only. The export's JSON is rt_info["metadata"].
     """
@@ -45,7 +44,7 @@ def load(file: Path) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
     """
     import openvino
 
-    rounded = json.loads(metadata(file))["export"]["precision"] == "bfloat16"
+    rounded = json.loads(read_metadata(file))["export"]["precision"] == "bfloat16"
     # LATENCY: a request after the other, each on all cores.
     hints = {"INFERENCE_PRECISION_HINT": "bf16" if rounded else "f32", "PERFORMANCE_HINT": "LATENCY"}
     compiled = openvino.Core().compile_model(file, "CPU", hints)
@@ -64,7 +63,7 @@ def load(file: Path) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
     return answer
 
 
-def metadata(file: Path) -> str:
+def read_metadata(file: Path) -> str:
     """The export's JSON."""
     import openvino
 

@@ -16,8 +16,8 @@ import kcnn
 from kcnn import content
 from kcnn.checks import Check
 from kcnn.errors import UserError
-from kcnn.serving.formats import FORMATS, check_runtimes, present
-from kcnn.serving.validation.validate import TOLERANCES as SAVED_MODEL_TOLERANCES
+from kcnn.serving.formats.catalogue import FORMATS, check_format_runtimes, present_formats
+from kcnn.serving.validation.saved_model import TOLERANCES as SAVED_MODEL_TOLERANCES
 
 LIMIT = 1000
 
@@ -47,7 +47,7 @@ TOLERANCES = {
 }
 
 
-def parity(
+def measure_parity(
     version_dir: str | os.PathLike,
     shards: Sequence[str],
     expected: np.ndarray,
@@ -75,10 +75,10 @@ def parity(
     Raises:
         UserError: packages are missing that run one of the formats.
     """
-    version, names = Path(version_dir), present(Path(version_dir))
+    version, names = Path(version_dir), present_formats(Path(version_dir))
     if "savedmodel" not in names or not shards:
         raise UserError(f"{version}: expected an export, and images to compare it on")
-    check_runtimes(names)
+    check_format_runtimes(names)
     with tempfile.TemporaryDirectory() as folder:
         request, answers, at = (Path(folder, name) for name in ("request.json", "answers.npz", "at"))
         request.write_text(json.dumps({"shards": [os.path.abspath(path) for path in shards], "limit": limit}))

@@ -5,7 +5,6 @@ behind it.
 import dataclasses
 import functools
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from tensorflow.python.framework.convert_to_constants import convert_variables_t
 
 from kcnn.errors import UserError
 from kcnn.serving.export import graph
-from kcnn.serving.formats import FORMATS, OUTPUTS
+from kcnn.serving.formats.catalogue import OUTPUTS
 
 
 class _Answers(tf.Module):
@@ -36,7 +35,7 @@ class _Answers(tf.Module):
 
 
 @dataclasses.dataclass(frozen=True)
-class Source:
+class FormatSource:
     """A network on its way into other formats.
 
     Attributes:
@@ -58,14 +57,16 @@ class Source:
         return json.loads(self.metadata)["labels"]
 
 
-def source(network: graph.Network, temperature: float, metadata: str, calibration: np.ndarray, folder: Path) -> Source:
+def make_source(
+    network: graph.Network, temperature: float, metadata: str, calibration: np.ndarray, folder: Path
+) -> FormatSource:
     """What formats are made of.
 
     Args:
         network: float32, folded; its outputs are logits [N, C] and features [N, D].
         temperature: what logits are divided by before they become probabilities.
         metadata: the JSON of the export.
-        calibration: as in `Source`.
+        calibration: as in `FormatSource`.
         folder: is made, for files that are needed until the last format is written.
 
     Raises:
@@ -80,7 +81,7 @@ def source(network: graph.Network, temperature: float, metadata: str, calibratio
     module = _Answers(network, temperature)
     concrete = module.answer.get_concrete_function()
     tf.saved_model.save(module, str(folder), signatures=concrete)
-    return Source(folder, _frozen(concrete), metadata, calibration)
+    return FormatSource(folder, _frozen(concrete), metadata, calibration)
 
 
 def _without_lowest_numbers(definition: tf.compat.v1.GraphDef) -> tf.compat.v1.GraphDef:
@@ -103,19 +104,6 @@ def _without_lowest_numbers(definition: tf.compat.v1.GraphDef) -> tf.compat.v1.G
         if node.op == "MirrorPad":
             node.attr["mode"].s = b"SYMMETRIC"
     return rewritten
-
-
-def write(names: Sequence[str], made_of: Source, version: Path) -> None:
-    """Writes the formats of these names into a version's folder, which holds the SavedModel.
-
-    Raises:
-        UserError: a format cannot hold this network.
-    """
-    for name in names:
-        row = FORMATS[name]
-        if row.module:
-            row.file(version).parent.mkdir(parents=True)
-            row.family().write(name, made_of, row.file(version))
 
 
 def _frozen(concrete: Any) -> tf.compat.v1.GraphDef:

@@ -17,8 +17,7 @@ from tensorflow.core.protobuf import meta_graph_pb2
 
 from kcnn.errors import UserError
 from kcnn.serving.export.graph import IMAGES
-from kcnn.serving.formats import OUTPUTS
-from kcnn.serving.formats.source import Source
+from kcnn.serving.formats.source import OUTPUTS, FormatSource
 
 SHARD_BYTES = 4 * 2**20  # browsers keep files of this size in their caches
 _DTYPES = (tf.float32, tf.int32, tf.bool)
@@ -33,7 +32,7 @@ OPERATIONS = (
 )
 
 
-def write(name: str, source: Source, file: Path) -> None:
+def write(name: str, source: FormatSource, file: Path) -> None:
     """Writes `file` (.json) and the weights beside it; the export's JSON is its userDefinedMetadata["metadata"]."""
     imported = tf.Graph()
     with imported.as_default():

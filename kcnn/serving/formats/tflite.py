@@ -20,8 +20,7 @@ from tensorflow.lite.python import schema_py_generated as schema
 from kcnn.errors import UserError
 from kcnn.progress import quietly
 from kcnn.serving.export.graph import IMAGES
-from kcnn.serving.formats import OUTPUTS
-from kcnn.serving.formats.source import Source
+from kcnn.serving.formats.source import OUTPUTS, FormatSource
 
 # Format → what is set of the converter.
 SETTINGS: Mapping[str, Mapping[str, Any]] = {
@@ -40,7 +39,7 @@ SETTINGS: Mapping[str, Mapping[str, Any]] = {
 _ALIGNMENT = 16  # bytes, of weights; force_align in TensorFlow's schema.fbs, which Python's builder does not know
 
 
-def write(name: str, source: Source, file: Path) -> None:
+def write(name: str, source: FormatSource, file: Path) -> None:
     """Writes the model in one of SETTINGS. int8 takes pixels as they are: uint8 of scale 1 and zero point 0."""
     converter = tf.lite.TFLiteConverter.from_saved_model(str(source.saved_model))
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
@@ -72,7 +71,7 @@ class _Builder(flatbuffers.Builder):
         return super().StartVector(elemSize, numElems, max(alignment, _ALIGNMENT))
 
 
-def _described(converted: bytes, source: Source) -> bytes:
+def _described(converted: bytes, source: FormatSource) -> bytes:
     """The model with its outputs in the order of OUTPUTS and under their names, and with metadata."""
     model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(converted, 0))
     (graph,), (signature,) = model.subgraphs, model.signatureDefs

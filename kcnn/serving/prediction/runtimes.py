@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from kcnn.errors import UserError, nearest
-from kcnn.serving.formats import FORMATS, check_runtimes
+from kcnn.serving.formats.catalogue import FORMATS, check_format_runtimes
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -22,26 +22,26 @@ if TYPE_CHECKING:
 RUNTIMES = {"tensorflow": "savedmodel", "openvino": "openvino", "onnx": "onnx"}  # → the format that they load
 
 
-def check(runtime: str) -> None:
+def check_runtime(runtime: str) -> None:
     """Raises UserError where there is no such runtime, or its package is missing."""
     if runtime not in RUNTIMES:
         raise UserError(f"runtime {runtime!r}: {nearest(runtime, RUNTIMES)}")
-    check_runtimes([RUNTIMES[runtime]])
+    check_format_runtimes([RUNTIMES[runtime]])
 
 
-def file(runtime: str, version: Path) -> Path:
+def runtime_file(runtime: str, version: Path) -> Path:
     """What the runtime loads of a version's folder; it may not be there."""
     return FORMATS[RUNTIMES[runtime]].file(version)
 
 
-def find(runtime: str, version: Path) -> Path:
+def find_runtime_file(runtime: str, version: Path) -> Path:
     """What the runtime loads of a version's folder.
 
     Raises:
-        UserError: it is not there; or as `check`.
+        UserError: it is not there; or as `check_runtime`.
     """
-    check(runtime)
-    found = file(runtime, version)
+    check_runtime(runtime)
+    found = runtime_file(runtime, version)
     if not found.is_file():
         makes = f"python main.py export {version} --formats {RUNTIMES[runtime]}"
         raise UserError(f"--runtime {runtime}: no {str(found)!r}; to make a version that has it: {makes}")
@@ -49,7 +49,7 @@ def find(runtime: str, version: Path) -> Path:
 
 
 @dataclasses.dataclass(frozen=True)
-class Loaded:
+class LoadedSignatures:
     """As `tf.saved_model.load` gives it.
 
     Attributes:
@@ -61,7 +61,7 @@ class Loaded:
     network: Callable[[np.ndarray], dict[str, np.ndarray]]
 
 
-def load(runtime: str, version: Path) -> Loaded:
+def load_runtime(runtime: str, version: Path) -> LoadedSignatures:
     """A version with its network in a runtime other than TensorFlow.
 
     Raises:
@@ -72,9 +72,9 @@ def load(runtime: str, version: Path) -> Loaded:
     from kcnn.data.input_pipeline.transform import Preprocessing
     from kcnn.serving.export.signatures import signatures_of
 
-    path, family = find(runtime, version), FORMATS[RUNTIMES[runtime]].family()
+    path, family = find_runtime_file(runtime, version), FORMATS[RUNTIMES[runtime]].family()
     try:
-        text = family.metadata(path)
+        text = family.read_metadata(path)
         metadata = json.loads(text)
         spec = Preprocessing(**metadata["preprocessing"])
         network = family.load(path)
@@ -96,4 +96,4 @@ def load(runtime: str, version: Path) -> Loaded:
         ]
 
     temperature = metadata["calibration"]["temperature"]
-    return Loaded(signatures_of(forward, metadata["labels"], spec, temperature, text), network)
+    return LoadedSignatures(signatures_of(forward, metadata["labels"], spec, temperature, text), network)

@@ -17,6 +17,8 @@ from google.protobuf import text_format
 from tensorflow_serving.config import model_server_config_pb2
 
 from kcnn.serving.publishing import versions
+from kcnn.serving.publishing.folder_files import lock_folder, replace_file
+from kcnn.serving.publishing.labels import current_labels
 
 WARMUP = Path("assets.extra", "tf_serving_warmup_requests")  # within a version
 FILES = Path(__file__).parent / "bundle_files"
@@ -25,19 +27,19 @@ WARMUP_BYTES = 16 * 2**20  # that the warm-up requests of a version may take, be
 LOADED = 2  # the highest versions: the last but one stays while a label moves to the last
 
 
-def write(folder: Path) -> None:
+def write_bundle(folder: Path) -> None:
     """Writes what lies beside the versions in `folder`, each file by a rename.
 
     Raises:
         UserError: labels.json is damaged.
         OSError: a file cannot be written.
     """
-    with versions.exclusive(folder):
-        versions.replace(folder / "models.config", models_config(folder))
+    with lock_folder(folder):
+        replace_file(folder / "models.config", models_config(folder))
         for template in sorted(FILES.iterdir()):
             if template.is_file() and not (folder / template.name).exists():
                 text = template.read_text(encoding="utf-8").replace("@NAME@", folder.name)
-                versions.replace(folder / template.name, text.replace("@DNS_NAME@", _dns_name(folder.name)))
+                replace_file(folder / template.name, text.replace("@DNS_NAME@", _dns_name(folder.name)))
 
 
 def _dns_name(name: str) -> str:
@@ -55,7 +57,7 @@ def models_config(folder: Path) -> str:
     model = config.model_config_list.config.add(
         name=folder.name, base_path=f"/models/{folder.name}", model_platform="tensorflow"
     )
-    labels, present = versions.labels(folder), [int(version.name) for version in versions.versions(folder)]
+    labels, present = current_labels(folder), [int(version.name) for version in versions.list_versions(folder)]
     highest = set(present[-LOADED:])
     wanted = highest | set(labels.values()) | (_labelled_before(folder) & set(present))
     if wanted == highest:

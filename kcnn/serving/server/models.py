@@ -24,10 +24,10 @@ from tensorflow_serving.apis import prediction_log_pb2
 
 from kcnn.errors import UserError
 from kcnn.serving.publishing.bundle import WARMUP
-from kcnn.serving.publishing.versions import labels as labels_of
-from kcnn.serving.publishing.versions import whole
+from kcnn.serving.publishing.labels import current_labels
+from kcnn.serving.publishing.versions import complete_versions
 from kcnn.serving.server.metrics import Metrics
-from kcnn.serving.server.runtime import DEFAULT_SIGNATURE, RUNTIMES, Model
+from kcnn.serving.server.runtime import DEFAULT_SIGNATURE, RUNTIMES, LoadedModel
 from kcnn.serving.server.settings import ServedModel, Settings
 from kcnn.serving.server.status import StatusError
 
@@ -51,7 +51,7 @@ class Servable:
         stamp: of the files then; when it is another, loading is tried again.
     """
 
-    model: Model
+    model: LoadedModel
 
     def __init__(self, name: str, path: Path, stamp: "Stamp"):
         self.name = name
@@ -196,7 +196,7 @@ class Models:
         self._metrics.version.labels(name, servable.version).set(1)
         print(f"Loaded {path}", flush=True)
 
-    def _load_and_warm(self, path: Path) -> Model:
+    def _load_and_warm(self, path: Path) -> LoadedModel:
         model = self._load(path)
         try:
             _warm(model, path, self._settings.max_batch_size)
@@ -244,8 +244,8 @@ def _wanted(model: ServedModel) -> tuple[list[Path], Mapping[str, int]]:
         UserError: its labels cannot.
     """
     os.listdir(model.base_path)  # raises where a pattern would find nothing
-    found = whole(model.base_path)
-    labels = labels_of(model.base_path) if model.labels is None else model.labels
+    found = complete_versions(model.base_path)
+    labels = current_labels(model.base_path) if model.labels is None else model.labels
     numbers = set(model.specific)
     if not numbers:
         numbers = {int(path.name) for path in found[-model.latest :]}
@@ -253,14 +253,14 @@ def _wanted(model: ServedModel) -> tuple[list[Path], Mapping[str, int]]:
     return [path for path in found if int(path.name) in numbers], labels
 
 
-def _free(model: Model) -> None:
+def _free(model: LoadedModel) -> None:
     model.close()
     gc.collect()
     with contextlib.suppress(OSError, AttributeError):  # not every C library can
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def _warm(model: Model, path: Path, max_batch_size: int) -> None:
+def _warm(model: LoadedModel, path: Path, max_batch_size: int) -> None:
     """First requests take longer; here they are asked, those that the export brings or else blank ones. A signature
     that takes none of these stays cold.
     """

@@ -12,7 +12,7 @@ from grpc import StatusCode
 
 from kcnn.errors import nearest
 from kcnn.serving.server.batching import Arrays, Batcher
-from kcnn.serving.server.images import most_pixels
+from kcnn.serving.server.image_headers import most_pixels
 from kcnn.serving.server.metrics import Metrics
 from kcnn.serving.server.models import Models, Servable
 from kcnn.serving.server.runtime import DEFAULT_SIGNATURE, Signature, Spec
@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True)
-class Examples:
+class ClassifyExamples:
     """Serialized tf.Examples of a request, each made when it is taken.
 
     Attributes:
@@ -116,7 +116,7 @@ class Requests:
         return outputs
 
     async def classify(
-        self, servable: Servable, signature: Signature, examples: Examples, held: "Held"
+        self, servable: Servable, signature: Signature, examples: ClassifyExamples, held: "Held"
     ) -> list[list[tuple[str, float]]]:
         """Each example's classes with their scores, as the model orders them.
 
@@ -145,7 +145,7 @@ class Requests:
         if signature.batched and count > self.settings.queue_rows:
             raise invalid(f"{count} rows in a request: expected at most {self.settings.queue_rows}")
 
-    def _batch(self, signature: Signature, examples: Examples) -> np.ndarray:
+    def _batch(self, signature: Signature, examples: ClassifyExamples) -> np.ndarray:
         """The examples with the context in each."""
         if not examples.count:
             raise invalid("Input is empty: expected one example or more")

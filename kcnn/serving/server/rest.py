@@ -31,10 +31,10 @@ from tensorflow_serving.apis import get_model_metadata_pb2
 
 from kcnn.serving.server.batching import Arrays
 from kcnn.serving.server.models import Servable
-from kcnn.serving.server.requests import REGRESS, Examples, Held, Requests
+from kcnn.serving.server.requests import REGRESS, ClassifyExamples, Held, Requests
 from kcnn.serving.server.runtime import Signature
 from kcnn.serving.server.status import StatusError, invalid
-from kcnn.serving.server.tensors import from_base64, from_json, to_json
+from kcnn.serving.server.tensors import array_to_json, decode_base64, json_to_array
 
 _MODEL = r"(?i:/v1/models/)(?P<model>[^/:]+)(?:(?i:/versions/)(?P<version>\d+)|(?i:/labels/)(?P<label>[^/:]+))?"
 _ASK = re.compile(_MODEL + r":(?P<method>classify|regress|predict)")
@@ -258,7 +258,7 @@ def _inputs(requests: Requests, signature: Signature, parsed: dict[str, Any]) ->
         raise invalid(f"JSON object: does not have named input: {unknown[0]}; expected {', '.join(specs)}")
     for value in columns.values():
         requests.check_rows(signature, len(value) if isinstance(value, list) else 0)
-    return {name: from_json(value, specs[name], name) for name, value in columns.items()}
+    return {name: json_to_array(value, specs[name], name) for name, value in columns.items()}
 
 
 def _is_named(value: Any) -> bool:
@@ -268,13 +268,13 @@ def _is_named(value: Any) -> bool:
 
 def _answer(outputs: Arrays, rows: bool) -> Response:
     if not rows:
-        found = {name: to_json(name, array) for name, array in outputs.items()}
+        found = {name: array_to_json(name, array) for name, array in outputs.items()}
         return _json({"outputs": found if len(found) > 1 else next(iter(found.values()))})
     counts = {array.shape[:1] for array in outputs.values()}
     if len(counts) != 1 or counts == {()}:
         raise invalid("the outputs have no rows in common: ask with 'inputs' instead of 'instances'")
     ((count,),) = counts
-    columns = {name: to_json(name, array) for name, array in outputs.items()}
+    columns = {name: array_to_json(name, array) for name, array in outputs.items()}
     if len(columns) == 1:
         return _json({"predictions": next(iter(columns.values()))})
     return _json({"predictions": [{name: column[row] for name, column in columns.items()} for row in range(count)]})
@@ -289,7 +289,7 @@ async def _classify(
     if not isinstance(context, dict):
         raise invalid("'context' must be an object of features")
     each = (_example(one, f"example {index}") for index, one in enumerate(examples))
-    written = Examples(len(examples), each, await held.aside(_example, context, "context"))
+    written = ClassifyExamples(len(examples), each, await held.aside(_example, context, "context"))
     return _json({"results": await requests.classify(servable, signature, written, held)})
 
 
@@ -317,7 +317,7 @@ def _feature_value(value: Any, where: str) -> tuple[str, Any]:
     if isinstance(value, str):
         return "bytes_list", value.encode()
     if isinstance(value, dict) and value.keys() == {"b64"} and isinstance(value["b64"], str):
-        return "bytes_list", from_base64(value["b64"], where)
+        return "bytes_list", decode_base64(value["b64"], where)
     if isinstance(value, int):
         return "int64_list", value
     if isinstance(value, float):

@@ -31,9 +31,9 @@ from tensorflow_serving.apis import (
 from kcnn.errors import UserError
 from kcnn.serving.server.batching import Arrays
 from kcnn.serving.server.models import Servable
-from kcnn.serving.server.requests import REGRESS, Examples, Held, Requests
+from kcnn.serving.server.requests import REGRESS, ClassifyExamples, Held, Requests
 from kcnn.serving.server.status import StatusError, invalid
-from kcnn.serving.server.tensors import from_proto, to_proto
+from kcnn.serving.server.tensors import array_to_proto, proto_to_array
 
 SERVICES = ("", "tensorflow.serving.PredictionService", "tensorflow.serving.ModelService")
 _STREAMS = 256  # calls at once on a connection; a client's others wait with it
@@ -117,15 +117,15 @@ class _Reading(grpc.aio.ServerInterceptor):
 
 
 def _inputs(request: predict_pb2.PredictRequest, most_bytes: int) -> Arrays:
-    return {name: from_proto(proto, name, most_bytes) for name, proto in request.inputs.items()}
+    return {name: proto_to_array(proto, name, most_bytes) for name, proto in request.inputs.items()}
 
 
-def _examples(given: input_pb2.Input) -> Examples:
+def _examples(given: input_pb2.Input) -> ClassifyExamples:
     found, context = given.example_list.examples, b""
     if given.HasField("example_list_with_context"):
         found = given.example_list_with_context.examples
         context = given.example_list_with_context.context.SerializeToString()
-    return Examples(len(found), (one.SerializeToString() for one in found), context)
+    return ClassifyExamples(len(found), (one.SerializeToString() for one in found), context)
 
 
 async def _abort(context: Any, code: StatusCode, message: str) -> None:
@@ -152,7 +152,7 @@ class _Prediction(prediction_service_pb2_grpc.PredictionServiceServicer):
             outputs = await requests.answer(servable, signature, inputs, held)
             response.model_spec.CopyFrom(_spec(servable, signature.name))
             for name in wanted:
-                response.outputs[name].CopyFrom(to_proto(outputs[name]))
+                response.outputs[name].CopyFrom(array_to_proto(outputs[name]))
         return response
 
     async def Classify(self, request: Any, context: Any) -> Any:

@@ -47,7 +47,7 @@ class Signature:
         return bool(self.inputs) and all(spec.batched for spec in [*self.inputs.values(), *self.outputs.values()])
 
 
-class Model(Protocol):
+class LoadedModel(Protocol):
     """A version in memory; all of it may be called from several threads.
 
     Attributes:
@@ -96,7 +96,7 @@ class _Functions:
         self._close()
 
 
-def _tensorflow(directory: Path) -> Model:
+def _tensorflow(directory: Path) -> LoadedModel:
     """A SavedModel in a session."""
     config = tf.compat.v1.ConfigProto()
     config.gpu_options.allow_growth = True
@@ -117,9 +117,9 @@ def _tensorflow(directory: Path) -> Model:
         raise
 
 
-def _other(runtime: str, directory: Path) -> Model:
+def _other(runtime: str, directory: Path) -> LoadedModel:
     """A version's signatures with its network in another runtime."""
-    loaded = runtimes.load(runtime, directory)
+    loaded = runtimes.load_runtime(runtime, directory)
     saved = saved_model_pb2.SavedModel.FromString((directory / "saved_model.pb").read_bytes())
 
     def function_of(signature: Signature, _: meta_graph_pb2.SignatureDef) -> Callable[..., Sequence[Any]]:
@@ -150,7 +150,7 @@ def _spec(info: meta_graph_pb2.TensorInfo) -> Spec:
     return Spec(dtype, None if shape.rank is None else tuple(shape.as_list()))
 
 
-RUNTIMES: dict[str, Callable[[Path], Model]] = {
+RUNTIMES: dict[str, Callable[[Path], LoadedModel]] = {
     **{name: functools.partial(_other, name) for name in runtimes.RUNTIMES},
     "tensorflow": _tensorflow,
 }

@@ -23,7 +23,7 @@ _MOST_DIMENSIONS = 32  # numpy walks no more
 _KINDS = {bool: "true or false", int: "whole numbers", float: "fractions", str: "text"}
 
 
-def from_json(value: Any, spec: Spec, name: str) -> np.ndarray:
+def json_to_array(value: Any, spec: Spec, name: str) -> np.ndarray:
     """Nested lists of numbers, or of texts and `{"b64": ...}`, as an array of the dtype."""
     if spec.dtype == object:
         rank = _depth(value) if spec.shape is None else len(spec.shape)
@@ -69,11 +69,11 @@ def _texts(value: Any, rank: int, name: str) -> Any:
     if isinstance(value, str):
         return value.encode()
     if isinstance(value, dict) and value.keys() == {"b64"} and isinstance(value["b64"], str):
-        return from_base64(value["b64"], f"input {name!r}")
+        return decode_base64(value["b64"], f"input {name!r}")
     raise invalid(f'input {name!r}: expected a text or {{"b64": "..."}}, found {_named(value)}')
 
 
-def from_base64(text: str, where: str) -> bytes:
+def decode_base64(text: str, where: str) -> bytes:
     """Its bytes; white space and missing padding are forgiven, as TensorFlow Serving does."""
     try:
         return binascii.a2b_base64(text, strict_mode=True)
@@ -93,7 +93,7 @@ def _named(value: Any) -> str:
     return names.get(type(value), "null")
 
 
-def to_json(name: str, array: np.ndarray) -> Any:
+def array_to_json(name: str, array: np.ndarray) -> Any:
     """What orjson writes as TensorFlow Serving does: texts, bytes of an output `..._bytes` as `{"b64": ...}`."""
     if array.dtype != object:
         return np.ascontiguousarray(array) if array.ndim else array.item()
@@ -106,7 +106,7 @@ def _each(value: Any, change: Any) -> Any:
     return [_each(part, change) for part in value] if isinstance(value, list) else change(value)
 
 
-def from_proto(proto: tensor_pb2.TensorProto, name: str, most_bytes: int) -> np.ndarray:
+def proto_to_array(proto: tensor_pb2.TensorProto, name: str, most_bytes: int) -> np.ndarray:
     """The array, of at most so many bytes: a few of a proto can stand for any number."""
     try:
         dtype = tf.dtypes.as_dtype(proto.dtype)
@@ -133,7 +133,7 @@ def from_proto(proto: tensor_pb2.TensorProto, name: str, most_bytes: int) -> np.
         raise invalid(f"input {name!r}: its values do not fit {dtype.name} of shape {shape}") from None
 
 
-def to_proto(array: np.ndarray) -> tensor_pb2.TensorProto:
+def array_to_proto(array: np.ndarray) -> tensor_pb2.TensorProto:
     """With the values in the field of their type, where clients of TensorFlow Serving look for them."""
     dtype = tf.dtypes.as_dtype(tf.string if array.dtype == object else array.dtype)
     proto = tensor_pb2.TensorProto(dtype=dtype.as_datatype_enum)

@@ -49,7 +49,7 @@ def _docker(*arguments: str, seconds: float = _COMMAND_SECONDS) -> str:
     return done.stdout.strip()
 
 
-def find_image() -> str | None:
+def find_serving_image() -> str | None:
     """The id of the image of TensorFlow Serving that Docker has here; None where there is none. Nothing is fetched."""
     try:
         return _docker("image", "inspect", "--format", "{{.Id}}", IMAGE, seconds=_LOOK_SECONDS) or None
@@ -58,7 +58,7 @@ def find_image() -> str | None:
 
 
 @contextlib.contextmanager
-def serve(export_dir: str | os.PathLike, image: str) -> Iterator[str]:
+def serve_in_docker(export_dir: str | os.PathLike, image: str) -> Iterator[str]:
     """Serves a SavedModel, on this machine alone, while the context lasts; gives the model's URL once it is loaded.
 
     Raises:
@@ -119,13 +119,13 @@ def _request(url: str, body: Any = None) -> Any:
         raise UnreachableError(f"{url}: {error}") from error
 
 
-def signatures(url: str) -> set[str]:
+def served_signatures(url: str) -> set[str]:
     """The names of the served model's signatures."""
     found = _answered(f"{url}/metadata", None, "metadata", "signature_def", "signature_def")
     return {name for name in found if not name.startswith("__")}  # the runtime's own, "__saved_model_init_op"
 
 
-def predict(url: str, signature: str, name: str, values: Sequence[bytes] | np.ndarray) -> dict[str, np.ndarray]:
+def ask_predict(url: str, signature: str, name: str, values: Sequence[bytes] | np.ndarray) -> dict[str, np.ndarray]:
     """One request.
 
     Args:

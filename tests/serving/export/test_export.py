@@ -19,7 +19,7 @@ from kcnn.data.input_pipeline.transform import Preprocessing, preprocess
 from kcnn.errors import UserError
 from kcnn.serving.export import graph, precision
 from kcnn.serving.export.classifier import export_classifier
-from kcnn.serving.publishing.versions import write_card
+from kcnn.serving.publishing.card import write_card
 
 SIGNATURES = ["classify", "embed", "images", "images_float", "metadata", "predict_tf_example", "serving_default"]
 STRANGER = """

@@ -31,9 +31,9 @@ from kcnn.errors import UserError
 from kcnn.models.taps import penultimate
 from kcnn.nn.convolutions import GroupedConv
 from kcnn.serving.export.graph import fold, freeze
-from kcnn.serving.formats import FORMATS, OUTPUTS, choose, present
-from kcnn.serving.formats.parity import parity
-from kcnn.serving.formats.source import source, write
+from kcnn.serving.formats.catalogue import FORMATS, choose_formats, present_formats, write_formats
+from kcnn.serving.formats.parity import measure_parity
+from kcnn.serving.formats.source import OUTPUTS, make_source
 from tests import shards
 from tests.models.networks import SMALLEST, calibrate, small
 from tests.models.networks import images as network_images
@@ -121,7 +121,7 @@ def expected(network, images):
 
 def test_a_version_holds_the_formats_that_were_asked_for(exported):
     version, metadata = exported
-    assert present(version) == tuple(FORMATS)
+    assert present_formats(version) == tuple(FORMATS)
     assert metadata["export"]["formats"] == list(FORMATS)
     assert sorted(path.name for path in version.parent.iterdir()) == ["1"]
     size = {name: FORMATS[name].file(version).stat().st_size for name in OTHERS}
@@ -294,12 +294,12 @@ def test_what_cannot_be_written_is_said_before_any_work(network, tmp_path, monke
 
 def test_choosing_formats_loads_no_library():
     program = (
-        "import sys, kcnn.serving.formats as f; print(f.choose(['onnx', 'tflite-int8'])); "
+        "import sys, kcnn.serving.formats.catalogue as f; print(f.choose_formats(['onnx', 'tflite-int8'])); "
         "print({'tensorflow', 'onnx', 'tf2onnx', 'openvino', 'numpy'} & sys.modules.keys())"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == ["('savedmodel', 'onnx', 'tflite-int8')", "set()"]
-    assert choose(["savedmodel"]) == ("savedmodel",)
+    assert choose_formats(["savedmodel"]) == ("savedmodel",)
 
 
 class Bessel(keras.layers.Layer):
@@ -333,7 +333,7 @@ def test_a_network_that_calls_xla_is_refused(tmp_path):
     x = keras.layers.Conv2D(4, 3, groups=2)(keras.layers.Conv2D(4, 1)(inputs))
     network = freeze(keras.Model(inputs, [keras.layers.GlobalAveragePooling2D()(x)] * 2))
     with pytest.raises(UserError, match=r"^formats other than savedmodel: this network calls _conv_xla"):
-        source(network, 1.0, "{}", np.zeros((0, 8, 8, 3)), tmp_path / "source")
+        make_source(network, 1.0, "{}", np.zeros((0, 8, 8, 3)), tmp_path / "source")
 
 
 def held_out(version, directory, count=100):
@@ -352,7 +352,7 @@ def held_out(version, directory, count=100):
 
 def test_parity_of_all_formats(exported, tmp_path):
     paths, probabilities = held_out(exported[0], tmp_path)
-    facts, checks = parity(exported[0], paths, probabilities, limit=90)
+    facts, checks = measure_parity(exported[0], paths, probabilities, limit=90)
     assert [check.name for check in checks] == [f"format, {name}" for name in FORMATS]
     assert {check.name: check.said for check in checks if not check.passed} == {}
     assert (facts["files"], facts["accuracy"]) == (90, 1.0)
@@ -400,7 +400,7 @@ def wild(tmp_path_factory):
 
 
 def test_parity_refuses_what_int8_makes_worse_and_what_is_damaged(wild):
-    facts, checks = parity(*wild)
+    facts, checks = measure_parity(*wild)
     said = {check.name.removeprefix("format, "): (check.passed, check.said) for check in checks}
     assert {name: passed for name, (passed, _) in said.items()} == {
         "savedmodel": True,
@@ -419,14 +419,14 @@ def test_parity_refuses_what_int8_makes_worse_and_what_is_damaged(wild):
 def test_parity_without_a_runtime_is_refused_in_one_line(wild, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(UserError, match=r"^format 'onnx': running it needs onnxruntime: pip install '\.\[formats\]'$"):
-        parity(*wild)
+        measure_parity(*wild)
 
 
 def test_parity_says_where_a_process_ended(wild, tmp_path):
     version, paths, probabilities = wild
     shutil.copytree(version, tmp_path / "1")
     (tmp_path / "1" / "saved_model.pb").write_bytes(b"damaged")
-    facts, (check,) = parity(tmp_path / "1", paths, probabilities)
+    facts, (check,) = measure_parity(tmp_path / "1", paths, probabilities)
     assert (check.name, check.passed, facts) == ("formats", False, {"files": 0})
     assert "at savedmodel the process ended (exit 1)" in check.said
     assert "\n" not in check.said
@@ -489,7 +489,7 @@ def test_every_family_in_every_format(name, node_modules, tmp_path):
     noise = np.random.default_rng(0).normal(scale=1e-6, size=pixels.shape).astype(np.float32)
     of_rounding = distances(asked(pixels * (1 + noise)))
     metadata = json.dumps({"labels": list("abcde"), "export": {"precision": "float32"}})
-    made_of = source(fold(freeze(both)), 1.0, metadata, pixels, tmp_path / "source")
+    made_of = make_source(fold(freeze(both)), 1.0, metadata, pixels, tmp_path / "source")
     for weight in model.weights:
         weight.assign(weight.numpy().astype(np.float16).astype(np.float32))
     of_float16 = distances(asked(pixels))
@@ -499,9 +499,9 @@ def test_every_family_in_every_format(name, node_modules, tmp_path):
         file = FORMATS[other].file(tmp_path)
         if other == "tfjs" and grouped:
             with pytest.raises(UserError, match="Conv2D of groups"):
-                write([other], made_of, tmp_path)
+                write_formats([other], made_of, tmp_path)
             continue
-        write([other], made_of, tmp_path)
+        write_formats([other], made_of, tmp_path)
         got = FORMATS[other].family().load(file)(pixels)
         if other == "tfjs":
             got = by_tfjs(node_modules, tmp_path, file, pixels)

@@ -24,10 +24,10 @@ from test_server import b64, main, texts
 from tiny_classifier import LABELS, SPEC
 
 from kcnn.errors import UserError
-from kcnn.serving import formats
 from kcnn.serving.export.classifier import export_classifier
+from kcnn.serving.formats import catalogue
 from kcnn.serving.prediction import runtimes
-from kcnn.serving.prediction.predict import load_classifier
+from kcnn.serving.prediction.classifier import load_classifier
 from kcnn.serving.server.runtime import RUNTIMES
 
 OTHERS = ["openvino", "onnx"]
@@ -53,7 +53,7 @@ def runtime(request):
 
 @pytest.fixture(scope="module")
 def loaded(runtime, version):
-    return runtimes.load(runtime, version)
+    return runtimes.load_runtime(runtime, version)
 
 
 def expect_alike(found, expected):
@@ -137,13 +137,13 @@ def test_it_computes_as_exactly_as_the_export(version, tmp_path, monkeypatch):
 
     original = openvino.Core.compile_model
     monkeypatch.setattr(openvino.Core, "compile_model", compile_model)
-    runtimes.load("openvino", version)
+    runtimes.load_runtime("openvino", version)
     rounded = tmp_path / "1"
     shutil.copytree(version, rounded)
-    described = runtimes.file("openvino", rounded)
+    described = runtimes.runtime_file("openvino", rounded)
     text = described.read_text(encoding="utf-8")
     described.write_text(text.replace("&quot;precision&quot;: &quot;float32", "&quot;precision&quot;: &quot;bfloat16"))
-    runtimes.load("openvino", rounded)
+    runtimes.load_runtime("openvino", rounded)
     assert told == ["f32", "bf16"]
 
 
@@ -154,10 +154,10 @@ def test_what_is_missing_is_said(runtime, version, export_dir, tmp_path, monkeyp
         load_classifier(version, "openvin")
     damaged = tmp_path / "1"
     shutil.copytree(version, damaged)
-    runtimes.file(runtime, damaged).write_bytes(b"\x00")
+    runtimes.runtime_file(runtime, damaged).write_bytes(b"\x00")
     with pytest.raises(UserError, match="cannot be loaded"):
         load_classifier(damaged, runtime)
-    monkeypatch.setattr(formats, "find_spec", lambda name: None)
+    monkeypatch.setattr(catalogue, "find_spec", lambda name: None)
     with pytest.raises(UserError, match="pip install"):
         load_classifier(version, runtime)
 

@@ -37,7 +37,7 @@ from tiny_classifier import LABELS
 
 from kcnn.serving.server.runtime import Spec
 from kcnn.serving.server.status import StatusError
-from kcnn.serving.server.tensors import from_json
+from kcnn.serving.server.tensors import json_to_array
 
 TINY, OTHER = "/v1/models/tiny:predict", "/v1/models/other:predict"
 CONFIG = """
@@ -282,16 +282,16 @@ def test_what_is_wrong_is_said(client, case):
 
 def test_texts_do_not_get_the_room_of_the_longest():
     with pytest.raises(StatusError, match="found text"):
-        from_json(["x" * 10**6] + [""] * 10**5, Spec(np.dtype(np.uint8), (None,)), "images")
+        json_to_array(["x" * 10**6] + [""] * 10**5, Spec(np.dtype(np.uint8), (None,)), "images")
 
 
 def test_texts_of_any_rank():
     anything = Spec(np.dtype(object), None)
-    assert from_json("a", anything, "x").tolist() == b"a"
-    assert from_json([["a"], ["b"]], anything, "x").shape == (2, 1)
-    assert from_json([], anything, "x").shape == (0,)
+    assert json_to_array("a", anything, "x").tolist() == b"a"
+    assert json_to_array([["a"], ["b"]], anything, "x").shape == (2, 1)
+    assert json_to_array([], anything, "x").shape == (0,)
     with pytest.raises(StatusError, match="nested too deep"):
-        from_json(json.loads("[" * 900 + "]" * 900), anything, "x")
+        json_to_array(json.loads("[" * 900 + "]" * 900), anything, "x")
 
 
 def test_not_finite(client):

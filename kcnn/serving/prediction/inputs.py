@@ -29,7 +29,7 @@ class UnreadableError(Exception):
     """Why a file cannot be had, in a few words."""
 
 
-class Source(NamedTuple):
+class InputImage(NamedTuple):
     """An image to read.
 
     Attributes:
@@ -46,25 +46,25 @@ class Source(NamedTuple):
 Fetch = Callable[[str], bytes]
 
 
-def expand(item: str | os.PathLike, fetch: Fetch | None = None) -> Iterator[Source]:
+def expand_input(item: str | os.PathLike, fetch: Fetch | None = None) -> Iterator[InputImage]:
     """The images that a path, a pattern or a URL stands for, sorted by name.
 
     Folders are walked without hidden files and without what is no file (pipes, sockets); links are followed, but not in
     circles. A pattern is what holds *, ? or [ and is no file's name; ** goes through folders. Nothing is judged by its
-    extension. What is not there becomes a Source that says so when it is read, and so does a URL without `fetch`.
+    extension. What is not there becomes a InputImage that says so when it is read, and so does a URL without `fetch`.
     """
     name = os.fspath(item)
     if not isinstance(name, str):
         name = os.fsdecode(name)
     if is_url(name) and not os.path.lexists(name):
-        yield Source(name, lambda: fetch(name) if fetch else _refuse(NOT_FETCHED), _FETCH_SIZE)
+        yield InputImage(name, lambda: fetch(name) if fetch else _refuse(NOT_FETCHED), _FETCH_SIZE)
     elif glob.has_magic(name) and not _exists(name):
         found = False
         for path in sorted(glob.iglob(name, recursive=True)):
             found = True
             yield from _below(path)
         if not found:
-            yield Source(name, lambda: _refuse("no file matches this pattern"))
+            yield InputImage(name, lambda: _refuse("no file matches this pattern"))
     else:
         yield from _below(name)
 
@@ -86,31 +86,31 @@ def _exists(name: str) -> bool:
         return True  # which reading it tells
 
 
-def _below(name: str) -> Iterator[Source]:
+def _below(name: str) -> Iterator[InputImage]:
     """The file itself, or those in the folder."""
     try:
         is_folder, size = os.path.isdir(name), os.stat(name).st_size
     except (OSError, ValueError):
         is_folder, size = False, 0  # reading it tells why
     if not is_folder:
-        yield Source(name, lambda: read(name), size)
+        yield InputImage(name, lambda: read_image_file(name), size)
         return
     empty = True
     for source in _walk(name, frozenset()):
         empty = False
         yield source
     if empty:
-        yield Source(name, lambda: _refuse("no files in this folder"))
+        yield InputImage(name, lambda: _refuse("no files in this folder"))
 
 
-def _walk(folder: str, above: frozenset[str]) -> Iterator[Source]:
+def _walk(folder: str, above: frozenset[str]) -> Iterator[InputImage]:
     above |= {os.path.realpath(folder)}
     try:
         with os.scandir(folder) as listing:
             entries = sorted(listing, key=lambda entry: entry.name)
     except OSError as error:
         reason = error.strerror or str(error)
-        yield Source(folder, lambda: _refuse(reason))
+        yield InputImage(folder, lambda: _refuse(reason))
         return
     for entry in entries:
         if entry.name.startswith("."):
@@ -118,16 +118,16 @@ def _walk(folder: str, above: frozenset[str]) -> Iterator[Source]:
         try:
             facts = entry.stat()
         except OSError:  # a link to nowhere, which reading tells
-            yield Source(entry.path, functools.partial(read, entry.path))
+            yield InputImage(entry.path, functools.partial(read_image_file, entry.path))
             continue
         if stat.S_ISDIR(facts.st_mode):
             if os.path.realpath(entry.path) not in above:
                 yield from _walk(entry.path, above)
         elif stat.S_ISREG(facts.st_mode):
-            yield Source(entry.path, functools.partial(read, entry.path), facts.st_size)
+            yield InputImage(entry.path, functools.partial(read_image_file, entry.path), facts.st_size)
 
 
-def read(path: str) -> bytes:
+def read_image_file(path: str) -> bytes:
     """A file's bytes.
 
     Raises:
@@ -143,7 +143,7 @@ def read(path: str) -> bytes:
     return content
 
 
-def fetch(url: str, private_redirects: bool = False) -> bytes:
+def fetch_url(url: str, private_redirects: bool = False) -> bytes:
     """What a URL answers, over at most five redirects. No proxy is used, and no cookie or password sent.
 
     Args:
@@ -203,7 +203,7 @@ def _get(parts: urllib.parse.SplitResult, deadline: float, public: bool) -> byte
         connection.close()
 
 
-class Readers:
+class ReaderThreads:
     """Threads that read. They end with the process, whatever they wait for, so that nobody waits for them."""
 
     def __init__(self) -> None:
@@ -234,6 +234,6 @@ class Readers:
             self._tasks.put(None)
 
 
-def count(items: Iterable[Any]) -> int:
+def count_images(items: Iterable[Any]) -> int:
     """How many images the paths, patterns and URLs stand for; anything else counts for one."""
-    return sum(sum(1 for _ in expand(item)) if isinstance(item, str | os.PathLike) else 1 for item in items)
+    return sum(sum(1 for _ in expand_input(item)) if isinstance(item, str | os.PathLike) else 1 for item in items)

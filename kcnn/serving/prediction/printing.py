@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from kcnn.errors import UserError
 from kcnn.progress import bar, hidden
-from kcnn.serving.prediction import files
-from kcnn.serving.prediction.files import Source, UnreadableError
+from kcnn.serving.prediction import inputs
+from kcnn.serving.prediction.inputs import InputImage, UnreadableError
 
 if TYPE_CHECKING:
-    from kcnn.serving.prediction.predict import Classifier, Prediction
+    from kcnn.serving.prediction.classifier import Classifier, Prediction
 
 FORMATS = ("text", "json", "csv")
 
@@ -44,7 +44,7 @@ def check(
             reason = "cannot be read" if os.path.exists(files_from) else "no such file"
             raise UserError(f"--files_from {files_from}: {reason}")
     for name in pictures:
-        if files.is_url(name) and not allow_urls and not os.path.lexists(name):
+        if inputs.is_url(name) and not allow_urls and not os.path.lexists(name):
             raise UserError(f"predict {name}: a URL; expected a file, or --allow_urls to fetch it")
 
 
@@ -71,10 +71,10 @@ def run(
         top: how many classes to name, ≥ 1.
         batch_size: images in one request, ≥ 1.
         allow_urls: whether to fetch URLs.
-        private_redirects: as in `files.fetch`.
+        private_redirects: as in `inputs.fetch_url`.
     """
     header, row = _layouts(layout, min(top, len(classifier.labels)))
-    fetch = functools.partial(files.fetch, private_redirects=private_redirects) if allow_urls else None
+    fetch = functools.partial(inputs.fetch_url, private_redirects=private_redirects) if allow_urls else None
     failed = total = 0
     shown = contextlib.nullcontext() if sys.stderr.isatty() else hidden()
     with shown, bar(description="Predicting", unit="img", after=1.0) as progress:
@@ -96,12 +96,12 @@ def run(
 
 def _count(pictures: Sequence[str], progress: Any) -> None:
     """Tells the bar how many there are to come."""
-    progress.total = files.count(pictures)
+    progress.total = inputs.count_images(pictures)
 
 
-def _named(pictures: Sequence[str], files_from: str | None) -> Iterator[str | Source]:
+def _named(pictures: Sequence[str], files_from: str | None) -> Iterator[str | InputImage]:
     for name in pictures:
-        yield Source("-", _standard_input) if name == "-" else name
+        yield InputImage("-", _standard_input) if name == "-" else name
     if files_from is None:
         return
     source: Any = 0 if files_from == "-" else files_from
@@ -113,9 +113,9 @@ def _named(pictures: Sequence[str], files_from: str | None) -> Iterator[str | So
 
 
 def _standard_input() -> bytes:
-    content = sys.stdin.buffer.read(files.LIMIT + 1)
-    if len(content) > files.LIMIT:
-        raise UnreadableError(f"more than {files.LIMIT >> 20} MiB")
+    content = sys.stdin.buffer.read(inputs.LIMIT + 1)
+    if len(content) > inputs.LIMIT:
+        raise UnreadableError(f"more than {inputs.LIMIT >> 20} MiB")
     return content
 
 

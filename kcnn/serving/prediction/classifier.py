@@ -17,13 +17,14 @@ import tensorflow as tf
 from PIL import Image, ImageOps
 
 from kcnn.errors import UserError
-from kcnn.serving.prediction import files, runtimes
-from kcnn.serving.prediction.files import Fetch, Source, UnreadableError
+from kcnn.serving.prediction import inputs, runtimes
+from kcnn.serving.prediction.inputs import Fetch, InputImage, UnreadableError
 from kcnn.serving.publishing import versions
+from kcnn.serving.publishing.card import read_card
 
 # A path, pattern or URL; an encoded image; RGB pixels from 0 to 255, uint8 or float [H, W, 3] or [N, H, W, 3]; a PIL
 # image; what is read later.
-Item = str | os.PathLike | bytes | np.ndarray | Image.Image | Source
+Item = str | os.PathLike | bytes | np.ndarray | Image.Image | InputImage
 
 BATCH_BYTES = 64 * 2**20  # of files in one request, unless a single one is larger
 _TOP = 5
@@ -91,7 +92,7 @@ class Classifier:
 
         Args:
             inputs: one of the following, or an iterable of them, mixed as they come:
-                a path, or a pattern as in `files.expand`. Folders are walked. What cannot be read or decoded is
+                a path, or a pattern as in `inputs.expand_input`. Folders are walked. What cannot be read or decoded is
                 answered by a `Prediction` with an `error`; the others are not affected.
                 an encoded image's bytes.
                 RGB pixels from 0 to 255, uint8 or float, [H, W, 3] or, each of them answered, [N, H, W, 3].
@@ -99,7 +100,7 @@ class Classifier:
                 a URL, where `fetch` allows it.
             batch_size: images in one request, ≥ 1; fewer when they are large files.
             top: how many classes to name, ≥ 1.
-            fetch: gives what a URL answers, as `kcnn.serving.prediction.files.fetch` does; None refuses URLs.
+            fetch: gives what a URL answers, as `kcnn.serving.prediction.inputs.fetch` does; None refuses URLs.
 
         Raises:
             UserError: `batch_size` or `top` is out of range, or an input is none of these; the line tells what it is.
@@ -196,17 +197,17 @@ def _batches(
     """Names and contents, in requests of one batch; while the caller works on one, the files of the next are read."""
     if batch_size < 1:
         raise UserError(f"batch_size is {batch_size}: expected 1 or more")
-    if isinstance(inputs, str | os.PathLike | bytes | bytearray | np.ndarray | Image.Image | tf.Tensor | Source):
+    if isinstance(inputs, str | os.PathLike | bytes | bytearray | np.ndarray | Image.Image | tf.Tensor | InputImage):
         inputs = [inputs]
     sources = chain.from_iterable(_contents(item, fetch) for item in inputs)
-    readers = files.Readers()
+    readers = inputs.ReaderThreads()
 
     def started() -> list[tuple[str, Any]]:
         """The next batch, on its way."""
         batch: list[tuple[str, Any]] = []
         size = 0
         while len(batch) < batch_size and size < BATCH_BYTES and (source := next(sources, None)) is not None:
-            if isinstance(source, Source):
+            if isinstance(source, InputImage):
                 batch.append((source.name, readers.submit(source.read)))
                 size += source.size
             else:
@@ -231,12 +232,12 @@ def _read(future: "Future[bytes]") -> bytes | UnreadableError:
         return error
 
 
-def _contents(item: Item, fetch: Fetch | None) -> Iterator[Source | tuple[str, bytes | np.ndarray]]:
+def _contents(item: Item, fetch: Fetch | None) -> Iterator[InputImage | tuple[str, bytes | np.ndarray]]:
     """What one of the inputs stands for."""
-    if isinstance(item, Source):
+    if isinstance(item, InputImage):
         yield item
     elif isinstance(item, str | os.PathLike):
-        yield from files.expand(item, fetch)
+        yield from inputs.expand_input(item, fetch)
     elif isinstance(item, bytes | bytearray | memoryview):
         yield "<bytes>", bytes(item)
     elif isinstance(item, Image.Image):
@@ -302,12 +303,12 @@ def load_classifier(saved_model_dir: str | os.PathLike, runtime: str = "tensorfl
         UserError: there is no SavedModel there, it cannot be read, or it is not one of `export_classifier`'s; or the
             version lacks the runtime's format, or the machine its package.
     """
-    directory = versions.find(saved_model_dir)
-    runtimes.find(runtime, directory)
+    directory = versions.find_saved_model(saved_model_dir)
+    runtimes.find_runtime_file(runtime, directory)
     labels = directory / "assets" / "labels.txt"
     try:
         tensorflow = runtime == "tensorflow"
-        served = tf.saved_model.load(str(directory)) if tensorflow else runtimes.load(runtime, directory)
+        served = tf.saved_model.load(str(directory)) if tensorflow else runtimes.load_runtime(runtime, directory)
     except UserError:
         raise
     except (OSError, ValueError, tf.errors.OpError) as error:
@@ -319,4 +320,4 @@ def load_classifier(saved_model_dir: str | os.PathLike, runtime: str = "tensorfl
             f"the saved model in {str(directory)!r} was not exported by kcnn: it has no labels or signature"
         )
     names = tuple(labels.read_text(encoding="utf-8").removesuffix("\n").split("\n"))
-    return Classifier(directory, names, versions.read_card(directory), served)
+    return Classifier(directory, names, read_card(directory), served)

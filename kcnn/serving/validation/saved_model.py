@@ -25,7 +25,7 @@ _MIB = 2**20
 Answers = Mapping[tuple[str, str, str], np.ndarray]  # (signature, request, output) → what was answered
 
 
-def validate(
+def validate_export(
     export_dir: str | os.PathLike,
     encoded: Sequence[bytes],
     expected: np.ndarray,
@@ -215,7 +215,7 @@ def _served(
     check = "tensorflow_serving"
 
     def ask(url: str) -> Iterator[Check]:
-        there = tensorflow_serving.signatures(url)
+        there = tensorflow_serving.served_signatures(url)
         if there != signatures.keys() | others:
             here = ", ".join(sorted(signatures.keys() | others))
             said = f"TensorFlow Serving has the signatures {', '.join(sorted(there))}, not {here}"
@@ -223,19 +223,19 @@ def _served(
         for name, signature in signatures.items():
             who = f"TensorFlow Serving's signature {name}"
             if signature["kind"] == "bytes":
-                answer = tensorflow_serving.predict(url, name, signature["input"], encoded[:SERVED])
+                answer = tensorflow_serving.ask_predict(url, name, signature["input"], encoded[:SERVED])
                 yield _agreement(check, who, [answer], [expected[:SERVED]], labels, tolerance)
             elif signature["kind"] == "examples":
                 rows = [standalone.example(image) for image in encoded[:SERVED]]
-                answer = tensorflow_serving.predict(url, name, signature["input"], rows)
+                answer = tensorflow_serving.ask_predict(url, name, signature["input"], rows)
                 yield _agreement(check, who, [answer], [expected[:SERVED]], labels, tolerance)
             elif signature["kind"] == "pixels" and pixels:
-                answer = tensorflow_serving.predict(url, name, signature["input"], pixels[0])
+                answer = tensorflow_serving.ask_predict(url, name, signature["input"], pixels[0])
                 wanted = got[name, "pixels", "probabilities"][: len(pixels[0])]
                 yield _agreement(check, who, [answer], [wanted], labels, tolerance)
 
     try:
-        with tensorflow_serving.serve(export_dir, image) as url:
+        with tensorflow_serving.serve_in_docker(export_dir, image) as url:
             checks = list(ask(url))
     except tensorflow_serving.UnreachableError as error:
         return Check(check, None, f"TensorFlow Serving was not asked: {error}")

@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from kcnn.serving.server.images import most_pixels, pixels
+from kcnn.serving.server.image_headers import most_pixels, pixels
 
 SIZES = [(1, 1), (37, 100), (640, 3), (5000, 3001)]
 # Of libjxl: 64x64 and 100x37, as a codestream and in a box, and the first bytes of 5000x3001.
