@@ -1,6 +1,6 @@
 """A trained model as one SavedModel that TensorFlow alone can serve: preprocessing, weights and label names inside.
 
-The network is rewritten for inference (`graph.py`), in bfloat16 where that pays (`precision.py`).
+The network is rewritten for inference (`network.py`, `folding.py`), in bfloat16 where that pays (`precision.py`).
 Nothing of Keras is saved, neither layers nor training functions.
 """
 
@@ -26,7 +26,10 @@ import kcnn
 from kcnn.data.input_pipeline.transform import Preprocessing
 from kcnn.errors import UserError, nearest
 from kcnn.models.taps import penultimate
-from kcnn.serving.export import graph, precision
+from kcnn.serving.export.dtypes import in_half_size
+from kcnn.serving.export.folding import add_grouped_biases, fold
+from kcnn.serving.export.network import as_function, freeze
+from kcnn.serving.export.precision import choose_precision
 from kcnn.serving.export.rows import read_images
 from kcnn.serving.export.signatures import signatures_of
 from kcnn.serving.formats.catalogue import FORMATS, choose_formats, write_formats
@@ -65,14 +68,14 @@ def _optimized(
         traced = tf.function(lambda images: model(images, training=False), input_signature=[batch], autograph=False)
         forward = traced.get_concrete_function()
         return forward, list(forward.variables), {"precision": "float32"}
-    network = graph.fold(graph.freeze(model))
+    network = add_grouped_biases(fold(freeze(model)))
     facts: dict[str, Any] = {"precision": "float32"}
     if optimize_for == "size":
-        network = graph.in_half_size(network)
+        network = in_half_size(network)
     else:
         images = _pixels(samples[:SAMPLES], preprocessing)
-        network, facts = precision.choose_precision(network, images, _BATCH_SIZES[optimize_for])
-    return *graph.as_function(network), facts
+        network, facts = choose_precision(network, images, _BATCH_SIZES[optimize_for])
+    return *as_function(network), facts
 
 
 def _pixels(encoded: Sequence[bytes], preprocessing: Preprocessing) -> tf.Tensor:
@@ -218,7 +221,7 @@ def export_classifier(
             tf.saved_model.save(module, f"{temporary}/model", signatures=signatures, options=options)
         _as_classification(Path(temporary, "model"))
         if len(chosen) > 1:
-            folded = graph.fold(graph.freeze(both))
+            folded = fold(freeze(both))
             with _quiet(logging.WARNING):
                 made_of = make_source(folded, temperature, described, ranges.numpy(), Path(temporary, "source"))
                 write_formats(chosen, made_of, Path(temporary, "model"))

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from kcnn.serving.export.graph import Network, as_function, in_bfloat16
+from kcnn.serving.export.dtypes import in_bfloat16
+from kcnn.serving.export.network import Network, as_function
 
 GAIN = 1.15  # times as fast, at least
 AGREEMENT = 0.995  # of the top classes, at least

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from kcnn.errors import UserError
-from kcnn.serving.export.graph import IMAGES
+from kcnn.serving.export.network import IMAGES
 from kcnn.serving.formats.source import OUTPUTS, FormatSource
 
 OPSET = 17  # of 2022, which every runtime knows; what came later has nothing for these networks

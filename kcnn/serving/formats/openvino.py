@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from kcnn.errors import UserError
-from kcnn.serving.export.graph import IMAGES
+from kcnn.serving.export.network import IMAGES
 from kcnn.serving.formats.source import OUTPUTS, FormatSource
 
 # OpenVINO tells Google Analytics of its import, unless the package that does so is missing.

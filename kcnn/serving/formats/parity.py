@@ -135,7 +135,7 @@ def _compare(got: np.ndarray, expected: np.ndarray, labels: np.ndarray) -> dict[
 
 def _bytes(version: Path, name: str) -> int:
     """Of all files of a format; the SavedModel's are those that are not beside it in assets.extra."""
-    if FORMATS[name].module:
+    if FORMATS[name].family is not None:
         return content.size(FORMATS[name].file(version).parent)[1]
     return content.size(version)[1] - content.size(version / "assets.extra")[1]
 

@@ -13,19 +13,20 @@ import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from kcnn.errors import UserError
-from kcnn.serving.export import graph
-from kcnn.serving.formats.catalogue import OUTPUTS
+from kcnn.serving.export.network import IMAGES, Network, as_function
+
+OUTPUTS = ("probabilities", "logits", "embedding")
 
 
 class _Answers(tf.Module):
     """images → the outputs; holds the variables."""
 
-    def __init__(self, network: graph.Network, temperature: float):
+    def __init__(self, network: Network, temperature: float):
         super().__init__()
-        forward, self.weights = graph.as_function(network)
+        forward, self.weights = as_function(network)
         (images,) = forward.structured_input_signature[0]
 
-        @tf.function(input_signature=[tf.TensorSpec(images.shape, tf.float32, name=graph.IMAGES)], autograph=False)
+        @tf.function(input_signature=[tf.TensorSpec(images.shape, tf.float32, name=IMAGES)], autograph=False)
         def answer(images: tf.Tensor) -> dict[str, tf.Tensor]:
             logits, features = forward(images)
             probabilities = tf.nn.softmax(logits / temperature)
@@ -58,7 +59,7 @@ class FormatSource:
 
 
 def make_source(
-    network: graph.Network, temperature: float, metadata: str, calibration: np.ndarray, folder: Path
+    network: Network, temperature: float, metadata: str, calibration: np.ndarray, folder: Path
 ) -> FormatSource:
     """What formats are made of.
 

@@ -16,7 +16,7 @@ from tensorflow.core.framework import tensor_pb2
 from tensorflow.core.protobuf import meta_graph_pb2
 
 from kcnn.errors import UserError
-from kcnn.serving.export.graph import IMAGES
+from kcnn.serving.export.network import IMAGES
 from kcnn.serving.formats.source import OUTPUTS, FormatSource
 
 SHARD_BYTES = 4 * 2**20  # browsers keep files of this size in their caches
@@ -87,6 +87,11 @@ def _lacking(graph: tf.Graph) -> list[str]:
         if operation.type == "Const" and operation.outputs[0].dtype not in _DTYPES:
             lacking.add(f"Const of {operation.outputs[0].dtype.name}")
     return sorted(lacking)
+
+
+def read_metadata(file: Path) -> str:
+    """Return the export's JSON."""
+    return json.loads(file.read_text(encoding="utf-8"))["userDefinedMetadata"]["metadata"]
 
 
 def load(file: Path) -> Callable[[np.ndarray], dict[str, np.ndarray]]:

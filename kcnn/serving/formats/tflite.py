@@ -19,7 +19,7 @@ from tensorflow.lite.python import schema_py_generated as schema
 
 from kcnn.errors import UserError
 from kcnn.progress import quietly
-from kcnn.serving.export.graph import IMAGES
+from kcnn.serving.export.network import IMAGES
 from kcnn.serving.formats.source import OUTPUTS, FormatSource
 
 # Format → what is set of the converter.
@@ -149,6 +149,12 @@ def _model_metadata(height: int, width: int) -> bytes:
     model = table({0: text("kcnn"), 3: tables(subgraph), 6: tables(associated["metadata.json"]), 7: text("1.0.0")})
     builder.Finish(model, file_identifier=b"M001")
     return bytes(builder.Output())
+
+
+def read_metadata(file: Path) -> str:
+    """Return the export's JSON."""
+    with zipfile.ZipFile(file) as archive:
+        return archive.read("metadata.json").decode()
 
 
 def load(file: Path) -> Callable[[np.ndarray], dict[str, np.ndarray]]:

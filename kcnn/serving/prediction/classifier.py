@@ -17,8 +17,8 @@ import tensorflow as tf
 from PIL import Image, ImageOps
 
 from kcnn.errors import UserError
-from kcnn.serving.prediction import inputs, runtimes
-from kcnn.serving.prediction.inputs import Fetch, InputImage, UnreadableError
+from kcnn.serving.prediction import runtimes
+from kcnn.serving.prediction.inputs import Fetch, InputImage, ReaderThreads, UnreadableError, expand_input
 from kcnn.serving.publishing import versions
 from kcnn.serving.publishing.card import read_card
 
@@ -92,7 +92,7 @@ class Classifier:
 
         Args:
             inputs: one of the following, or an iterable of them, mixed as they come:
-                a path, or a pattern as in `inputs.expand_input`. Folders are walked. What cannot be read or decoded is
+                a path, or a pattern as in `expand_input`. Folders are walked. What cannot be read or decoded is
                 answered by a `Prediction` with an `error`; the others are not affected.
                 an encoded image's bytes.
                 RGB pixels from 0 to 255, uint8 or float, [H, W, 3] or, each of them answered, [N, H, W, 3].
@@ -100,7 +100,7 @@ class Classifier:
                 a URL, where `fetch` allows it.
             batch_size: images in one request, ≥ 1; fewer when they are large files.
             top: how many classes to name, ≥ 1.
-            fetch: gives what a URL answers, as `kcnn.serving.prediction.inputs.fetch` does; None refuses URLs.
+            fetch: gives what a URL answers, as `kcnn.serving.prediction.inputs.fetch_url` does; None refuses URLs.
 
         Raises:
             UserError: `batch_size` or `top` is out of range, or an input is none of these; the line tells what it is.
@@ -200,7 +200,7 @@ def _batches(
     if isinstance(inputs, str | os.PathLike | bytes | bytearray | np.ndarray | Image.Image | tf.Tensor | InputImage):
         inputs = [inputs]
     sources = chain.from_iterable(_contents(item, fetch) for item in inputs)
-    readers = inputs.ReaderThreads()
+    readers = ReaderThreads()
 
     def started() -> list[tuple[str, Any]]:
         """The next batch, on its way."""
@@ -237,7 +237,7 @@ def _contents(item: Item, fetch: Fetch | None) -> Iterator[InputImage | tuple[st
     if isinstance(item, InputImage):
         yield item
     elif isinstance(item, str | os.PathLike):
-        yield from inputs.expand_input(item, fetch)
+        yield from expand_input(item, fetch)
     elif isinstance(item, bytes | bytearray | memoryview):
         yield "<bytes>", bytes(item)
     elif isinstance(item, Image.Image):

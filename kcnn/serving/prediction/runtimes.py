@@ -72,7 +72,10 @@ def load_runtime(runtime: str, version: Path) -> LoadedSignatures:
     from kcnn.data.input_pipeline.transform import Preprocessing
     from kcnn.serving.export.signatures import signatures_of
 
-    path, family = find_runtime_file(runtime, version), FORMATS[RUNTIMES[runtime]].family()
+    path, row = find_runtime_file(runtime, version), FORMATS[RUNTIMES[runtime]]
+    if row.family is None:
+        raise ValueError(f"runtime {runtime!r}: tf.saved_model.load loads the version itself")
+    family = row.family()
     try:
         text = family.read_metadata(path)
         metadata = json.loads(text)

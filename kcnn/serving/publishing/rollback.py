@@ -8,9 +8,8 @@ from pathlib import Path
 from kcnn.errors import UserError
 from kcnn.serving.publishing.card import CARD, read_card, write_card
 from kcnn.serving.publishing.folder_files import lock_folder
-from kcnn.serving.publishing.labels import write_labels
+from kcnn.serving.publishing.labels import assigned_labels, write_labels
 from kcnn.serving.publishing.versions import (
-    assigned_labels,
     check_version,
     list_versions,
     publish_version,

@@ -24,13 +24,20 @@ Arrays = dict[str, np.ndarray]
 
 @dataclasses.dataclass(eq=False)
 class _Task:
-    """A request, or a part of a large one, that waits."""
+    """A request, or a part of a large one, that waits.
+
+    Attributes:
+        arrived: when it came, in seconds of the loop's clock.
+        due: when it may run although its batch is not full; at once where no other request can join it.
+        answer: the outputs, once there are any.
+    """
 
     servable: Servable
     signature: Signature
     inputs: Arrays
     rows: int
     arrived: float
+    due: float
     answer: asyncio.Future[Arrays]
 
 
@@ -65,7 +72,9 @@ class Batcher:
         for start in starts:
             part = {name: array[start : start + most] for name, array in inputs.items()} if joined else inputs
             size = min(most, rows - start) if joined else max(1, rows)
-            task = _Task(servable, signature, part, size, loop.time(), loop.create_future())
+            now = loop.time()
+            due = now + self._timeout if joined else now
+            task = _Task(servable, signature, part, size, now, due, loop.create_future())
             shapes = tuple(array.shape[1:] for array in part.values())
             key: Hashable = (servable, signature.name, shapes) if joined else task
             self._queues.setdefault(key, deque()).append(task)
@@ -98,14 +107,13 @@ class Batcher:
                 del self._queues[key]
 
     def _start_what_is_due(self) -> None:
-        """Gives idle threads the queues that have waited longest, those aside that wait for a full batch."""
-        # The loop's clock may call a little early.
-        due = asyncio.get_running_loop().time() - self._timeout + 1e-3
+        """Give the queues that have waited longest to idle threads, except those that still wait for a full batch."""
+        now = asyncio.get_running_loop().time() + 1e-3  # the loop's clock may call a little early
         while self._idle:
             ready = [
                 (queue[0].arrived, key)
                 for key, queue in self._queues.items()
-                if queue[0].arrived <= due or sum(task.rows for task in queue) >= self._settings.max_batch_size
+                if queue[0].due <= now or sum(task.rows for task in queue) >= self._settings.max_batch_size
             ]
             if not ready:
                 return

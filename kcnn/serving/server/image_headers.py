@@ -7,9 +7,8 @@ What cannot be read has no pixels: it is left to the decoder, which refuses it. 
 import struct
 from collections.abc import Iterator
 
-_MAX_SEGMENTS = 4096
-_MAX_GIF_BLOCKS = 200_000  # of up to 255 bytes each
-_ENDLESS = 2**62  # what no limit allows
+from kcnn.data.input_pipeline.limits import ENDLESS, MAX_GIF_BLOCKS, MAX_SEGMENTS
+
 _EXAMPLE_TEXTS = (1, 1, 2, 1, 1)  # features, an entry of their map, its value, bytes_list, value
 _SIZES = {1: 8, 3: 0, 4: 0, 5: 4}  # of a field, by its wire type; a group's own fields come next
 
@@ -79,7 +78,7 @@ def pixels(encoded: bytes) -> int:
 def _jpeg(encoded: bytes) -> int:
     """Of the first frame header. ITU-T T.81, B.1.1 and B.2.2."""
     position = 2
-    for _ in range(_MAX_SEGMENTS):
+    for _ in range(MAX_SEGMENTS):
         position = encoded.find(b"\xff", position)  # as libjpeg, which skips what stands between segments
         if position < 0:
             return 0
@@ -93,7 +92,7 @@ def _jpeg(encoded: bytes) -> int:
             return 0
         alone = marker in (0x00, 0x01) or 0xD0 <= marker <= 0xD9
         position += 1 if alone else 1 + struct.unpack_from(">H", encoded, position + 1)[0]
-    return _ENDLESS
+    return ENDLESS
 
 
 def _png(encoded: bytes) -> int:
@@ -107,29 +106,35 @@ def _bmp(encoded: bytes) -> int:
 
 
 def _gif(encoded: bytes) -> int:
-    """https://www.w3.org/Graphics/GIF/spec-gif89a.txt, 18 to 25."""
+    """Return the pixels of the canvas, and a third of those of all frames.
+
+    The blocks are counted as `kcnn.data.input_pipeline.containers` counts them: the beginnings of frames and
+    extensions, the blocks that are not full, and the terminators.
+
+    Source: https://www.w3.org/Graphics/GIF/spec-gif89a.txt, sections 18 to 25
+    """
 
     def colours(flags: int) -> int:
         return 3 * 2 ** (1 + (flags & 7)) if flags & 0x80 else 0
 
     width, height, flags = struct.unpack_from("<HHB", encoded, 6)
-    position, frames = 13 + colours(flags), 0
-    blocks = 0
-    while position < len(encoded) and encoded[position] in b"\x21\x2c":
+    position, frames, blocks = 13 + colours(flags), 0, 0
+    while position < len(encoded) and encoded[position] in b"\x21\x2c" and blocks <= MAX_GIF_BLOCKS:
+        blocks += 1
         if encoded[position] == 0x2C:
-            frame_width, frame_height, flags = struct.unpack_from("<HHB", encoded, position + 5)
+            # A descriptor that the file cuts off ends in zeros: the frames before it still count.
+            descriptor = encoded[position + 5 : position + 10].ljust(5, b"\0")
+            frame_width, frame_height, flags = struct.unpack("<HHB", descriptor)
             frames += frame_width * frame_height
             position += 11 + colours(flags)
         else:
             position += 2
-        while position < len(encoded) and encoded[position]:
-            position += 1 + encoded[position]
-            blocks += 1
-            if blocks > _MAX_GIF_BLOCKS:
-                return _ENDLESS
-        position += 1
-        blocks += 1
-    return width * height + frames // 3
+        size = -1
+        while size and position < len(encoded) and blocks <= MAX_GIF_BLOCKS:
+            size = encoded[position]
+            position += 1 + size
+            blocks += size < 255
+    return ENDLESS if blocks > MAX_GIF_BLOCKS else width * height + frames // 3
 
 
 def _webp(encoded: bytes) -> int:
@@ -138,7 +143,7 @@ def _webp(encoded: bytes) -> int:
     https://developers.google.com/speed/webp/docs/riff_container
     """
     position, largest = 12, 0
-    for _ in range(_MAX_SEGMENTS):
+    for _ in range(MAX_SEGMENTS):
         if position + 8 > len(encoded):
             return largest
         name, size = encoded[position : position + 4], struct.unpack_from("<I", encoded, position + 4)[0]
@@ -156,7 +161,7 @@ def _webp(encoded: bytes) -> int:
             position = content + 16
             continue
         position = content + size + (size & 1)
-    return _ENDLESS
+    return ENDLESS
 
 
 def _jpeg_xl(encoded: bytes) -> int:

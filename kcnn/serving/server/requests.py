@@ -15,7 +15,7 @@ from kcnn.serving.server.batching import Arrays, Batcher
 from kcnn.serving.server.image_headers import most_pixels
 from kcnn.serving.server.metrics import Metrics
 from kcnn.serving.server.models import Models, Servable
-from kcnn.serving.server.runtime import DEFAULT_SIGNATURE, Signature, Spec
+from kcnn.serving.server.runtime import DEFAULT_SIGNATURE, ArraySpec, Signature
 from kcnn.serving.server.settings import Settings
 from kcnn.serving.server.status import StatusError, invalid
 
@@ -210,14 +210,14 @@ def _takes(signature: Signature) -> str:
     return ", ".join(f"{name!r}, {_describe(spec)}" for name, spec in signature.inputs.items()) or "no input"
 
 
-def _describe(spec: Spec) -> str:
+def _describe(spec: ArraySpec) -> str:
     kind = "string" if spec.dtype == object else spec.dtype.name
     sizes = "..." if spec.shape is None else ", ".join("?" if size is None else str(size) for size in spec.shape)
     return f"{kind} [{sizes}]"
 
 
-def _check_input(name: str, array: np.ndarray, spec: Spec) -> None:
-    found = _describe(Spec(array.dtype, array.shape))
+def _check_input(name: str, array: np.ndarray, spec: ArraySpec) -> None:
+    found = _describe(ArraySpec(array.dtype, array.shape))
     fits = spec.shape is None or (
         len(spec.shape) == array.ndim
         and all(want in (None, size) for want, size in zip(spec.shape, array.shape, strict=True))

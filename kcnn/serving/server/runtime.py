@@ -18,7 +18,7 @@ REFUSED = "the model refuses the inputs"
 
 
 @dataclasses.dataclass(frozen=True)
-class Spec:
+class ArraySpec:
     """What a tensor may be: its dtype (`object` for strings, of `bytes`), and sizes, None where any will do; a shape of
     None is of any rank.
     """
@@ -38,8 +38,8 @@ class Signature:
 
     name: str
     method: str
-    inputs: dict[str, Spec]
-    outputs: dict[str, Spec]
+    inputs: dict[str, ArraySpec]
+    outputs: dict[str, ArraySpec]
 
     @property
     def batched(self) -> bool:
@@ -144,10 +144,10 @@ def _signature(name: str, found: meta_graph_pb2.SignatureDef) -> Signature:
     return Signature(name, found.method_name, inputs, outputs)
 
 
-def _spec(info: meta_graph_pb2.TensorInfo) -> Spec:
+def _spec(info: meta_graph_pb2.TensorInfo) -> ArraySpec:
     shape = tf.TensorShape(info.tensor_shape)
     dtype = np.dtype(tf.dtypes.as_dtype(info.dtype).as_numpy_dtype)
-    return Spec(dtype, None if shape.rank is None else tuple(shape.as_list()))
+    return ArraySpec(dtype, None if shape.rank is None else tuple(shape.as_list()))
 
 
 RUNTIMES: dict[str, Callable[[Path], LoadedModel]] = {

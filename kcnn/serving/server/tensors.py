@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.framework import tensor_pb2
 
-from kcnn.serving.server.runtime import Spec
+from kcnn.serving.server.runtime import ArraySpec
 from kcnn.serving.server.status import invalid
 
 BYTES_SUFFIX = "_bytes"  # outputs so named are bytes in JSON, others text
@@ -23,7 +23,7 @@ _MOST_DIMENSIONS = 32  # numpy walks no more
 _KINDS = {bool: "true or false", int: "whole numbers", float: "fractions", str: "text"}
 
 
-def json_to_array(value: Any, spec: Spec, name: str) -> np.ndarray:
+def json_to_array(value: Any, spec: ArraySpec, name: str) -> np.ndarray:
     """Nested lists of numbers, or of texts and `{"b64": ...}`, as an array of the dtype."""
     if spec.dtype == object:
         rank = _depth(value) if spec.shape is None else len(spec.shape)

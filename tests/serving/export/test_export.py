@@ -17,7 +17,7 @@ from tiny_classifier import LABELS, SPEC, picture, tiny_model
 
 from kcnn.data.input_pipeline.transform import Preprocessing, preprocess
 from kcnn.errors import UserError
-from kcnn.serving.export import graph, precision
+from kcnn.serving.export import network, precision
 from kcnn.serving.export.classifier import export_classifier
 from kcnn.serving.publishing.card import write_card
 
@@ -103,7 +103,7 @@ def test_only_constants_and_labels_are_saved(export_dir):
 
 
 def test_a_large_model_keeps_its_variables(model, pictures, tmp_path, monkeypatch):
-    monkeypatch.setattr(graph, "_CONSTANT_BYTES", 0)
+    monkeypatch.setattr(network, "CONSTANT_BYTES", 0)
     export_classifier(model, tmp_path / "large", LABELS, SPEC)
     saved = tf.train.list_variables(str(tmp_path / "large" / "variables" / "variables"))
     assert [shape for name, shape in saved if name.startswith("weights")] == [[936, 7]]

@@ -30,7 +30,8 @@ from kcnn.data.input_pipeline.transform import Preprocessing, preprocess_batch
 from kcnn.errors import UserError
 from kcnn.models.taps import penultimate
 from kcnn.nn.convolutions import GroupedConv
-from kcnn.serving.export.graph import fold, freeze
+from kcnn.serving.export.folding import fold
+from kcnn.serving.export.network import freeze
 from kcnn.serving.formats.catalogue import FORMATS, choose_formats, present_formats, write_formats
 from kcnn.serving.formats.parity import measure_parity
 from kcnn.serving.formats.source import OUTPUTS, make_source

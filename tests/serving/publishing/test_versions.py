@@ -25,10 +25,7 @@ import os, signal, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from kcnn.serving.publishing import versions
-from kcnn.serving.publishing.card import CARD, read_card, write_card
-from kcnn.serving.publishing.labels import assign_labels, current_labels
-from kcnn.serving.publishing.release import versions_table
-from kcnn.serving.publishing.rollback import original_number, republish_version
+from kcnn.serving.publishing.pruning import prune_versions
 
 def write(folder):
     folder.mkdir()
@@ -284,7 +281,7 @@ def test_labelled_versions_are_kept(three):
 def test_a_file_beside_the_versions_is_whole_at_any_time(three):
     program = (
         "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[1])\n"
-        "from kcnn.serving.publishing import versions\n"
+        "from kcnn.serving.publishing.labels import assign_labels\n"
         "for _ in range(200): assign_labels(Path(sys.argv[2]), {'stable': int(sys.argv[3])})"
     )
     writers = [subprocess.Popen([sys.executable, "-c", program, str(ROOT), str(three), n]) for n in "12"]

@@ -35,7 +35,7 @@ from tensorflow_serving.apis import (
 )
 from tiny_classifier import LABELS
 
-from kcnn.serving.server.runtime import Spec
+from kcnn.serving.server.runtime import ArraySpec
 from kcnn.serving.server.status import StatusError
 from kcnn.serving.server.tensors import json_to_array
 
@@ -282,11 +282,11 @@ def test_what_is_wrong_is_said(client, case):
 
 def test_texts_do_not_get_the_room_of_the_longest():
     with pytest.raises(StatusError, match="found text"):
-        json_to_array(["x" * 10**6] + [""] * 10**5, Spec(np.dtype(np.uint8), (None,)), "images")
+        json_to_array(["x" * 10**6] + [""] * 10**5, ArraySpec(np.dtype(np.uint8), (None,)), "images")
 
 
 def test_texts_of_any_rank():
-    anything = Spec(np.dtype(object), None)
+    anything = ArraySpec(np.dtype(object), None)
     assert json_to_array("a", anything, "x").tolist() == b"a"
     assert json_to_array([["a"], ["b"]], anything, "x").shape == (2, 1)
     assert json_to_array([], anything, "x").shape == (0,)
