@@ -20,7 +20,7 @@ _COMPARE_SECONDS = 30.0
 
 
 def choose_precision(network: Network, images: tf.Tensor, batch_size: int) -> tuple[Network, dict[str, Any]]:
-    """`network` in bfloat16 or as it is.
+    """Return the network in bfloat16 or as it is, with the facts that decided.
 
     Args:
         network: float32; its first output are the logits.

@@ -20,7 +20,7 @@ def read_images(
     unreadable: str = "a damaged image: it cannot be decoded",
     pixel_limit: int = PIXEL_LIMIT,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """What the network sees of each row, on the CPU wherever it is called.
+    """Decode and preprocess each row of a request, on the CPU wherever it is called.
 
     An error of TensorFlow's decoders ends all that they are called from, but for a data set that ignores errors.
     That takes a millisecond a request longer than a map.

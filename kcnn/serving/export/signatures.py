@@ -20,7 +20,7 @@ def signatures_of(
     temperature: float,
     metadata: str,
 ) -> dict[str, tf.types.experimental.ConcreteFunction]:
-    """The functions that clients call, by name.
+    """Return the functions that clients call, by name.
 
     Args:
         forward: float32 [N, h, w, 3], RGB in 0-255, N ≥ 1 → logits float32 [N, C] and features float32 [N, D].

@@ -35,7 +35,7 @@ def _of_pixels(answer: Callable[[np.ndarray], Answers], files: tf.Tensor, pixels
 
 
 def main(version: Path, request_file: Path, answers_file: Path, at_file: Path) -> None:
-    """Answers the request; raises what the SavedModel or the shards raise."""
+    """Answer the request; errors of the SavedModel and of the shards are raised."""
     request = json.loads(request_file.read_text())
     at_file.write_text("savedmodel")
     saved = tf.saved_model.load(str(version))

@@ -13,7 +13,7 @@ OPSET = 17  # of 2022, which every runtime knows; what came later has nothing fo
 
 
 def write(name: str, source: FormatSource, file: Path) -> None:
-    """Writes a checked ModelProto; the export's JSON is its metadata_props["metadata"]."""
+    """Write a checked ModelProto; the export's JSON is its metadata_props["metadata"]."""
     import onnx
     import tf2onnx
 
@@ -36,7 +36,7 @@ def write(name: str, source: FormatSource, file: Path) -> None:
 
 
 def load(file: Path) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
-    """float32 [N, h, w, 3] → the outputs, by ONNX Runtime on the CPU; threads may share it."""
+    """Return the function float32 [N, h, w, 3] → outputs, by ONNX Runtime on the CPU. Threads may share it."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -47,7 +47,7 @@ def load(file: Path) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
 
 
 def read_metadata(file: Path) -> str:
-    """The export's JSON."""
+    """Return the export's JSON."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

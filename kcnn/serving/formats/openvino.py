@@ -18,8 +18,9 @@ sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 
 def write(name: str, source: FormatSource, file: Path) -> None:
-    """Writes `file` (.xml) and the weights beside it (.bin), in float32: float16, OpenVINO's own choice, answers to a
-    part in a thousand only. The export's JSON is rt_info["metadata"].
+    """Write the network (.xml) and, beside it, its weights (.bin); the export's JSON is rt_info["metadata"].
+
+    Weights are float32. With float16, OpenVINO's own choice, answers would agree to a part in a thousand only.
     """
     import openvino
 
@@ -37,7 +38,7 @@ def write(name: str, source: FormatSource, file: Path) -> None:
 
 
 def load(file: Path) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
-    """float32 [N, h, w, 3] → the outputs, on the CPU; threads may share it.
+    """Return the function float32 [N, h, w, 3] → outputs, on the CPU. Threads may share it.
 
     In float32, but in bfloat16 where the export has shown that its SavedModel bears it. OpenVINO's own choice is
     bfloat16 wherever the processor has it.
@@ -64,7 +65,7 @@ def load(file: Path) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
 
 
 def read_metadata(file: Path) -> str:
-    """The export's JSON."""
+    """Return the export's JSON."""
     import openvino
 
     return openvino.Core().read_model(file).get_rt_info(["metadata"]).astype(str)

@@ -54,7 +54,7 @@ def measure_parity(
     *,
     limit: int = LIMIT,
 ) -> tuple[dict[str, Any], list[Check]]:
-    """Sends held-out images through every format that the version has, by its own runtime, in a new process on the CPU.
+    """Send held-out images through every format of a version, each by its own runtime, in a new process on the CPU.
 
     What the evaluation says comes of the SavedModel. Where that computes in bfloat16, or its weights are float16, the
     others, which are not, may differ by what that makes of a probability.
@@ -134,14 +134,14 @@ def _compare(got: np.ndarray, expected: np.ndarray, labels: np.ndarray) -> dict[
 
 
 def _bytes(version: Path, name: str) -> int:
-    """Of all files of a format; the SavedModel's are those that are not beside it in assets.extra."""
+    """Return the bytes of a format's files. Those of the SavedModel are all files outside assets.extra."""
     if FORMATS[name].family is not None:
         return content.size(FORMATS[name].file(version).parent)[1]
     return content.size(version)[1] - content.size(version / "assets.extra")[1]
 
 
 def _judge(name: str, measured: dict[str, float], accuracy: float, count: int, export: dict[str, Any]) -> Check:
-    """Holds what was measured against what the format may do."""
+    """Return the check that compares what was measured with what the format may do."""
     tolerance = TOLERANCES[name]
     difference = measured["largest_probability_difference"]
     how = ", read back by TensorFlow," if name == "tfjs" else ""

@@ -1,6 +1,4 @@
-"""What the formats are made of: the network in float32, folded for inference, with the temperature and the softmax
-behind it.
-"""
+"""The network that all formats are made of: in float32, folded for inference, followed by temperature and softmax."""
 
 import dataclasses
 import functools
@@ -61,7 +59,7 @@ class FormatSource:
 def make_source(
     network: Network, temperature: float, metadata: str, calibration: np.ndarray, folder: Path
 ) -> FormatSource:
-    """What formats are made of.
+    """Return what all formats are made of.
 
     Args:
         network: float32, folded; its outputs are logits [N, C] and features [N, D].
@@ -86,8 +84,10 @@ def make_source(
 
 
 def _without_lowest_numbers(definition: tf.compat.v1.GraphDef) -> tf.compat.v1.GraphDef:
-    """With margins for max pooling that do not hold float32's lowest number, on whose scale int8 would know nothing
-    else: zeros behind a ReLU, otherwise the numbers at the edge once more, which the windows there hold too.
+    """Return the graph with other margins for max pooling than float32's lowest number.
+
+    That number would take the whole scale of int8. After a ReLU the margins become zeros. Elsewhere they repeat the
+    numbers at the edge, which the windows there hold in any case.
     """
     rewritten = tf.compat.v1.GraphDef()
     rewritten.CopyFrom(definition)
@@ -108,7 +108,7 @@ def _without_lowest_numbers(definition: tf.compat.v1.GraphDef) -> tf.compat.v1.G
 
 
 def _frozen(concrete: Any) -> tf.compat.v1.GraphDef:
-    """The function without variables and calls, its outputs under their names."""
+    """Return a function as a graph without variables and calls, its outputs under their names."""
     frozen = convert_variables_to_constants_v2(concrete)
     definition = _known_widely(frozen.graph.as_graph_def())
     nodes = {node.name: node for node in definition.node}
@@ -119,7 +119,7 @@ def _frozen(concrete: Any) -> tf.compat.v1.GraphDef:
 
 
 def _known_widely(definition: tf.compat.v1.GraphDef) -> tf.compat.v1.GraphDef:
-    """With 1 - erf(x) for Erfc, Keras' way to GELU, which neither ONNX nor TensorFlow.js knows."""
+    """Return the graph with 1 - erf(x) for Erfc: Keras' GELU uses it, and neither ONNX nor TensorFlow.js has it."""
     for node in [node for node in definition.node if node.op == "Erfc"]:
         kind = node.attr["T"].type
         one = definition.node.add(name=f"{node.name}/one", op="Const")

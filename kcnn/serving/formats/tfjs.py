@@ -33,7 +33,7 @@ OPERATIONS = (
 
 
 def write(name: str, source: FormatSource, file: Path) -> None:
-    """Writes `file` (.json) and the weights beside it; the export's JSON is its userDefinedMetadata["metadata"]."""
+    """Write the graph (.json) and its weights; the export's JSON is its userDefinedMetadata["metadata"]."""
     imported = tf.Graph()
     with imported.as_default():
         tf.import_graph_def(source.graph, name="")
@@ -76,7 +76,7 @@ def write(name: str, source: FormatSource, file: Path) -> None:
 
 
 def _lacking(graph: tf.Graph) -> list[str]:
-    """What the graph has and TensorFlow.js has not."""
+    """Return the names of the graph's operations that TensorFlow.js does not have."""
     operations = graph.get_operations()
     lacking = {operation.type for operation in operations}.difference(OPERATIONS)
     for operation in operations:
@@ -95,8 +95,9 @@ def read_metadata(file: Path) -> str:
 
 
 def load(file: Path) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
-    """float32 [N, h, w, 3] → the outputs of what the files hold, computed by TensorFlow: there is no TensorFlow.js in
-    Python.
+    """Return the function float32 [N, h, w, 3] → outputs of the files.
+
+    TensorFlow computes it: there is no TensorFlow.js in Python.
     """
     model = json.loads(file.read_text(encoding="utf-8"))
     graph = json_format.ParseDict(model["modelTopology"], tf.compat.v1.GraphDef())

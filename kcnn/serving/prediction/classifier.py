@@ -1,5 +1,6 @@
-"""Answers from an exported classifier, for files, folders, bytes and pixels. Needs the export and TensorFlow, no model
-code; and with another runtime, that and the version's network in its format.
+"""Answers from an exported classifier, for files, folders, bytes and pixels.
+
+It needs the export and TensorFlow, no model code. Another runtime also needs the version's network in its format.
 """
 
 import contextlib
@@ -77,7 +78,7 @@ class Classifier:
         top: int = _TOP,
         fetch: Fetch | None = None,
     ) -> list[Prediction]:
-        """All answers of `stream`, in a list."""
+        """Return all answers of `stream`, in a list."""
         return list(self.stream(inputs, batch_size, top=top, fetch=fetch))
 
     def stream(
@@ -88,7 +89,7 @@ class Classifier:
         top: int = _TOP,
         fetch: Fetch | None = None,
     ) -> Iterator[Prediction]:
-        """Yields one answer per image, in the order given. Memory holds two batches: one is read, one is answered.
+        """Yield one answer per image, in the order given. Memory holds two batches: one is read, one is answered.
 
         Args:
             inputs: one of the following, or an iterable of them, mixed as they come:
@@ -112,7 +113,7 @@ class Classifier:
                 yield from self._answer(batch, top)
 
     def embed(self, inputs: Item | Iterable[Item], batch_size: int = 32, *, fetch: Fetch | None = None) -> np.ndarray:
-        """What the network sees in each image, before it decides: float32 [N, D].
+        """Return the features that the network finds in each image, before it decides: float32 [N, D].
 
         Args:
             inputs: as in `stream`, but for float pixels.
@@ -137,7 +138,7 @@ class Classifier:
         return np.concatenate(rows) if rows else np.zeros((0, signature.structured_outputs["embedding"].shape[1]), "f")
 
     def _answer(self, batch: list[tuple[str, Any]], top: int) -> Iterator[Prediction]:
-        """In order; a request for each kind of content."""
+        """Yield the answers in order, by one request for each kind of content."""
         answers: dict[int, Prediction] = {}
         kinds: dict[tuple, list[int]] = {}
         for index, (name, content) in enumerate(batch):
@@ -154,7 +155,7 @@ class Classifier:
             yield answers[index]
 
     def _ask(self, kind: str, images: list[Any], top: int) -> list[Prediction]:
-        """One request.
+        """Return the answers of one request.
 
         When it fails, its halves are asked again, down to the image at fault: exports of earlier versions of this
         program, which answer without "status", fail for one that cannot be decoded; others where memory is short.
@@ -194,7 +195,7 @@ class Classifier:
 def _batches(
     inputs: Item | Iterable[Item], batch_size: int, fetch: Fetch | None
 ) -> Generator[list[tuple[str, bytes | np.ndarray | UnreadableError]]]:
-    """Names and contents, in requests of one batch; while the caller works on one, the files of the next are read."""
+    """Yield the names and contents of one request after the other, and read the files of the next meanwhile."""
     if batch_size < 1:
         raise UserError(f"batch_size is {batch_size}: expected 1 or more")
     if isinstance(inputs, str | os.PathLike | bytes | bytearray | np.ndarray | Image.Image | tf.Tensor | InputImage):
@@ -203,7 +204,7 @@ def _batches(
     readers = ReaderThreads()
 
     def started() -> list[tuple[str, Any]]:
-        """The next batch, on its way."""
+        """Return the next batch; its files are being read."""
         batch: list[tuple[str, Any]] = []
         size = 0
         while len(batch) < batch_size and size < BATCH_BYTES and (source := next(sources, None)) is not None:
@@ -233,7 +234,7 @@ def _read(future: "Future[bytes]") -> bytes | UnreadableError:
 
 
 def _contents(item: Item, fetch: Fetch | None) -> Iterator[InputImage | tuple[str, bytes | np.ndarray]]:
-    """What one of the inputs stands for."""
+    """Yield the images that one of the inputs stands for."""
     if isinstance(item, InputImage):
         yield item
     elif isinstance(item, str | os.PathLike):
@@ -252,7 +253,7 @@ def _contents(item: Item, fetch: Fetch | None) -> Iterator[InputImage | tuple[st
 
 
 def _checked(array: np.ndarray) -> np.ndarray:
-    """As a signature takes it: uint8 or float32."""
+    """Return an array as a signature takes it: uint8 or float32."""
     if array.ndim not in (3, 4) or array.shape[-1] != 3 or 0 in array.shape[-3:]:
         raise UserError(f"an array of shape {array.shape}: expected [H, W, 3] or [N, H, W, 3], RGB pixels")
     if array.dtype == np.uint8:
@@ -267,7 +268,7 @@ def _checked(array: np.ndarray) -> np.ndarray:
 
 
 def _pixels(image: Image.Image) -> np.ndarray:
-    """As a file of it is decoded: upright, RGB, without alpha, the high byte of 16 bits."""
+    """Return the pixels that a file of the image would have: upright, RGB, without alpha, the high byte of 16 bits."""
     try:
         upright = ImageOps.exif_transpose(image)
     except OSError as error:  # it is read only now
@@ -280,7 +281,7 @@ def _pixels(image: Image.Image) -> np.ndarray:
 
 
 def _encoded(name: str, content: bytes | np.ndarray | UnreadableError) -> bytes:
-    """For a signature that takes nothing else, without loss."""
+    """Return an encoded image, for a signature that takes nothing else; pixels become a PNG."""
     if isinstance(content, UnreadableError):
         raise UserError(f"{name}: {content}")
     if isinstance(content, bytes):
@@ -291,8 +292,9 @@ def _encoded(name: str, content: bytes | np.ndarray | UnreadableError) -> bytes:
 
 
 def load_classifier(saved_model_dir: str | os.PathLike, runtime: str = "tensorflow") -> Classifier:
-    """Loads an export: a version's folder, or a folder of numbered versions, of which the highest is taken: that which
-    is served, also after a rollback.
+    """Load an export: a version's folder, or the highest version of a folder of numbered versions.
+
+    The highest version is the served one, also after a rollback.
 
     Args:
         saved_model_dir: the folder.

@@ -47,7 +47,7 @@ Fetch = Callable[[str], bytes]
 
 
 def expand_input(item: str | os.PathLike, fetch: Fetch | None = None) -> Iterator[InputImage]:
-    """The images that a path, a pattern or a URL stands for, sorted by name.
+    """Yield the images that a path, a pattern or a URL stands for, sorted by name.
 
     Folders are walked without hidden files and without what is no file (pipes, sockets); links are followed, but not in
     circles. A pattern is what holds *, ? or [ and is no file's name; ** goes through folders. Nothing is judged by its
@@ -70,7 +70,7 @@ def expand_input(item: str | os.PathLike, fetch: Fetch | None = None) -> Iterato
 
 
 def is_url(name: str) -> bool:
-    """Whether it looks like one, of whatever kind."""
+    """Return whether a name looks like a URL, with any scheme."""
     scheme, separator, _ = name.partition("://")
     return bool(separator) and scheme.isalnum()
 
@@ -87,7 +87,7 @@ def _exists(name: str) -> bool:
 
 
 def _below(name: str) -> Iterator[InputImage]:
-    """The file itself, or those in the folder."""
+    """Yield the file itself, or the files in the folder."""
     try:
         is_folder, size = os.path.isdir(name), os.stat(name).st_size
     except (OSError, ValueError):
@@ -128,7 +128,7 @@ def _walk(folder: str, above: frozenset[str]) -> Iterator[InputImage]:
 
 
 def read_image_file(path: str) -> bytes:
-    """A file's bytes.
+    """Return a file's bytes.
 
     Raises:
         UnreadableError: it cannot be read, or holds more than LIMIT bytes.
@@ -144,7 +144,9 @@ def read_image_file(path: str) -> bytes:
 
 
 def fetch_url(url: str, private_redirects: bool = False) -> bytes:
-    """What a URL answers, over at most five redirects. No proxy is used, and no cookie or password sent.
+    """Return the bytes that a URL answers, over at most five redirects.
+
+    No proxy is used, and no cookie or password is sent.
 
     Args:
         url: http or https.
@@ -172,7 +174,7 @@ def fetch_url(url: str, private_redirects: bool = False) -> bytes:
 
 
 def _get(parts: urllib.parse.SplitResult, deadline: float, public: bool) -> bytes | str:
-    """The answer, or where it redirects to."""
+    """Return the answer, or the address that it redirects to."""
     left = max(deadline - time.monotonic(), 0.001)
     connection = _SCHEMES[parts.scheme](parts.hostname or "", parts.port, timeout=left)
     connection.connect()
@@ -212,7 +214,7 @@ class ReaderThreads:
             threading.Thread(target=self._work, daemon=True).start()
 
     def submit(self, task: Callable[[], bytes]) -> "Future[bytes]":
-        """Has it done by the next thread that is free."""
+        """Run the task in the next thread that is free; the future gets its result."""
         future: Future[bytes] = Future()
         self._tasks.put((task, future))
         return future
@@ -229,11 +231,11 @@ class ReaderThreads:
             del task, future, item
 
     def close(self) -> None:
-        """No more tasks will come."""
+        """End the threads when the submitted tasks are done."""
         for _ in range(THREADS):
             self._tasks.put(None)
 
 
 def count_images(items: Iterable[Any]) -> int:
-    """How many images the paths, patterns and URLs stand for; anything else counts for one."""
+    """Return how many images the paths, patterns and URLs stand for; anything else counts for one."""
     return sum(sum(1 for _ in expand_input(item)) if isinstance(item, str | os.PathLike) else 1 for item in items)

@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 FORMATS = ("text", "json", "csv")
 
 
-def check(
+def check_arguments(
     pictures: Sequence[str], files_from: str | None, top: int, batch_size: int, allow_urls: bool, private: bool
 ) -> None:
-    """Raises UserError for what cannot be meant, before anything is loaded."""
+    """Raise UserError for arguments that make no sense, before anything is loaded."""
     if not pictures and files_from is None:
         raise UserError("predict: expected a model and pictures, as in: predict mobilenetv2 a.jpg dir/")
     for flag, number in (("--top", top), ("--batch_size", batch_size)):
@@ -48,7 +48,7 @@ def check(
             raise UserError(f"predict {name}: a URL; expected a file, or --allow_urls to fetch it")
 
 
-def run(
+def print_predictions(
     classifier: "Classifier",
     pictures: Sequence[str],
     *,
@@ -59,7 +59,7 @@ def run(
     allow_urls: bool,
     private_redirects: bool,
 ) -> int:
-    """Prints an answer for each picture as soon as there is one; returns how many have none.
+    """Print an answer for each picture as soon as there is one, and return how many have none.
 
     On a terminal, standard error has a progress bar.
 
@@ -95,7 +95,7 @@ def run(
 
 
 def _count(pictures: Sequence[str], progress: Any) -> None:
-    """Tells the bar how many there are to come."""
+    """Set the total of the progress bar."""
     progress.total = inputs.count_images(pictures)
 
 
@@ -129,7 +129,7 @@ def _write(line: str) -> None:
 
 
 def _layouts(layout: str, top: int) -> tuple[str, "Callable[[Prediction], str]"]:
-    """The header, "" for none, and what makes a line of an answer."""
+    """Return the header, "" for none, and the function that makes a line of an answer."""
     if layout == "json":
         return "", _json
     if layout == "csv":

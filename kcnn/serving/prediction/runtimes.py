@@ -23,19 +23,19 @@ RUNTIMES = {"tensorflow": "savedmodel", "openvino": "openvino", "onnx": "onnx"} 
 
 
 def check_runtime(runtime: str) -> None:
-    """Raises UserError where there is no such runtime, or its package is missing."""
+    """Raise UserError where there is no such runtime, or its package is missing."""
     if runtime not in RUNTIMES:
         raise UserError(f"runtime {runtime!r}: {nearest(runtime, RUNTIMES)}")
     check_format_runtimes([RUNTIMES[runtime]])
 
 
 def runtime_file(runtime: str, version: Path) -> Path:
-    """What the runtime loads of a version's folder; it may not be there."""
+    """Return the file of a version's folder that the runtime loads; it may not exist."""
     return FORMATS[RUNTIMES[runtime]].file(version)
 
 
 def find_runtime_file(runtime: str, version: Path) -> Path:
-    """What the runtime loads of a version's folder.
+    """Return the file of a version's folder that the runtime loads.
 
     Raises:
         UserError: it is not there; or as `check_runtime`.
@@ -62,7 +62,7 @@ class LoadedSignatures:
 
 
 def load_runtime(runtime: str, version: Path) -> LoadedSignatures:
-    """A version with its network in a runtime other than TensorFlow.
+    """Load a version with its network in a runtime other than TensorFlow.
 
     Raises:
         UserError: the version has no network for the runtime, or one that it cannot read; the package is missing.

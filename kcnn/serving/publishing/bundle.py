@@ -28,7 +28,7 @@ LOADED = 2  # the highest versions: the last but one stays while a label moves t
 
 
 def write_bundle(folder: Path) -> None:
-    """Writes what lies beside the versions in `folder`, each file by a rename.
+    """Write the files beside the versions in a folder, each by a rename.
 
     Raises:
         UserError: labels.json is damaged.
@@ -43,12 +43,12 @@ def write_bundle(folder: Path) -> None:
 
 
 def _dns_name(name: str) -> str:
-    """As Kubernetes wants it, RFC 1123."""
+    """Return a name as Kubernetes takes it, RFC 1123."""
     return re.sub("[^a-z0-9]+", "-", f"kcnn-{name.lower()}").strip("-")[:63].strip("-")
 
 
 def models_config(folder: Path) -> str:
-    """The ModelServerConfig of the versions in `folder`, which the server sees as /models/<its name>.
+    """Return the ModelServerConfig of the versions in a folder, which the server sees as /models/<its name>.
 
     Two versions are loaded, those with a label, and those that had one in the last models.config: TensorFlow Serving
     moves a label only between versions that are both there. Whoever asks without a label gets the highest.
@@ -70,7 +70,7 @@ def models_config(folder: Path) -> str:
 
 
 def _labelled_before(folder: Path) -> set[int]:
-    """The versions that have a label in the present models.config; none where it cannot be read."""
+    """Return the versions that have a label in the present models.config; none where it cannot be read."""
     try:
         text = (folder / "models.config").read_text(encoding="utf-8")
         config = text_format.Parse(text, model_server_config_pb2.ModelServerConfig())
@@ -80,8 +80,9 @@ def _labelled_before(folder: Path) -> set[int]:
 
 
 def write_warmup(version: Path, name: str, images: Sequence[bytes]) -> int:
-    """Writes `assets.extra/tf_serving_warmup_requests`: TFRecords of PredictionLogs, which TensorFlow Serving runs
-    while it loads the version, so that no client waits for what is made at the first request.
+    """Write `assets.extra/tf_serving_warmup_requests`: TFRecords of PredictionLogs.
+
+    TensorFlow Serving runs them while it loads the version. No client then waits for the work of a first request.
 
     Each signature is asked once with one image, serving_default in all of BATCH_SIZES as far as there is room. Nothing
     is written without images.
@@ -108,7 +109,7 @@ def write_warmup(version: Path, name: str, images: Sequence[bytes]) -> int:
 
 
 def _warmup(version: Path, model: str, images: Sequence[bytes]) -> Iterator[Any]:
-    """The PredictionLogs."""
+    """Yield the PredictionLogs."""
     import tensorflow as tf
     from tensorflow.core.protobuf import saved_model_pb2
     from tensorflow_serving.apis import prediction_log_pb2
@@ -136,7 +137,7 @@ def _warmup(version: Path, model: str, images: Sequence[bytes]) -> Iterator[Any]
 
 
 def _values(key: str, dtype: int, batch: Sequence[bytes]) -> Any:
-    """What a signature's input takes of images: pixels, the bytes, or tf.Examples with them."""
+    """Return images as a signature's input takes them: pixels, the bytes, or tf.Examples with them."""
     import tensorflow as tf
 
     from kcnn.data.input_pipeline.decode import decode_image

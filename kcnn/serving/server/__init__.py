@@ -24,7 +24,7 @@ _NEEDED = ("grpc_health", "orjson", "prometheus_client", "starlette", "tensorflo
 
 
 def check_installed() -> None:
-    """Raises UserError when the libraries of the server are missing, which are an extra."""
+    """Raise UserError when the libraries of the server, which are an extra, are missing."""
     missing = [name for name in _NEEDED if find_spec(name) is None]
     if missing:
         raise UserError(f"serve needs {', '.join(missing)}: pip install '.[serving]'")

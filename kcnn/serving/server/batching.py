@@ -1,5 +1,6 @@
-"""Requests of the same signature and the same shapes are joined into batches, adaptively: while the model is idle a
-request runs at once; while it is busy, what arrives waits together and runs as one batch.
+"""Requests of the same signature and the same shapes are joined into batches.
+
+While the model is idle a request runs at once. While it is busy, the requests that arrive wait and run as one batch.
 """
 
 import asyncio
@@ -55,7 +56,7 @@ class Batcher:
         self._running: set[asyncio.Task] = set()
 
     async def run(self, servable: Servable, signature: Signature, inputs: Arrays, rows: int) -> Arrays:
-        """The model's outputs for the inputs, all of `rows` rows where the signature has rows.
+        """Return the model's outputs for the inputs, of `rows` rows where the signature has rows.
 
         Raises:
             StatusError: the model refuses the inputs, or RESOURCE_EXHAUSTED: the queue is full.
@@ -124,7 +125,7 @@ class Batcher:
             running.add_done_callback(self._running.discard)
 
     def _take(self, key: Hashable) -> list[_Task]:
-        """The next batch of a queue."""
+        """Remove and return the next batch of a queue."""
         queue = self._queues[key]
         batch = [queue.popleft()]
         rows = batch[0].rows
@@ -167,13 +168,14 @@ class Batcher:
         self._start_what_is_due()
 
     def close(self) -> None:
-        """Ends the threads when what runs is done."""
+        """End the threads when the running batches are done."""
         self._threads.shutdown()
 
 
 def _answers(run: Callable[[Arrays], Arrays], batch: list[_Task]) -> list[Any]:
-    """Each task's outputs, or why it has none. When the model refuses a batch its halves are asked again, down to
-    those that are to blame.
+    """Return each task's outputs, or its error.
+
+    When the model refuses a batch its halves are asked again, down to the tasks that are to blame.
     """
     if len(batch) == 1:
         try:

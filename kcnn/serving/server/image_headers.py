@@ -14,14 +14,14 @@ _SIZES = {1: 8, 3: 0, 4: 0, 5: 4}  # of a field, by its wire type; a group's own
 
 
 def most_pixels(text: bytes) -> int:
-    """Those of the text as an image, or of the largest image in it as a tf.Example: it may be both at once."""
+    """Return the pixels of a text as an image, or of the largest image in it as a tf.Example: it may be both."""
     if not any(magic in text for magic in _FORMATS):  # as quick as the fields of a long text may be slow
         return 0
     return max(pixels(text), max(map(pixels, _fields(memoryview(text), _EXAMPLE_TEXTS)), default=0))
 
 
 def _fields(message: memoryview, path: tuple[int, ...]) -> Iterator[bytes]:
-    """The contents of protobuf's fields of these numbers, one within the other, up to where the message is broken.
+    """Yield the contents of protobuf's fields of these numbers, one within the other, until the message is broken.
 
     All that any parser may choose: TensorFlow's own takes keys that are no UTF-8 and what is broken further on, and of
     fields that exclude each other the first; protobuf refuses these, and takes the last.
@@ -50,7 +50,7 @@ def _fields(message: memoryview, path: tuple[int, ...]) -> Iterator[bytes]:
 
 
 def _varint(message: memoryview, position: int) -> tuple[int, int]:
-    """The lowest 32 bits of the number, as TensorFlow reads it, and where it ends."""
+    """Return the lowest 32 bits of the number, as TensorFlow reads it, and the position after it."""
     value = 0
     for shift in range(0, 70, 7):
         byte = message[position]
@@ -62,7 +62,7 @@ def _varint(message: memoryview, position: int) -> tuple[int, int]:
 
 
 def pixels(encoded: bytes) -> int:
-    """The pixels of the image that is decoded; 0 when these are not the bytes of an image.
+    """Return the pixels of the image that is decoded; 0 when these are not the bytes of an image.
 
     A GIF's frames count as a third each, as they are all held with a byte a pixel before the first is taken.
     """
@@ -76,7 +76,7 @@ def pixels(encoded: bytes) -> int:
 
 
 def _jpeg(encoded: bytes) -> int:
-    """Of the first frame header. ITU-T T.81, B.1.1 and B.2.2."""
+    """Return the pixels in the first frame header. ITU-T T.81, B.1.1 and B.2.2."""
     position = 2
     for _ in range(MAX_SEGMENTS):
         position = encoded.find(b"\xff", position)  # as libjpeg, which skips what stands between segments
@@ -138,7 +138,7 @@ def _gif(encoded: bytes) -> int:
 
 
 def _webp(encoded: bytes) -> int:
-    """Of the canvas or the first bitstream, whichever is larger.
+    """Return the pixels of the canvas or of the first bitstream, whichever is larger.
 
     https://developers.google.com/speed/webp/docs/riff_container
     """
@@ -165,7 +165,7 @@ def _webp(encoded: bytes) -> int:
 
 
 def _jpeg_xl(encoded: bytes) -> int:
-    """Of the codestream, which stands alone or in a box. ISO/IEC 18181-1, SizeHeader, and 18181-2."""
+    """Return the pixels of the codestream, which stands alone or in a box. ISO/IEC 18181-1, SizeHeader, and 18181-2."""
     start = 2
     if encoded[:2] != b"\xff\x0a":
         found = [encoded.find(b"jxlc"), encoded.find(b"jxlp")]

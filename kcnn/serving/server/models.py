@@ -66,7 +66,7 @@ class Servable:
 
     @contextlib.contextmanager
     def in_use(self) -> Iterator[None]:
-        """It is not freed within."""
+        """Keep the version in memory within the context."""
         self._users += 1
         self._unused.clear()
         try:
@@ -77,7 +77,7 @@ class Servable:
                 self._unused.set()
 
     async def unused(self) -> None:
-        """Until nobody uses it."""
+        """Wait until nobody uses the version."""
         await self._unused.wait()
 
 
@@ -95,16 +95,16 @@ class Models:
         self._unloading: set[asyncio.Task] = set()
 
     def ready(self) -> bool:
-        """Whether each model has a version to answer with."""
+        """Return whether each model has a version to answer with."""
         return all(self._available(name) for name in self.served)
 
     def _available(self, name: str) -> list[Servable]:
-        """The oldest first."""
+        """Return the versions that can answer, the oldest first."""
         found = self._versions[name].values()
         return sorted((one for one in found if one.state is State.AVAILABLE), key=lambda one: one.version)
 
     def find(self, name: str, version: int | None = None, label: str | None = None) -> Servable:
-        """The version that answers: the one asked for, or the newest.
+        """Return the version that answers: the one asked for, or the newest.
 
         Raises:
             StatusError: NOT_FOUND, or INVALID_ARGUMENT for an unknown label.
@@ -130,7 +130,7 @@ class Models:
         raise StatusError(StatusCode.NOT_FOUND, f"Servable not found for request: {asked}; {known}")
 
     def status(self, name: str, version: int | None = None, label: str | None = None) -> list[Servable]:
-        """The versions that there are or were, the newest first; or the one asked for, whatever its state.
+        """Return all versions, present or past, the newest first; or the version asked for, whatever its state.
 
         Raises:
             StatusError: as `find`.
@@ -145,7 +145,7 @@ class Models:
         return [known[version]] if version is not None else [known[number] for number in sorted(known, reverse=True)]
 
     async def watch(self) -> None:
-        """Follows the folders, for ever."""
+        """Follow the folders, for ever."""
         while True:
             await asyncio.sleep(self._settings.file_system_poll_wait_seconds)
             try:
@@ -154,7 +154,7 @@ class Models:
                 traceback.print_exc(file=sys.stderr)
 
     async def poll(self) -> None:
-        """Loads what is to be served and is not; once all of that answers, unloads what is not to be served."""
+        """Load the versions that are to be served; once all of them answer, unload the others."""
         for name, model in self.served.items():
             try:
                 wanted, labels = await asyncio.to_thread(_wanted, model)
@@ -227,7 +227,7 @@ Stamp = frozenset[tuple[str, int, int, int]]
 
 
 def _stamp(version: Path) -> Stamp:
-    """What tells whether the files are others than before, or more of them."""
+    """Return what changes when a file of the version changes, comes or goes."""
     found = set()
     for path in version.rglob("*"):
         with contextlib.suppress(OSError):  # it is just changing
@@ -237,7 +237,7 @@ def _stamp(version: Path) -> Stamp:
 
 
 def _wanted(model: ServedModel) -> tuple[list[Path], Mapping[str, int]]:
-    """The versions on disk that are to be served, the oldest first, and the labels.
+    """Return the versions on disk that are to be served, the oldest first, and the labels.
 
     Raises:
         OSError: the folder cannot be read.
@@ -261,8 +261,9 @@ def _free(model: LoadedModel) -> None:
 
 
 def _warm(model: LoadedModel, path: Path, max_batch_size: int) -> None:
-    """First requests take longer; here they are asked, those that the export brings or else blank ones. A signature
-    that takes none of these stays cold.
+    """Run the first requests, which take longer than others: the warm-up requests of the export, or else blank ones.
+
+    A signature that takes none of these stays cold.
     """
     if (path / WARMUP).is_file():
         for record in tf.compat.v1.io.tf_record_iterator(str(path / WARMUP)):

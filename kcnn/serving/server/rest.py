@@ -43,7 +43,7 @@ _JSON = "application/json"
 
 
 def application(requests: Requests) -> Starlette:
-    """What uvicorn runs."""
+    """Return the application that uvicorn runs."""
     page = Path(__file__).with_name("page.html").read_bytes()
     headers = {"Content-Security-Policy": _policy(page), "Referrer-Policy": "no-referrer"}
 
@@ -84,7 +84,7 @@ def application(requests: Requests) -> Starlette:
 
 
 def _policy(page: bytes) -> str:
-    """What the page may do: run what stands in it, and ask this server."""
+    """Return the page's content security policy: it runs what stands in it, and asks this server."""
 
     def hashes(tag: str) -> str:
         found = re.findall(rf"<{tag}>(.*?)</{tag}>".encode(), page, re.DOTALL)
@@ -102,7 +102,7 @@ def _json(content: Any, status: int = 200, headers: Mapping[str, str] | None = N
 
 
 async def _guarded(answer: Awaitable[Response]) -> Response:
-    """What goes wrong as TensorFlow Serving says it."""
+    """Turn errors into answers, as TensorFlow Serving words them."""
     try:
         return await answer
     except StatusError as error:
@@ -114,7 +114,7 @@ async def _guarded(answer: Awaitable[Response]) -> Response:
 
 
 async def _serve(request: Request, requests: Requests) -> Response:
-    """Everything below /v1/."""
+    """Answer a request below /v1/."""
     path = request.scope["path"]  # the URL's has lost its control characters
     if request.method == "POST" and (found := _ASK.fullmatch(path)):
         with requests.metrics.request(requests.model_label(found["model"]), found["method"], "rest"):
@@ -162,7 +162,10 @@ async def _ask(request: Request, requests: Requests, found: re.Match[str], limit
 
 @contextlib.contextmanager
 def _ended_with_the_client(request: Request, limit: asyncio.Timeout) -> Iterator[None]:
-    """Puts the limit to now when the client goes. The request's body has been read: nothing else is received."""
+    """Put the limit to now when the client goes.
+
+    The request's body has been read: nothing else is received.
+    """
 
     async def watch() -> None:
         await request.receive()
@@ -177,7 +180,10 @@ def _ended_with_the_client(request: Request, limit: asyncio.Timeout) -> Iterator
 
 
 async def _body(request: Request, requests: Requests, held: Held) -> bytes:
-    """All of it. Of one that is too large the rest is read and dropped, so that the client gets to read the answer."""
+    """Return the whole body.
+
+    The rest of a body that is too large is read and dropped, so that the client gets to read the answer.
+    """
     most, body, size = requests.settings.max_request_bytes, bytearray(), 0
     async for chunk in request.stream():
         size += len(chunk)
@@ -231,7 +237,7 @@ def _parse(body: bytes) -> dict[str, Any]:
 
 
 def _inputs(requests: Requests, signature: Signature, parsed: dict[str, Any]) -> Arrays:
-    """The inputs, which come in rows, "instances", or in columns, "inputs"."""
+    """Return the inputs, which come in rows ("instances") or in columns ("inputs")."""
     rows = parsed.get("instances")
     columns: Any = parsed.get("inputs")
     if ("instances" in parsed) == ("inputs" in parsed):
@@ -262,7 +268,7 @@ def _inputs(requests: Requests, signature: Signature, parsed: dict[str, Any]) ->
 
 
 def _is_named(value: Any) -> bool:
-    """Whether it is an object of named inputs, not one that stands for bytes."""
+    """Return whether a value is an object of named inputs, not an object that stands for bytes."""
     return isinstance(value, dict) and value.keys() != {"b64"}
 
 
@@ -294,7 +300,7 @@ async def _classify(
 
 
 def _example(given: Any, which: str) -> bytes:
-    """As a serialized tf.Example."""
+    """Return a JSON object as a serialized tf.Example."""
     if not isinstance(given, dict):
         raise invalid(f"Example must be JSON object; {which} is none")
     example = tf.train.Example()
@@ -313,7 +319,7 @@ def _example(given: Any, which: str) -> bytes:
 
 
 def _feature_value(value: Any, where: str) -> tuple[str, Any]:
-    """The field of tf.train.Feature for a value of JSON, and what goes there."""
+    """Return the field of tf.train.Feature for a value of JSON, and its content."""
     if isinstance(value, str):
         return "bytes_list", value.encode()
     if isinstance(value, dict) and value.keys() == {"b64"} and isinstance(value["b64"], str):

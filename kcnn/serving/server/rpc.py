@@ -59,7 +59,7 @@ def _spec(servable: Servable, signature: str = "") -> model_pb2.ModelSpec:
 
 @contextlib.contextmanager
 def _counted(requests: Requests, request: Any, method: str) -> Iterator[Held]:
-    """Counts the request, and its bytes while it is in work."""
+    """Count the request, and its bytes while it is in work."""
     model = requests.model_label(request.model_spec.name)
     with requests.metrics.request(model, method, "grpc"), requests.hold() as held:
         held.add(request.ByteSize())
@@ -240,16 +240,16 @@ class Rpc:
             raise UserError(f"--port: cannot listen on {where}; is another server there?") from None
 
     async def start(self) -> None:
-        """Listens; not ready yet."""
+        """Start to listen; health checks answer NOT_SERVING."""
         await self.say(serving=False)
         await self._server.start()
 
     async def say(self, serving: bool) -> None:
-        """What health checks are answered."""
+        """Set the answer of health checks."""
         state = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
         for service in SERVICES:
             await self._health.set(service, state)
 
     async def stop(self, seconds: float) -> None:
-        """Takes no new call, and ends when those begun are answered, or the time is over."""
+        """Take no new call, and end when the begun calls are answered or the time is over."""
         await self._server.stop(seconds)

@@ -19,8 +19,11 @@ REFUSED = "the model refuses the inputs"
 
 @dataclasses.dataclass(frozen=True)
 class ArraySpec:
-    """What a tensor may be: its dtype (`object` for strings, of `bytes`), and sizes, None where any will do; a shape of
-    None is of any rank.
+    """The dtype and shape of an input or output.
+
+    Attributes:
+        dtype: `object` for strings, which are `bytes`.
+        shape: the sizes, None for any size; None for a shape of any rank.
     """
 
     dtype: np.dtype
@@ -59,10 +62,14 @@ class LoadedModel(Protocol):
     signature_defs: Mapping[str, meta_graph_pb2.SignatureDef]
 
     def run(self, signature: str, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Raises StatusError, with INVALID_ARGUMENT for what the inputs are to blame for."""
+        """Run a signature.
+
+        Raises:
+            StatusError: the model fails; INVALID_ARGUMENT where the inputs are to blame.
+        """
 
     def close(self) -> None:
-        """Frees it. Nothing runs any more, nor will."""
+        """Free the model. Nothing runs any more, nor will."""
 
 
 class _Functions:
@@ -97,7 +104,7 @@ class _Functions:
 
 
 def _tensorflow(directory: Path) -> LoadedModel:
-    """A SavedModel in a session."""
+    """Load a SavedModel into a session."""
     config = tf.compat.v1.ConfigProto()
     config.gpu_options.allow_growth = True
     session = tf.compat.v1.Session(graph=tf.Graph(), config=config)
@@ -118,7 +125,7 @@ def _tensorflow(directory: Path) -> LoadedModel:
 
 
 def _other(runtime: str, directory: Path) -> LoadedModel:
-    """A version's signatures with its network in another runtime."""
+    """Load a version's signatures with its network in another runtime."""
     loaded = runtimes.load_runtime(runtime, directory)
     saved = saved_model_pb2.SavedModel.FromString((directory / "saved_model.pb").read_bytes())
 
@@ -133,7 +140,7 @@ def _other(runtime: str, directory: Path) -> LoadedModel:
 
 
 def _first_words(message: str) -> str:
-    """What TensorFlow says went wrong, without where in the graph."""
+    """Return the error of TensorFlow's message, without the place in the graph."""
     lines = (line.strip() for line in message.splitlines() if not line.startswith("\t"))
     return next((line for line in lines if line not in ("", "Graph execution error:")), REFUSED)
 

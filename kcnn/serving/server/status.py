@@ -39,5 +39,5 @@ class StatusError(Exception):
 
 
 def invalid(message: str) -> StatusError:
-    """The client's mistake."""
+    """Return the error of a client's mistake."""
     return StatusError(StatusCode.INVALID_ARGUMENT, message)

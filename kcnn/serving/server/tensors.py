@@ -24,7 +24,7 @@ _KINDS = {bool: "true or false", int: "whole numbers", float: "fractions", str: 
 
 
 def json_to_array(value: Any, spec: ArraySpec, name: str) -> np.ndarray:
-    """Nested lists of numbers, or of texts and `{"b64": ...}`, as an array of the dtype."""
+    """Convert nested lists of numbers, or of texts and `{"b64": ...}`, to an array of the dtype."""
     if spec.dtype == object:
         rank = _depth(value) if spec.shape is None else len(spec.shape)
         if rank > _MOST_DIMENSIONS:
@@ -61,7 +61,7 @@ def _depth(value: Any) -> int:
 
 
 def _texts(value: Any, rank: int, name: str) -> Any:
-    """The same lists, of bytes."""
+    """Return the same lists, of bytes."""
     if rank:
         if not isinstance(value, list):
             raise invalid(f"input {name!r}: expected a list, found {_named(value)}")
@@ -74,7 +74,7 @@ def _texts(value: Any, rank: int, name: str) -> Any:
 
 
 def decode_base64(text: str, where: str) -> bytes:
-    """Its bytes; white space and missing padding are forgiven, as TensorFlow Serving does."""
+    """Return the bytes; white space and missing padding are forgiven, as TensorFlow Serving does."""
     try:
         return binascii.a2b_base64(text, strict_mode=True)
     except ValueError:
@@ -86,7 +86,7 @@ def decode_base64(text: str, where: str) -> bytes:
 
 
 def _named(value: Any) -> str:
-    """What a value of JSON is, in words."""
+    """Return the kind of a JSON value, in words."""
     if isinstance(value, dict):
         return "an object of " + (", ".join(sorted(value)[:5]) or "nothing")
     names = {bool: "true or false", int: "a number", float: "a number", str: "text", list: "a list"}
@@ -94,7 +94,10 @@ def _named(value: Any) -> str:
 
 
 def array_to_json(name: str, array: np.ndarray) -> Any:
-    """What orjson writes as TensorFlow Serving does: texts, bytes of an output `..._bytes` as `{"b64": ...}`."""
+    """Convert an array to what orjson writes as TensorFlow Serving does.
+
+    Bytes are text; those of an output `..._bytes` are `{"b64": ...}`.
+    """
     if array.dtype != object:
         return np.ascontiguousarray(array) if array.ndim else array.item()
     if name.endswith(BYTES_SUFFIX):
@@ -107,7 +110,7 @@ def _each(value: Any, change: Any) -> Any:
 
 
 def proto_to_array(proto: tensor_pb2.TensorProto, name: str, most_bytes: int) -> np.ndarray:
-    """The array, of at most so many bytes: a few of a proto can stand for any number."""
+    """Convert a proto to an array of at most so many bytes: a small proto can stand for any number of them."""
     try:
         dtype = tf.dtypes.as_dtype(proto.dtype)
     except TypeError:
@@ -134,7 +137,7 @@ def proto_to_array(proto: tensor_pb2.TensorProto, name: str, most_bytes: int) ->
 
 
 def array_to_proto(array: np.ndarray) -> tensor_pb2.TensorProto:
-    """With the values in the field of their type, where clients of TensorFlow Serving look for them."""
+    """Convert an array to a proto, its values in the field of their type, as clients of TensorFlow Serving expect."""
     dtype = tf.dtypes.as_dtype(tf.string if array.dtype == object else array.dtype)
     proto = tensor_pb2.TensorProto(dtype=dtype.as_datatype_enum)
     for size in array.shape:

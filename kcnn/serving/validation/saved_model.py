@@ -1,5 +1,6 @@
-"""The last check before publishing: an export, loaded with TensorFlow alone and by TensorFlow Serving, answers every
-signature as in the evaluation, quickly enough and in little enough memory.
+"""The last check before publishing: an export answers every signature as in the evaluation.
+
+It is loaded with TensorFlow alone, and by TensorFlow Serving. Latency and memory are measured too.
 """
 
 import json
@@ -35,7 +36,7 @@ def validate_export(
     max_memory_mb: float | None = None,
     serving_image: str | None = None,
 ) -> tuple[dict[str, Any], list[Check]]:
-    """Sends held-out images to every signature of the export, in a new process on the CPU.
+    """Send held-out images to every signature of the export, in a new process on the CPU.
 
     Args:
         export_dir: a SavedModel written by `export_classifier`.
@@ -101,7 +102,7 @@ def validate_export(
 
 
 def _precision(got: Answers) -> str:
-    """What the signature `metadata` says the network computes in; float32 where there is none."""
+    """Return the precision that the signature `metadata` states; float32 where there is no such signature."""
     told = [array for (_, _, output), array in got.items() if output == "metadata"]
     return json.loads(told[0][0])["export"]["precision"] if told else "float32"
 
@@ -120,7 +121,7 @@ def _limit(name: str, figure: float, bound: float | None, said: str, flag: str) 
 
 
 def _answers(name: str, kind: str, got: Answers, expected: np.ndarray, labels: np.ndarray, tolerance: float) -> Check:
-    """Whether a signature answered as expected, in each way it was asked."""
+    """Check that a signature answered as expected, in each way it was asked."""
     check = f"answers, {name}"
     outputs = {key[2] for key in got if key[0] == name}
     silent = outputs and not outputs & {"probabilities", "scores"} and name != "serving_default"
@@ -140,7 +141,7 @@ def _answers(name: str, kind: str, got: Answers, expected: np.ndarray, labels: n
 
 
 def _parts(got: Answers, name: str, request: str) -> dict[str, np.ndarray]:
-    """What was answered, the scores of a classification as what they are: probabilities."""
+    """Return the answers of a signature; the scores of a classification also as `probabilities`."""
     parts = {output: array for (signature, way, output), array in got.items() if (signature, way) == (name, request)}
     return {"probabilities": parts["scores"], **parts} if "scores" in parts else parts
 
@@ -153,7 +154,7 @@ def _agreement(
     labels: np.ndarray,
     tolerance: float,
 ) -> Check:
-    """Holds answers (output → array) against probabilities, and what they say of the top classes against theirs."""
+    """Compare answers (output → array) with expected probabilities, and their top classes with their probabilities."""
     lacking = [answer for answer in answers if "probabilities" not in answer]
     if lacking:
         return Check(check, False, f"{who} answers {', '.join(lacking[0]) or 'nothing'}, and no probabilities")
@@ -186,7 +187,7 @@ def _agreement(
 
 
 def _tops_fit(answer: Mapping[str, np.ndarray], labels: np.ndarray) -> bool:
-    """Whether the top classes are the labels of the largest probabilities; equal ones may change places."""
+    """Return whether the top classes are the labels of the largest probabilities; equal ones may change places."""
     probabilities, classes = answer["probabilities"], answer["top_classes"]
     largest = -np.sort(-probabilities, axis=1)[:, : classes.shape[1]]
     order = np.argsort(labels)
@@ -211,7 +212,7 @@ def _served(
     labels: np.ndarray,
     tolerance: float,
 ) -> Check:
-    """The same questions, fewer of them, to TensorFlow Serving's REST API."""
+    """Ask TensorFlow Serving's REST API the same questions, fewer of them."""
     check = "tensorflow_serving"
 
     def ask(url: str) -> Iterator[Check]:

@@ -37,7 +37,7 @@ class UnreachableError(Exception):
 
 
 def _docker(*arguments: str, seconds: float = _COMMAND_SECONDS) -> str:
-    """What the command prints; UnreachableError when it fails."""
+    """Run a docker command and return what it prints; raise UnreachableError when it fails."""
     command = ["docker", *arguments]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=seconds)
@@ -50,7 +50,7 @@ def _docker(*arguments: str, seconds: float = _COMMAND_SECONDS) -> str:
 
 
 def find_serving_image() -> str | None:
-    """The id of the image of TensorFlow Serving that Docker has here; None where there is none. Nothing is fetched."""
+    """Return the id of TensorFlow Serving's image that Docker has here; None without one. Nothing is fetched."""
     try:
         return _docker("image", "inspect", "--format", "{{.Id}}", IMAGE, seconds=_LOOK_SECONDS) or None
     except UnreachableError:
@@ -59,7 +59,7 @@ def find_serving_image() -> str | None:
 
 @contextlib.contextmanager
 def serve_in_docker(export_dir: str | os.PathLike, image: str) -> Iterator[str]:
-    """Serves a SavedModel, on this machine alone, while the context lasts; gives the model's URL once it is loaded.
+    """Serve a SavedModel, on this machine alone, within the context; give the model's URL once it is loaded.
 
     Raises:
         UnreachableError: Docker does not start the image, or it cannot be reached.
@@ -81,7 +81,7 @@ def serve_in_docker(export_dir: str | os.PathLike, image: str) -> Iterator[str]:
 
 
 def _wait(url: str, container: str) -> None:
-    """Until the model is loaded."""
+    """Wait until the model is loaded."""
     deadline, said = time.monotonic() + LOADING_SECONDS, ""
     while time.monotonic() < deadline:
         try:
@@ -104,7 +104,7 @@ def _wait(url: str, container: str) -> None:
 
 
 def _request(url: str, body: Any = None) -> Any:
-    """The JSON that is answered, to a GET, or to a POST of `body` as JSON."""
+    """Return the JSON that is answered to a GET, or to a POST of `body` as JSON."""
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
     try:
@@ -120,13 +120,13 @@ def _request(url: str, body: Any = None) -> Any:
 
 
 def served_signatures(url: str) -> set[str]:
-    """The names of the served model's signatures."""
+    """Return the names of the served model's signatures."""
     found = _answered(f"{url}/metadata", None, "metadata", "signature_def", "signature_def")
     return {name for name in found if not name.startswith("__")}  # the runtime's own, "__saved_model_init_op"
 
 
 def ask_predict(url: str, signature: str, name: str, values: Sequence[bytes] | np.ndarray) -> dict[str, np.ndarray]:
-    """One request.
+    """Send one request and return its outputs.
 
     Args:
         url: the model's, from `serve`.
@@ -148,8 +148,9 @@ def ask_predict(url: str, signature: str, name: str, values: Sequence[bytes] | n
 
 
 def _answered(url: str, body: Any, *keys: str) -> Any:
-    """What is behind the keys, of a server that has answered before: that it no longer does is not the machine's
-    fault.
+    """Return the value at the keys of an answer, from a server that has answered before.
+
+    That it no longer answers is not the machine's fault.
     """
     try:
         answer = _request(url, body)
