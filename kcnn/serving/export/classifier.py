@@ -142,12 +142,12 @@ def export_classifier(
         images: `images` uint8 [N, H, W, 3], RGB of any size, resized inside.
         images_float: `images` float32 [N, H, W, 3], RGB from 0 to 255 of any size, resized inside.
         predict_tf_example: `examples` string [N], serialized tf.Examples with the file in `image/encoded`.
-        classify: `inputs` string [N], serialized tf.Examples for TensorFlow Serving's Classify; answers `classes` string
-            [N, C] and `scores` float32 [N, C], the probabilities in the order of the labels.
+        classify: `inputs` string [N], serialized tf.Examples for TensorFlow Serving's Classify; answers `classes`
+            string [N, C] and `scores` float32 [N, C], the probabilities in the order of the labels.
         embed: `image_bytes` → `embedding` float32 [N, D], the input of the last layer with weights, averaged over
             positions where it has any; and `status`.
         metadata: nothing → `metadata` string [], the JSON that is returned.
-    The first four answer `probabilities` float32 [N, C] (rows sum to 1), `logits` float32 [N, C], the network's,
+    The first four answer `probabilities` float32 [N, C] (rows sum to 1), `logits` float32 [N, C] of the network,
     `top_classes` string [N, k] and `top_probabilities` float32 [N, k] in falling order, k = min(5, C), and `status`
     string [N]: "", or why the row could not be read. The numbers of such a row are 0, its classes "". The label names
     are also the asset `assets/labels.txt`.
@@ -158,26 +158,26 @@ def export_classifier(
         directory: must not exist; missing parents are made.
         labels: the C class names, in the order of the logits.
         preprocessing: applied in the graph to every image; None for the usual crop to the model's size.
-        optimize_for: "latency" of requests of one image or "throughput" of larger ones, for which the network may
-            answer in bfloat16 if this machine gains from it and the top classes of `samples` stay; "size", for which
-            weights are kept as float16; "none" leaves the network as Keras makes it.
+        optimize_for: "latency" for requests of one image or "throughput" for larger ones: the network may answer in
+            bfloat16 if this machine gains from it and the top classes of `samples` stay the same; "size" keeps the
+            weights as float16; "none" leaves the network as Keras makes it.
         formats: names of `kcnn.serving.formats.catalogue.FORMATS`, in any order. The SavedModel is written in any
-            case: a version without it cannot be published. The others take the network in float32, go to
-            `assets.extra/<format>/`, and want the pixels that the preprocessing makes.
+            case: a version without it cannot be published. The others hold the network in float32, in
+            `assets.extra/<format>/`, and take the pixels that the preprocessing makes.
         temperature: the divisor of the logits before the softmax, > 0 (`kcnn.evaluation.calibration`).
         samples: image files, as bytes, of the kind that the model is for. bfloat16 is compared with float32 on them.
             With fewer than 100 readable ones the network stays in float32; at most 200 are read.
-        calibration: image files, as bytes, on which "tflite-int8" finds the ranges of activations. Take training images,
-            so that held-out images can judge the result. The first 200 are read; other formats read none.
+        calibration: image files, as bytes, on which "tflite-int8" finds the ranges of activations. Take training
+            images, so that held-out images can judge the result. The first 200 are read; other formats read none.
         run: facts about the run that made the model, JSON-able, for the metadata.
 
     Returns:
         The metadata: `labels`, `preprocessing`, `calibration` (`temperature`), `export` (`optimize_for`, `formats`,
-        `precision` and the measurements behind it), `run`, `versions`, `checksums` (`weights`).
+        `precision` and the measurements that decided it), `run`, `versions`, `checksums` (`weights`).
 
     Raises:
-        UserError: `directory` exists, the purpose or a format is unknown, packages for a format are missing, or a format
-            cannot hold this network.
+        UserError: `directory` exists, the purpose or a format is unknown, packages for a format are missing, or a
+            format cannot hold this network.
         ValueError: a layer computes in another precision, or model, labels and preprocessing do not fit together.
     """
     directory = Path(directory)

@@ -1,5 +1,6 @@
-"""What an exported classifier answers, whatever runs its network: from files and pixels to names and probabilities.
+"""The signatures of an exported classifier, whatever runs its network.
 
+They lead from files and pixels to labels and probabilities.
 The signatures are listed at `kcnn.serving.export.classifier.export_classifier`.
 """
 
@@ -26,15 +27,15 @@ def signatures_of(
         forward: float32 [N, h, w, 3], RGB in 0-255, N ≥ 1 → logits float32 [N, C] and features float32 [N, D].
         labels: the C class names.
         preprocessing: how an image becomes what `forward` takes.
-        temperature: what logits are divided by before they become probabilities.
-        metadata: JSON, which one of the functions answers.
+        temperature: the divisor of the logits before the softmax.
+        metadata: the JSON that the signature `metadata` answers.
     """
     names = tf.constant(list(labels))
     text, batch = tf.TensorSpec([None], tf.string), tf.TensorSpec([None, *preprocessing.image_size, 3], tf.float32)
 
     def outputs(images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        # The CPU's fused convolutions misread a batch of none: it gets one blank image, whose answer is dropped. Not by
-        # padding, which they take for a margin of theirs.
+        # Fused convolutions on the CPU misread an empty batch: it gets one blank image, whose answer is dropped. Not by
+        # tf.pad, which they would take for a margin of their own.
         count = tf.shape(images)[0]
         blank = tf.zeros([tf.cast(count == 0, tf.int32), *preprocessing.image_size, 3])
         logits, features = forward(tf.concat([images, blank], axis=0))

@@ -13,7 +13,7 @@ from kcnn.errors import UserError
 from kcnn.serving.export.network import IMAGES
 from kcnn.serving.formats.source import OUTPUTS, FormatSource
 
-# OpenVINO tells Google Analytics of its import, unless the package that does so is missing.
+# OpenVINO reports its import to Google Analytics, unless this package is missing.
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 

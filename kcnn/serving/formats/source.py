@@ -17,7 +17,7 @@ OUTPUTS = ("probabilities", "logits", "embedding")
 
 
 class _Answers(tf.Module):
-    """images → the outputs; holds the variables."""
+    """The function images → outputs, with its variables."""
 
     def __init__(self, network: Network, temperature: float):
         super().__init__()
@@ -63,17 +63,17 @@ def make_source(
 
     Args:
         network: float32, folded; its outputs are logits [N, C] and features [N, D].
-        temperature: what logits are divided by before they become probabilities.
+        temperature: the divisor of the logits before the softmax.
         metadata: the JSON of the export.
         calibration: as in `FormatSource`.
         folder: is made, for files that are needed until the last format is written.
 
     Raises:
-        UserError: the network calls what is not in its graph.
+        UserError: the network calls functions that are not in its graph.
     """
     calls = sorted({node.attr["f"].func.name for node in network.graph.node if node.op.endswith("PartitionedCall")})
     if calls:
-        # Keras' grouped convolution is one, for XLA; kcnn.nn.convolutions.GroupedConv is none.
+        # Keras' grouped convolution calls one, for XLA; kcnn.nn.convolutions.GroupedConv calls none.
         called = ", ".join(name.removeprefix("__inference_") for name in calls)
         raise UserError(f"formats other than savedmodel: this network calls {called}, which no other runtime has")
     network = dataclasses.replace(network, graph=_without_lowest_numbers(network.graph))
@@ -112,7 +112,7 @@ def _frozen(concrete: Any) -> tf.compat.v1.GraphDef:
     frozen = convert_variables_to_constants_v2(concrete)
     definition = _known_widely(frozen.graph.as_graph_def())
     nodes = {node.name: node for node in definition.node}
-    # TensorFlow sorts the keys of a dict, and puts an Identity of its own behind each.
+    # TensorFlow sorts the keys of a dict, and adds an Identity after each.
     for name, output in zip(sorted(OUTPUTS), frozen.outputs, strict=True):
         nodes[output.op.name].name = name
     return definition

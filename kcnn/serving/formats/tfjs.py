@@ -1,6 +1,6 @@
 """TensorFlow.js' graph model: TensorFlow's graph as JSON, its constants in files of 4 MiB; for `tf.loadGraphModel`.
 
-Written here: the package tensorflowjs wants an older TensorFlow beside it. The layout is that of tfjs-converter
+It is written here because the package tensorflowjs needs an older TensorFlow. The layout follows tfjs-converter
 (https://github.com/tensorflow/tfjs/tree/master/tfjs-converter, `convert_variables_to_constants` to `write_weights`).
 """
 
@@ -58,7 +58,7 @@ def write(name: str, source: FormatSource, file: Path) -> None:
     for path, part in zip(paths, parts, strict=True):
         (file.parent / path).write_bytes(part)
 
-    def told(tensor: str) -> dict[str, Any]:
+    def describe_tensor(tensor: str) -> dict[str, Any]:
         known = imported.get_tensor_by_name(f"{tensor}:0")
         dtype, shape = known.dtype.as_datatype_enum, known.shape.as_proto()
         return json_format.MessageToDict(meta_graph_pb2.TensorInfo(name=known.name, dtype=dtype, tensor_shape=shape))
@@ -67,7 +67,10 @@ def write(name: str, source: FormatSource, file: Path) -> None:
         "format": "graph-model",
         "generatedBy": "kcnn",
         "convertedBy": "kcnn",
-        "signature": {"inputs": {IMAGES: told(IMAGES)}, "outputs": {output: told(output) for output in OUTPUTS}},
+        "signature": {
+            "inputs": {IMAGES: describe_tensor(IMAGES)},
+            "outputs": {output: describe_tensor(output) for output in OUTPUTS},
+        },
         "userDefinedMetadata": {"metadata": source.metadata},
         "modelTopology": json_format.MessageToDict(graph),
         "weightsManifest": [{"paths": paths, "weights": weights}],

@@ -99,8 +99,8 @@ def _described(converted: bytes, source: FormatSource) -> bytes:
 def _model_metadata(height: int, width: int) -> bytes:
     """Return a ModelMetadata of tflite-support's metadata_schema.fbs.
 
-    Fields are numbered in the order of that file. So are the members of enums, and of unions from 1. The kind of a union
-    is a field of its own before the value.
+    Fields are numbered in the order of that file. So are the members of enums, and of unions from 1. The kind of a
+    union is a field of its own before the value.
     """
     builder = flatbuffers.Builder()
 
@@ -129,8 +129,8 @@ def _model_metadata(height: int, width: int) -> bytes:
     size = builder.EndObject()
 
     associated = {
-        name: table({0: text(name), 1: text(told)}, {2: kind})
-        for name, told, kind in (
+        name: table({0: text(name), 1: text(description)}, {2: kind})
+        for name, description, kind in (
             ("labels.txt", "The names of the classes, one a line.", 2),  # TENSOR_AXIS_LABELS
             ("metadata.json", "What the export knows: preprocessing, calibration, training run, versions.", 1),
         )

@@ -24,7 +24,7 @@ from kcnn.serving.publishing import versions
 from kcnn.serving.publishing.card import read_card
 
 # A path, pattern or URL; an encoded image; RGB pixels from 0 to 255, uint8 or float [H, W, 3] or [N, H, W, 3]; a PIL
-# image; what is read later.
+# image; an image that is read later.
 Item = str | os.PathLike | bytes | np.ndarray | Image.Image | InputImage
 
 BATCH_BYTES = 64 * 2**20  # of files in one request, unless a single one is larger
@@ -104,7 +104,7 @@ class Classifier:
             fetch: gives what a URL answers, as `kcnn.serving.prediction.inputs.fetch_url` does; None refuses URLs.
 
         Raises:
-            UserError: `batch_size` or `top` is out of range, or an input is none of these; the line tells what it is.
+            UserError: `batch_size` or `top` is out of range, or an input is none of these; the message names its type.
         """
         if top < 1:
             raise UserError(f"top is {top}: expected 1 or more")
@@ -185,10 +185,10 @@ class Classifier:
             largest = np.take_along_axis(probabilities, order, axis=1).tolist()
         status = answer["status"].numpy().tolist() if "status" in answer else [b""] * len(images)
         return [
-            Prediction("", error=said.decode())
-            if said
+            Prediction("", error=reason.decode())
+            if reason
             else Prediction("", tuple(label.decode() for label in names), tuple(numbers))
-            for said, names, numbers in zip(status, classes, largest, strict=True)
+            for reason, names, numbers in zip(status, classes, largest, strict=True)
         ]
 
 
@@ -261,7 +261,7 @@ def _checked(array: np.ndarray) -> np.ndarray:
     if array.dtype.kind != "f":
         raise UserError(f"an array of {array.dtype}: expected uint8, or float, from 0 to 255")
     if not np.isfinite(array).all():
-        raise UserError(f"an array of {array.dtype} with what is not a finite number: expected 0 to 255")
+        raise UserError(f"an array of {array.dtype} with a number that is not finite: expected 0 to 255")
     if array.size and 0 < array.max() <= 1:
         warnings.warn("float pixels, none above 1: expected 0 to 255, so this looks black", stacklevel=2)
     return array.astype(np.float32, copy=False)

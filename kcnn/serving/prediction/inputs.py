@@ -1,4 +1,4 @@
-"""What people name to be classified, as encoded images: files, folders, patterns and URLs, read ahead in threads."""
+"""The images that users name: files, folders, patterns and URLs, as encoded images that threads read ahead."""
 
 import functools
 import glob
@@ -16,8 +16,8 @@ from concurrent.futures import Future
 from typing import Any, NamedTuple
 
 LIMIT = 256 * 2**20  # bytes of a file
-FETCH_LIMIT = 32 * 2**20  # of what a URL answers
-_FETCH_SIZE = 8 * 2**20  # what it is taken for before it is known: so that few are in memory at once
+FETCH_LIMIT = 32 * 2**20  # bytes of a URL's answer
+_FETCH_SIZE = 8 * 2**20  # the size that is assumed before it is known, so that few are in memory at once
 SECONDS = 30.0  # for a URL, from the connection to the last byte
 REDIRECTS = 5
 THREADS = 8
@@ -26,7 +26,7 @@ NOT_FETCHED = "a URL, which is fetched only where that is asked for (--allow_url
 
 
 class UnreadableError(Exception):
-    """Why a file cannot be had, in a few words."""
+    """A file cannot be read; the message says why, in a few words."""
 
 
 class InputImage(NamedTuple):
@@ -49,9 +49,9 @@ Fetch = Callable[[str], bytes]
 def expand_input(item: str | os.PathLike, fetch: Fetch | None = None) -> Iterator[InputImage]:
     """Yield the images that a path, a pattern or a URL stands for, sorted by name.
 
-    Folders are walked without hidden files and without what is no file (pipes, sockets); links are followed, but not in
-    circles. A pattern is what holds *, ? or [ and is no file's name; ** goes through folders. Nothing is judged by its
-    extension. What is not there becomes a InputImage that says so when it is read, and so does a URL without `fetch`.
+    Folders are walked without hidden files, pipes and sockets; links are followed, but not in circles. A pattern is a
+    name that holds *, ? or [ and is no file's name; ** goes through folders. Nothing is judged by its extension. A name
+    that does not exist becomes an InputImage that raises the error when it is read, and so does a URL without `fetch`.
     """
     name = os.fspath(item)
     if not isinstance(name, str):
@@ -83,7 +83,7 @@ def _exists(name: str) -> bool:
     try:
         return os.path.lexists(name)
     except ValueError:  # a null byte
-        return True  # which reading it tells
+        return True  # reading it raises the error
 
 
 def _below(name: str) -> Iterator[InputImage]:
@@ -91,7 +91,7 @@ def _below(name: str) -> Iterator[InputImage]:
     try:
         is_folder, size = os.path.isdir(name), os.stat(name).st_size
     except (OSError, ValueError):
-        is_folder, size = False, 0  # reading it tells why
+        is_folder, size = False, 0  # reading it raises the error
     if not is_folder:
         yield InputImage(name, lambda: read_image_file(name), size)
         return
@@ -117,7 +117,7 @@ def _walk(folder: str, above: frozenset[str]) -> Iterator[InputImage]:
             continue
         try:
             facts = entry.stat()
-        except OSError:  # a link to nowhere, which reading tells
+        except OSError:  # a link to nowhere: reading it raises the error
             yield InputImage(entry.path, functools.partial(read_image_file, entry.path))
             continue
         if stat.S_ISDIR(facts.st_mode):
@@ -151,7 +151,7 @@ def fetch_url(url: str, private_redirects: bool = False) -> bytes:
     Args:
         url: http or https.
         private_redirects: whether a redirect may lead to this machine, to a private network or another address that is
-            not public. The address is that of the connection itself, whatever the name's server said before.
+            not public. The connection's own address is checked, not an earlier answer of the name server.
 
     Raises:
         UnreadableError: it is of another kind, answers anything but 200, more than FETCH_LIMIT bytes, or too late.
@@ -178,7 +178,7 @@ def _get(parts: urllib.parse.SplitResult, deadline: float, public: bool) -> byte
     left = max(deadline - time.monotonic(), 0.001)
     connection = _SCHEMES[parts.scheme](parts.hostname or "", parts.port, timeout=left)
     connection.connect()
-    # The timeout is that of each step, and a server may take any number of them.
+    # The timeout holds for each step, and a server may take any number of steps.
     watch = threading.Timer(deadline - time.monotonic(), connection.sock.shutdown, [socket.SHUT_RDWR])
     watch.daemon = True
     watch.start()
@@ -206,7 +206,7 @@ def _get(parts: urllib.parse.SplitResult, deadline: float, public: bool) -> byte
 
 
 class ReaderThreads:
-    """Threads that read. They end with the process, whatever they wait for, so that nobody waits for them."""
+    """Threads that read images. They end with the process, whatever they wait for."""
 
     def __init__(self) -> None:
         self._tasks: queue.SimpleQueue[tuple[Callable[[], bytes], Future[bytes]] | None] = queue.SimpleQueue()

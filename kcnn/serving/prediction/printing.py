@@ -1,4 +1,4 @@
-"""`python main.py predict`: answers for whatever is named on the command line, as text, JSON Lines or CSV."""
+"""`python main.py predict`: answers for the images on the command line, as text, JSON Lines or CSV."""
 
 import contextlib
 import csv

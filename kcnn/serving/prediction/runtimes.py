@@ -1,7 +1,7 @@
-"""What runs an exported network: TensorFlow runs the SavedModel, another runtime what the version has in its format.
+"""The runtimes of exported networks: TensorFlow runs the SavedModel, another runtime the file of its format.
 
-Another runtime runs the network alone. What leads there, from files to pixels, and on from there, to names and
-statuses, are the SavedModel's own functions (`kcnn.serving.export.signatures`), traced around a call of the runtime.
+Another runtime runs the network alone. The way to it, from files to pixels, and the way on, to labels and statuses,
+are the SavedModel's own functions (`kcnn.serving.export.signatures`), traced around a call of the runtime.
 """
 
 import dataclasses
@@ -83,8 +83,8 @@ def load_runtime(runtime: str, version: Path) -> LoadedSignatures:
         network = family.load(path)
         blank = network(np.zeros([1, *spec.image_size, 3], np.float32))
     except Exception as error:  # the runtimes have errors of many kinds for a file that they cannot read
-        said = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{str(path)!r} cannot be loaded: {said}") from error
+        message = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{str(path)!r} cannot be loaded: {message}") from error
     weak = weakref.ref(network)
 
     def run(images: np.ndarray) -> list[np.ndarray]:  # TensorFlow keeps it until the process ends

@@ -1,9 +1,9 @@
-"""What TensorFlow Serving needs beside the versions of a published model, and inside of each.
+"""The files that TensorFlow Serving needs beside the versions of a published model, and inside each version.
 
-Beside them, in <folder>: `models.config`, which tells versions and labels and is written anew when they change; and
+Beside them, in <folder>: `models.config`, which lists versions and labels and is written anew when they change; and
 copies of the files of `bundle_files/` (batching, monitoring, Compose, Kubernetes, two clients, README.txt), written
-where there is none, since whoever serves may change them. None of their names is a number, which TensorFlow Serving
-would take for a version. Inside a version, because they belong to its signatures: the warm-up requests.
+only where there is none, since users may change them. None of their names is a number, which TensorFlow Serving would
+take for a version. Inside a version, because they belong to its signatures: the warm-up requests.
 
 Source: https://www.tensorflow.org/tfx/serving/serving_config, https://www.tensorflow.org/tfx/serving/saved_model_warmup
 """
@@ -22,8 +22,8 @@ from kcnn.serving.publishing.labels import current_labels
 
 WARMUP = Path("assets.extra", "tf_serving_warmup_requests")  # within a version
 FILES = Path(__file__).parent / "bundle_files"
-BATCH_SIZES = (1, 2, 4, 8, 16, 32)  # of the warm-up: those that batching.config allows
-WARMUP_BYTES = 16 * 2**20  # that the warm-up requests of a version may take, beyond that of one image
+BATCH_SIZES = (1, 2, 4, 8, 16, 32)  # of the warm-up requests: the sizes that batching.config allows
+WARMUP_BYTES = 16 * 2**20  # of the warm-up requests of a version, beyond the one of a single image
 LOADED = 2  # the highest versions: the last but one stays while a label moves to the last
 
 

@@ -193,7 +193,7 @@ def _answers(run: Callable[[Arrays], Arrays], batch: list[_Task]) -> list[Any]:
     ends = np.cumsum([task.rows for task in batch])
     wrong = [name for name, array in outputs.items() if array.shape[:1] != (ends[-1],)]
     if wrong:
-        said = f"output {wrong[0]!r} has shape {outputs[wrong[0]].shape} for {ends[-1]} rows"
-        return [StatusError(StatusCode.INTERNAL, said)] * len(batch)
+        message = f"output {wrong[0]!r} has shape {outputs[wrong[0]].shape} for {ends[-1]} rows"
+        return [StatusError(StatusCode.INTERNAL, message)] * len(batch)
     parts = {name: np.split(array, ends[:-1]) for name, array in outputs.items()}
     return [{name: parts[name][index] for name in outputs} for index in range(len(batch))]

@@ -1,7 +1,7 @@
-"""How much an encoded image will take when it is decoded, from its header alone: nothing is decoded.
+"""The pixels of an encoded image, from its header alone: nothing is decoded.
 
-What cannot be read has no pixels: it is left to the decoder, which refuses it. The walks end at the same limits as
-`kcnn.data.input_pipeline.decode`.
+A file that cannot be read has no pixels: the decoder refuses it later. The walks through files end at the limits of
+`kcnn.data.input_pipeline.limits`, as the decoder's do.
 """
 
 import struct
@@ -23,8 +23,9 @@ def most_pixels(text: bytes) -> int:
 def _fields(message: memoryview, path: tuple[int, ...]) -> Iterator[bytes]:
     """Yield the contents of protobuf's fields of these numbers, one within the other, until the message is broken.
 
-    All that any parser may choose: TensorFlow's own takes keys that are no UTF-8 and what is broken further on, and of
-    fields that exclude each other the first; protobuf refuses these, and takes the last.
+    They are all the fields that any parser may choose. TensorFlow's parser accepts keys that are not UTF-8 and messages
+    that are broken further on, and takes the first of fields that exclude each other. protobuf refuses these, and takes
+    the last.
 
     Source: https://protobuf.dev/programming-guides/encoding and tensorflow/core/util/example_proto_fast_parsing.cc
     """
@@ -157,7 +158,7 @@ def _webp(encoded: bytes) -> int:
         elif name == b"VP8L":
             (bits,) = struct.unpack_from("<I", encoded, content + 1)
             return max(largest, (1 + (bits & 0x3FFF)) * (1 + (bits >> 14 & 0x3FFF)))
-        elif name == b"ANMF":  # chunks stand in it, behind the frame's 16 bytes
+        elif name == b"ANMF":  # chunks stand in it, after the frame's 16 bytes
             position = content + 16
             continue
         position = content + size + (size & 1)

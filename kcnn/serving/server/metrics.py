@@ -1,4 +1,4 @@
-"""What Prometheus reads of the server."""
+"""The metrics that Prometheus reads from the server."""
 
 import asyncio
 import contextlib

@@ -1,7 +1,7 @@
-"""The versions of the models: which there are, which are loaded, which answers a request.
+"""The versions of the models: which exist, which are loaded, which answers a request.
 
-A new version is loaded and warmed beside the one that serves, and takes over in one step; the old one ends what it has
-begun and is freed. The states are those of TensorFlow Serving's ModelVersionStatus.
+A new version is loaded and warmed beside the served one, and takes over in one step. The old one answers the requests
+that it has begun and is freed. The states are the states of TensorFlow Serving's ModelVersionStatus.
 """
 
 import asyncio
@@ -150,7 +150,7 @@ class Models:
             await asyncio.sleep(self._settings.file_system_poll_wait_seconds)
             try:
                 await self.poll()
-            except Exception:  # a mistake here must not end what is served
+            except Exception:  # a mistake here must not end the server
                 traceback.print_exc(file=sys.stderr)
 
     async def poll(self) -> None:
@@ -158,7 +158,7 @@ class Models:
         for name, model in self.served.items():
             try:
                 wanted, labels = await asyncio.to_thread(_wanted, model)
-            except (OSError, UserError) as error:  # what is served, is served on
+            except (OSError, UserError) as error:  # the loaded versions stay
                 if self._obstacles.get(name) != str(error):
                     print(f"{model.base_path}: {error}", file=sys.stderr, flush=True)
                 self._obstacles[name] = str(error)
@@ -170,7 +170,7 @@ class Models:
                     await self._load_version(name, path)
             available = self._available(name)
             numbers = {int(path.name) for path in wanted}
-            # Where what is to come fails to load, the old goes on, under its labels too.
+            # Where a new version fails to load, the old one stays, under its labels too.
             if numbers <= {servable.version for servable in available}:
                 for servable in available:
                     if servable.version not in numbers:

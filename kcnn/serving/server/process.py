@@ -83,7 +83,7 @@ class Connection(H11Protocol):
     def send_400_response(self, msg: str) -> None:
         if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
             super().send_400_response(msg)
-        else:  # what is wrong comes behind the answer
+        else:  # the mistake comes after the answer
             self.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -115,7 +115,7 @@ def serve(settings: Settings) -> None:
         UserError: a port is taken, or a model cannot be loaded.
     """
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # a client that has gone must not end the server
-    tf.get_logger().setLevel("ERROR")  # of what is deprecated, not of what is wrong
+    tf.get_logger().setLevel("ERROR")  # warnings are about deprecated calls
     asyncio.run(_serve(settings))
 
 
@@ -155,7 +155,7 @@ async def _serve(settings: Settings) -> None:
     await asyncio.gather(serving, rpc.stop(settings.drain_seconds))
     requests.batcher.close()
     with contextlib.suppress(asyncio.CancelledError):
-        await watching  # raises what was wrong with a model
+        await watching  # raises the error of a model
 
 
 async def _watch(requests: Requests, rpc: Rpc, settings: Settings, listener: socket.socket) -> None:

@@ -44,7 +44,7 @@ class Requests:
     """All that requests share: the models, the queue, the limits, the figures.
 
     Attributes:
-        draining: the server is about to end, and answers only what it has begun.
+        draining: whether the server is about to end, and only answers the requests that it has begun.
     """
 
     def __init__(self, settings: Settings):
@@ -154,7 +154,7 @@ class Requests:
         if size * examples.count > most:
             raise invalid(f"a context of {size} bytes for {examples.count} examples: expected at most {most} in all")
         batch = np.empty(examples.count, dtype=object)
-        # The bytes of two messages, one after the other, are those of both merged.
+        # The bytes of two messages, one after the other, are the message of both merged.
         batch[:] = [examples.context + one for one in examples.each]
         return batch
 

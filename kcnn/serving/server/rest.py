@@ -65,8 +65,10 @@ def application(requests: Requests) -> Starlette:
 
     async def other(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        said = f"{request.method} {request.scope['path']}: {error.detail}; the API is at /v1/models/NAME, a page at /"
-        return _json({"error": said}, error.status_code)
+        message = (
+            f"{request.method} {request.scope['path']}: {error.detail}; the API is at /v1/models/NAME, a page at /"
+        )
+        return _json({"error": message}, error.status_code)
 
     app = Starlette(
         routes=[
@@ -124,8 +126,8 @@ async def _serve(request: Request, requests: Requests) -> Response:
             except (ClientDisconnect, TimeoutError):
                 if await request.is_disconnected():
                     raise StatusError(StatusCode.CANCELLED, "the client has gone") from None
-                said = f"no answer within {requests.settings.rest_api_timeout_in_ms} ms"
-                raise StatusError(StatusCode.DEADLINE_EXCEEDED, said) from None
+                message = f"no answer within {requests.settings.rest_api_timeout_in_ms} ms"
+                raise StatusError(StatusCode.DEADLINE_EXCEEDED, message) from None
     if request.method in ("GET", "HEAD") and (found := _LOOK.fullmatch(path)):
         return _metadata(requests, found) if found["metadata"] else _status(requests, found)
     raise invalid(f"Malformed request: {request.method} {path}")
@@ -198,8 +200,8 @@ async def _body(request: Request, requests: Requests, held: Held) -> bytes:
     if encoding == "identity":
         return bytes(body)
     if encoding != "gzip":
-        said = f"Content-Encoding {encoding}: expected gzip or none"
-        raise StatusError(StatusCode.INVALID_ARGUMENT, said, HTTPStatus.UNSUPPORTED_MEDIA_TYPE)
+        message = f"Content-Encoding {encoding}: expected gzip or none"
+        raise StatusError(StatusCode.INVALID_ARGUMENT, message, HTTPStatus.UNSUPPORTED_MEDIA_TYPE)
     content = await held.aside(_inflated, bytes(body), most)
     held.add(len(content))
     return content
@@ -219,8 +221,8 @@ def _inflated(body: bytes, most: int) -> bytes:
 
 
 def _too_large(found: str, most: int) -> StatusError:
-    said = f"{found} bytes in a request: expected at most {most}"
-    return StatusError(StatusCode.INVALID_ARGUMENT, said, HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+    message = f"{found} bytes in a request: expected at most {most}"
+    return StatusError(StatusCode.INVALID_ARGUMENT, message, HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
 
 
 def _parse(body: bytes) -> dict[str, Any]:

@@ -69,8 +69,8 @@ def _counted(requests: Requests, request: Any, method: str) -> Iterator[Held]:
 class _Reading(grpc.aio.ServerInterceptor):
     """Reads the messages, and ends calls with the status of what goes wrong.
 
-    gRPC on its own waits for ever for messages to come in, for any number of them at once. Here those of a service take
-    turns, as many as there is memory for; of the others gRPC takes in no more than the beginning.
+    gRPC on its own waits for ever for messages, for any number of them at once. Here the messages of a service take
+    turns, as many as there is memory for; of the others gRPC reads no more than the beginning.
     """
 
     def __init__(self, requests: Requests):
@@ -108,7 +108,7 @@ class _Reading(grpc.aio.ServerInterceptor):
                 content = await context.read()
         except TimeoutError:
             raise StatusError(StatusCode.DEADLINE_EXCEEDED, f"no whole request within {limit} ms") from None
-        if content is grpc.aio.EOF:  # gRPC has told a client of too large a message already
+        if content is grpc.aio.EOF:  # gRPC has refused too large a message already
             raise StatusError(StatusCode.CANCELLED, "the call ended without a request")
         try:
             return parse(content)
@@ -222,7 +222,7 @@ class Rpc:
             options=[
                 ("grpc.max_receive_message_length", settings.max_request_bytes),
                 ("grpc.max_send_message_length", -1),
-                ("grpc.http2.bdp_probe", 0),  # else it soon takes in whole messages that nobody reads yet
+                ("grpc.http2.bdp_probe", 0),  # otherwise gRPC soon receives whole messages that nobody reads yet
                 ("grpc.max_concurrent_streams", _STREAMS),
                 ("grpc.max_connection_idle_ms", 1000 * _IDLE_SECONDS),
                 ("grpc.so_reuseport", 0),  # another server on the same port is a mistake

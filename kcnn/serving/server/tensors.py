@@ -17,7 +17,7 @@ from kcnn.serving.server.runtime import ArraySpec
 from kcnn.serving.server.status import invalid
 
 BYTES_SUFFIX = "_bytes"  # outputs so named are bytes in JSON, others text
-# What may become numbers of this kind of numpy's; those of other kinds come of whole numbers and of fractions.
+# The types of JSON that each kind of numpy's dtypes takes; other kinds take whole numbers and fractions.
 _TAKEN: dict[str, set[type]] = {"b": {bool}, "i": {int}, "u": {int}}
 _MOST_DIMENSIONS = 32  # numpy walks no more
 _KINDS = {bool: "true or false", int: "whole numbers", float: "fractions", str: "text"}

@@ -17,13 +17,13 @@ import numpy as np
 from kcnn.checks import Check
 from kcnn.serving.validation import standalone, tensorflow_serving
 
-# Of a probability, by the precision that the export's metadata tell. Machines that multiply in float32 agree to about
+# The difference of a probability that passes, by the export's precision. Machines that multiply in float32 agree to
 # 1e-6; in bfloat16 sums in another order, as of another batch, round elsewhere, by a part in 256 each.
-TOLERANCES = {"float32": 1e-3, "bfloat16": 5e-2}
+PRECISION_TOLERANCES = {"float32": 1e-3, "bfloat16": 5e-2}
 SERVED = 8  # images that TensorFlow Serving is asked
 _MIB = 2**20
 
-Answers = Mapping[tuple[str, str, str], np.ndarray]  # (signature, request, output) → what was answered
+Answers = Mapping[tuple[str, str, str], np.ndarray]  # (signature, request, output) → the answer
 
 
 def validate_export(
@@ -74,7 +74,7 @@ def validate_export(
     checks = [Check("loads", True, "the export loads in a process that has only TensorFlow")]
     kinds = {name: signature["kind"] for name, signature in found["signatures"].items()}
     names = np.array([label.encode() for label in labels])
-    tolerance = TOLERANCES[_precision(got)]
+    tolerance = PRECISION_TOLERANCES[_precision(got)]
     checks += [_answers(name, kind, got, expected, names, tolerance) for name, kind in kinds.items()]
     facts["signatures"] = kinds
     differences = [check.figure for check in checks if check.figure is not None]
@@ -84,14 +84,14 @@ def validate_export(
     if latency:
         median, p95 = (float(np.quantile(latency, part)) for part in (0.5, 0.95))
         facts["latency_ms"] = {"median": round(median, 3), "p95": round(p95, 3), "requests": len(latency)}
-        said = f"median {median:.3g} ms, 95% of {len(latency)} requests of one image within {p95:.3g} ms, on the CPU"
-        checks.append(_limit("latency", p95, max_latency_ms, said, "--max_latency_ms"))
+        message = f"median {median:.3g} ms, 95% of {len(latency)} requests of one image within {p95:.3g} ms, on the CPU"
+        checks.append(_limit("latency", p95, max_latency_ms, message, "--max_latency_ms"))
     facts["memory_mb"] = {name: round(size / _MIB) for name, size in memory.items()}
-    said = f"the serving process had up to {memory['peak'] / _MIB:.0f} MiB in memory"
-    checks.append(_limit("memory", memory["peak"] / _MIB, max_memory_mb, said, "--max_memory_mb"))
+    message = f"the serving process had up to {memory['peak'] / _MIB:.0f} MiB in memory"
+    checks.append(_limit("memory", memory["peak"] / _MIB, max_memory_mb, message, "--max_memory_mb"))
     if serving_image is None:
-        said = "TensorFlow Serving was not asked: there is no Docker with tensorflow/serving here"
-        checks.append(Check("tensorflow_serving", None, said))
+        message = "TensorFlow Serving was not asked: there is no Docker with tensorflow/serving here"
+        checks.append(Check("tensorflow_serving", None, message))
     else:
         asked = {name: signature for name, signature in found["signatures"].items() if _comparable(name, got)}
         others = found["signatures"].keys() - asked.keys()
@@ -103,20 +103,20 @@ def validate_export(
 
 def _precision(got: Answers) -> str:
     """Return the precision that the signature `metadata` states; float32 where there is no such signature."""
-    told = [array for (_, _, output), array in got.items() if output == "metadata"]
-    return json.loads(told[0][0])["export"]["precision"] if told else "float32"
+    found = [array for (_, _, output), array in got.items() if output == "metadata"]
+    return json.loads(found[0][0])["export"]["precision"] if found else "float32"
 
 
 def _comparable(name: str, got: Answers) -> bool:
     return any(signature == name and output == "probabilities" for signature, _, output in got)
 
 
-def _limit(name: str, figure: float, bound: float | None, said: str, flag: str) -> Check:
+def _limit(name: str, figure: float, bound: float | None, message: str, flag: str) -> Check:
     if bound is None:
-        return Check(name, None, said, figure=figure)
+        return Check(name, None, message, figure=figure)
     passed = figure <= bound
     return Check(
-        name, passed, f"{said}, {'within' if passed else 'above'} {flag} {bound:g}", figure=figure, bound=bound
+        name, passed, f"{message}, {'within' if passed else 'above'} {flag} {bound:g}", figure=figure, bound=bound
     )
 
 
@@ -128,13 +128,15 @@ def _answers(name: str, kind: str, got: Answers, expected: np.ndarray, labels: n
     if kind == "other" or silent:
         numbers = [array for key, array in got.items() if key[0] == name and array.dtype.kind == "f"]
         finite = all(bool(np.isfinite(array).all()) for array in numbers)
-        said = "finite numbers, as far as they are numbers" if finite else "what is not a finite number"
-        return Check(check, finite, f"signature {name} answers {said}; there is nothing to compare it with")
+        message = "finite numbers, as far as they are numbers" if finite else "what is not a finite number"
+        return Check(check, finite, f"signature {name} answers {message}; there is nothing to compare it with")
     if kind == "pixels":
         reference = next((array for key, array in got.items() if key[1:] == ("pixels_as_png", "probabilities")), None)
         if reference is None or (name, "pixels", "probabilities") not in got:
-            said = f"signature {name} was not asked: no JPEG or PNG among the files, or no signature to compare it with"
-            return Check(check, None, said)
+            message = (
+                f"signature {name} was not asked: no JPEG or PNG among the files, or no signature to compare it with"
+            )
+            return Check(check, None, message)
         return _agreement(check, f"signature {name}", [_parts(got, name, "pixels")], [reference], labels, tolerance)
     ways = [_parts(got, name, request) for request in ("batched", "single")]
     return _agreement(check, f"signature {name}", ways, [expected, expected], labels, tolerance)
@@ -170,20 +172,20 @@ def _agreement(
     difference = float(np.abs(got - wanted).max())
     if not difference <= tolerance:
         agreement = np.mean(got.argmax(1) == wanted.argmax(1))
-        said = (
+        message = (
             f"{who} differs from the evaluation: max |Δp| = {difference:.2g} (at most {tolerance:g} passes), the same "
             f"top class for {agreement:.1%} of {len(got)} answers"
         )
-        figure = difference if np.isfinite(difference) else None  # what is no number is no JSON
-        return Check(check, False, said, figure=figure, bound=tolerance)
+        figure = difference if np.isfinite(difference) else None  # JSON has no NaN
+        return Check(check, False, message, figure=figure, bound=tolerance)
     for answer in answers:
         if {"top_classes", "top_probabilities"} <= answer.keys() and not _tops_fit(answer, labels):
-            said = f"{who} answers top_classes and top_probabilities that are not those of its probabilities"
-            return Check(check, False, said)
+            message = f"{who} answers top_classes and top_probabilities that are not those of its probabilities"
+            return Check(check, False, message)
         if "classes" in answer and not (answer["classes"] == labels).all():
             return Check(check, False, f"{who} answers classes that are not the labels in their order")
-    said = f"{who} answers as the evaluation, to {difference:.2g} of a probability, {len(got)} times"
-    return Check(check, True, said, figure=difference, bound=tolerance)
+    message = f"{who} answers as the evaluation, to {difference:.2g} of a probability, {len(got)} times"
+    return Check(check, True, message, figure=difference, bound=tolerance)
 
 
 def _tops_fit(answer: Mapping[str, np.ndarray], labels: np.ndarray) -> bool:
@@ -219,8 +221,8 @@ def _served(
         there = tensorflow_serving.served_signatures(url)
         if there != signatures.keys() | others:
             here = ", ".join(sorted(signatures.keys() | others))
-            said = f"TensorFlow Serving has the signatures {', '.join(sorted(there))}, not {here}"
-            yield Check(check, False, said)
+            message = f"TensorFlow Serving has the signatures {', '.join(sorted(there))}, not {here}"
+            yield Check(check, False, message)
         for name, signature in signatures.items():
             who = f"TensorFlow Serving's signature {name}"
             if signature["kind"] == "bytes":
@@ -246,5 +248,5 @@ def _served(
     if failed:
         return failed[0]
     largest = max((one.figure for one in checks if one.figure is not None), default=0.0)
-    said = f"TensorFlow Serving answers {', '.join(signatures)} as the evaluation, to {largest:.2g} of a probability"
-    return Check(check, True, said, figure=largest, bound=tolerance)
+    message = f"TensorFlow Serving answers {', '.join(signatures)} as the evaluation, to {largest:.2g} of a probability"
+    return Check(check, True, message, figure=largest, bound=tolerance)

@@ -7,7 +7,7 @@ of each). Every signature is asked. ANSWERS_FILE is a .npz of
     facts: JSON: "signatures", name → "kind" and "input" (its name); "answers", [signature, request, output] of each
         array below; "latency_seconds", of requests of one image; "memory_bytes", of the process: "before" the export
         was loaded, and the "peak".
-    answer_<i>: what was answered, in the order of "answers". The requests are
+    answer_<i>: the answers, in the order of "answers". The requests are
         of "bytes" signatures (one string tensor [N]) and "examples" signatures (one of tf.Examples), "batched": images
         of all sizes in one request; "single": one image a request.
         of "pixels" signatures (one uint8 or float32 tensor [N, H, W, 3]), "pixels": a few JPEG and PNG files decoded by
@@ -27,7 +27,7 @@ import tensorflow as tf
 
 BATCH = 32
 PIXELS = 4  # files that are asked as pixels
-SIDE = 256  # pixels, of what is asked of them
+SIDE = 256  # pixels; larger images are cut
 REQUESTS, SECONDS = 200, 10.0  # the latency is measured until either is used up
 EXAMPLES = ("examples", "inputs")  # what inputs of tf.Examples are called
 

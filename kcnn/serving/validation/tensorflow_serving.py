@@ -42,8 +42,8 @@ def _docker(*arguments: str, seconds: float = _COMMAND_SECONDS) -> str:
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=seconds)
     except subprocess.CalledProcessError as error:
-        said = error.stderr.strip().splitlines() or [f"exit {error.returncode}"]
-        raise UnreachableError(f"docker {arguments[0]}: {said[-1]}") from error
+        message = error.stderr.strip().splitlines() or [f"exit {error.returncode}"]
+        raise UnreachableError(f"docker {arguments[0]}: {message[-1]}") from error
     except (OSError, subprocess.TimeoutExpired) as error:
         raise UnreachableError(f"docker {arguments[0]}: {error}") from error
     return done.stdout.strip()
@@ -76,19 +76,19 @@ def serve_in_docker(export_dir: str | os.PathLike, image: str) -> Iterator[str]:
         _wait(url, container)
         yield url
     finally:
-        with contextlib.suppress(UnreachableError):  # it is gone already
+        with contextlib.suppress(UnreachableError):  # the container has ended already
             _docker("rm", "--force", "--volumes", container)
 
 
 def _wait(url: str, container: str) -> None:
     """Wait until the model is loaded."""
-    deadline, said = time.monotonic() + LOADING_SECONDS, ""
+    deadline, message = time.monotonic() + LOADING_SECONDS, ""
     while time.monotonic() < deadline:
         try:
             (status,) = _request(url)["model_version_status"]
             if status["state"] == "AVAILABLE":
                 return
-            said = f"state {status['state']}: {status['status'].get('error_message') or 'no message'}"
+            message = f"state {status['state']}: {status['status'].get('error_message') or 'no message'}"
             if status["state"] == "END":
                 break
         except UnreachableError as error:
@@ -96,11 +96,11 @@ def _wait(url: str, container: str) -> None:
                 lines = _docker("logs", "--tail", "1", container) or "no message"
                 raise ServingError(f"ended before it had loaded the model: {lines}") from error
         except ServingError as error:  # "Servable not found", at first
-            said = str(error)
+            message = str(error)
         time.sleep(0.2)
-    if not said:
+    if not message:
         raise UnreachableError(f"it runs, but nothing answers at {url}")
-    raise ServingError(f"does not load the model: {said}")
+    raise ServingError(f"does not load the model: {message}")
 
 
 def _request(url: str, body: Any = None) -> Any:
@@ -111,10 +111,10 @@ def _request(url: str, body: Any = None) -> Any:
         with _OPENER.open(request, timeout=_ANSWER_SECONDS) as response:
             return json.load(response)
     except urllib.error.HTTPError as error:
-        said = error.read().decode("utf-8", "replace")
+        message = error.read().decode("utf-8", "replace")
         with contextlib.suppress(json.JSONDecodeError, KeyError, TypeError):
-            said = json.loads(said)["error"]
-        raise ServingError(f"{url} answers {error.code}: {' '.join(said.split())[:300]}") from error
+            message = json.loads(message)["error"]
+        raise ServingError(f"{url} answers {error.code}: {' '.join(message.split())[:300]}") from error
     except (OSError, http.client.HTTPException, ValueError) as error:  # no connection, or none of HTTP and JSON
         raise UnreachableError(f"{url}: {error}") from error
 
