@@ -22,7 +22,6 @@ import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow.python.saved_model.pywrap_saved_model import fingerprinting
 
-import kcnn
 from kcnn.data.input_pipeline.transform import Preprocessing
 from kcnn.errors import UserError, nearest
 from kcnn.models.taps import penultimate
@@ -34,6 +33,7 @@ from kcnn.serving.export.rows import read_images
 from kcnn.serving.export.signatures import signatures_of
 from kcnn.serving.formats.catalogue import FORMATS, choose_formats, write_formats
 from kcnn.serving.formats.source import make_source
+from kcnn.version import __version__
 
 OPTIMIZE_FOR = ("latency", "throughput", "size", "none")
 SAMPLES = 200  # images at most that precisions are compared on
@@ -204,7 +204,7 @@ def export_classifier(
         "export": {"optimize_for": optimize_for, "formats": list(chosen), **computes},
         "run": dict(run or {}),
         "versions": {
-            "kcnn": kcnn.__version__,
+            "kcnn": __version__,
             **{package: importlib.metadata.version(package) for package in ("tensorflow", "keras")},
         },
         "checksums": {"weights": _checksum(model)},

@@ -13,9 +13,11 @@ from kcnn.serving.export.rows import read_images
 
 TOP_CLASSES = 5
 
+Forward = Callable[[tf.Tensor], Sequence[tf.Tensor]]
+
 
 def signatures_of(
-    forward: Callable[[tf.Tensor], Sequence[tf.Tensor]],
+    forward: Forward,
     labels: Sequence[str],
     preprocessing: Preprocessing,
     temperature: float,
@@ -31,29 +33,9 @@ def signatures_of(
         metadata: the JSON that the signature `metadata` answers.
     """
     names = tf.constant(list(labels))
-    text, batch = tf.TensorSpec([None], tf.string), tf.TensorSpec([None, *preprocessing.image_size, 3], tf.float32)
-
-    def outputs(images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        # Fused convolutions on the CPU misread an empty batch: it gets one blank image, whose answer is dropped. Not by
-        # tf.pad, which they would take for a margin of their own.
-        count = tf.shape(images)[0]
-        blank = tf.zeros([tf.cast(count == 0, tf.int32), *preprocessing.image_size, 3])
-        logits, features = forward(tf.concat([images, blank], axis=0))
-        return logits[:count], features[:count]
-
-    @tf.function(input_signature=[batch, text], autograph=False)
-    def answers(images, status):
-        good = (status == "")[:, None]
-        logits, _ = outputs(images)
-        probabilities = tf.nn.softmax(logits / temperature)
-        top_probabilities, top = tf.math.top_k(probabilities, k=min(TOP_CLASSES, len(labels)))
-        return {
-            "probabilities": tf.where(good, probabilities, 0.0),
-            "logits": tf.where(good, logits, 0.0),
-            "top_classes": tf.where(good, tf.gather(names, top), ""),
-            "top_probabilities": tf.where(good, top_probabilities, 0.0),
-            "status": status,
-        }
+    text = tf.TensorSpec([None], tf.string)
+    outputs = _outputs_of(forward, preprocessing)
+    answers = _answers_of(outputs, labels, preprocessing, temperature)
 
     @tf.function(input_signature=[text], autograph=False)
     def files(encoded):
@@ -118,3 +100,44 @@ def signatures_of(
         "metadata": describe,
     }
     return {name: function.get_concrete_function() for name, function in functions.items()}
+
+
+def _outputs_of(forward: Forward, preprocessing: Preprocessing) -> Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
+    """Return the function that runs the network on any number of images, also on none."""
+
+    def outputs(images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        # Fused convolutions on the CPU misread an empty batch: it gets one blank image, whose answer is dropped. Not by
+        # tf.pad, which they would take for a margin of their own.
+        count = tf.shape(images)[0]
+        blank = tf.zeros([tf.cast(count == 0, tf.int32), *preprocessing.image_size, 3])
+        logits, features = forward(tf.concat([images, blank], axis=0))
+        return logits[:count], features[:count]
+
+    return outputs
+
+
+def _answers_of(
+    outputs: Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]],
+    labels: Sequence[str],
+    preprocessing: Preprocessing,
+    temperature: float,
+) -> Callable[[tf.Tensor, tf.Tensor], dict[str, tf.Tensor]]:
+    """Return the function images, statuses → the outputs of a classification."""
+    names = tf.constant(list(labels))
+    text, batch = tf.TensorSpec([None], tf.string), tf.TensorSpec([None, *preprocessing.image_size, 3], tf.float32)
+
+    @tf.function(input_signature=[batch, text], autograph=False)
+    def answers(images, status):
+        good = (status == "")[:, None]
+        logits, _ = outputs(images)
+        probabilities = tf.nn.softmax(logits / temperature)
+        top_probabilities, top = tf.math.top_k(probabilities, k=min(TOP_CLASSES, len(labels)))
+        return {
+            "probabilities": tf.where(good, probabilities, 0.0),
+            "logits": tf.where(good, logits, 0.0),
+            "top_classes": tf.where(good, tf.gather(names, top), ""),
+            "top_probabilities": tf.where(good, top_probabilities, 0.0),
+            "status": status,
+        }
+
+    return answers

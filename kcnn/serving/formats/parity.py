@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-import kcnn
 from kcnn import content
 from kcnn.checks import Check
 from kcnn.errors import UserError
@@ -83,7 +82,7 @@ def measure_parity(
         request, answers, at = (Path(folder, name) for name in ("request.json", "answers.npz", "at"))
         request.write_text(json.dumps({"shards": [os.path.abspath(path) for path in shards], "limit": limit}))
         command = [sys.executable, "-m", "kcnn.serving.formats.answers", *map(str, (version, request, answers, at))]
-        paths = [str(Path(kcnn.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+        paths = [str(Path(__file__).parents[3]), os.environ.get("PYTHONPATH", "")]
         environment = {
             **os.environ,
             "CUDA_VISIBLE_DEVICES": "-1",

@@ -7,11 +7,11 @@ import contextlib
 import dataclasses
 import os
 import warnings
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import tensorflow as tf
@@ -23,9 +23,9 @@ from kcnn.serving.prediction.inputs import Fetch, InputImage, ReaderThreads, Unr
 from kcnn.serving.publishing import versions
 from kcnn.serving.publishing.card import read_card
 
-# A path, pattern or URL; an encoded image; RGB pixels from 0 to 255, uint8 or float [H, W, 3] or [N, H, W, 3]; a PIL
+# What `Classifier.predict` takes: a path, pattern or URL; an encoded image; RGB pixels from 0 to 255, uint8 or float [H, W, 3] or [N, H, W, 3]; a PIL
 # image; an image that is read later.
-Item = str | os.PathLike | bytes | np.ndarray | Image.Image | InputImage
+Item = str | os.PathLike[str] | bytes | np.ndarray | Image.Image | InputImage
 
 BATCH_BYTES = 64 * 2**20  # of files in one request, unless a single one is larger
 _TOP = 5
@@ -38,14 +38,22 @@ _SIGNATURES = {
 }
 
 
+class ServedVersion(Protocol):
+    """A loaded version, as `tf.saved_model.load` and `kcnn.serving.prediction.runtimes.load_runtime` return it."""
+
+    @property
+    def signatures(self) -> Mapping[str, tf.types.experimental.ConcreteFunction]:
+        """The functions of the version, by name."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Prediction:
     """The answer for one image.
 
     Attributes:
-        file: its path or URL, or "<bytes>", "<array>" or "<image>".
+        file: the image's path or URL, or "<bytes>", "<array>" or "<image>".
         classes: the names of the most probable classes, the best first; empty when there is an error.
-        probabilities: theirs, each in [0, 1].
+        probabilities: the probabilities of these classes, each in [0, 1].
         error: why there is no answer, or None.
     """
 
@@ -61,10 +69,10 @@ class Classifier:
     Attributes:
         directory: the version that was loaded.
         labels: all class names, in the order of the model's outputs.
-        card: what `assets.extra/card.json` says of the model; None when there is none.
+        card: the content of `assets.extra/card.json`; None where there is none.
     """
 
-    def __init__(self, directory: Path, labels: tuple[str, ...], card: dict[str, Any] | None, served: Any):
+    def __init__(self, directory: Path, labels: tuple[str, ...], card: dict[str, Any] | None, served: ServedVersion):
         self.directory = directory
         self.labels = labels
         self.card = card

@@ -3,6 +3,7 @@
 It is loaded with TensorFlow alone, and by TensorFlow Serving. Latency and memory are measured too.
 """
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -22,6 +23,22 @@ from kcnn.serving.validation import standalone, tensorflow_serving
 PRECISION_TOLERANCES = {"float32": 1e-3, "bfloat16": 5e-2}
 SERVED = 8  # images that TensorFlow Serving is asked
 _MIB = 2**20
+
+
+@dataclasses.dataclass(frozen=True)
+class Expectation:
+    """The answers that pass.
+
+    Attributes:
+        probabilities: float [N, C], the evaluation's, of the N images.
+        labels: bytes [C], the class names.
+        tolerance: the largest difference of a probability.
+    """
+
+    probabilities: np.ndarray
+    labels: np.ndarray
+    tolerance: float
+
 
 Answers = Mapping[tuple[str, str, str], np.ndarray]  # (signature, request, output) → the answer
 
@@ -74,8 +91,8 @@ def validate_export(
     checks = [Check("loads", True, "the export loads in a process that has only TensorFlow")]
     kinds = {name: signature["kind"] for name, signature in found["signatures"].items()}
     names = np.array([label.encode() for label in labels])
-    tolerance = PRECISION_TOLERANCES[_precision(got)]
-    checks += [_answers(name, kind, got, expected, names, tolerance) for name, kind in kinds.items()]
+    expectation = Expectation(expected, names, PRECISION_TOLERANCES[_precision(got)])
+    checks += [_answers(name, kind, got, expectation) for name, kind in kinds.items()]
     facts["signatures"] = kinds
     differences = [check.figure for check in checks if check.figure is not None]
     if differences:
@@ -95,9 +112,7 @@ def validate_export(
     else:
         asked = {name: signature for name, signature in found["signatures"].items() if _comparable(name, got)}
         others = found["signatures"].keys() - asked.keys()
-        checks.append(
-            _served(export_dir, serving_image, asked, others, encoded, pixels, got, expected, names, tolerance)
-        )
+        checks.append(_served(export_dir, serving_image, asked, others, encoded, pixels, got, expectation))
     return facts, checks
 
 
@@ -120,7 +135,7 @@ def _limit(name: str, figure: float, bound: float | None, message: str, flag: st
     )
 
 
-def _answers(name: str, kind: str, got: Answers, expected: np.ndarray, labels: np.ndarray, tolerance: float) -> Check:
+def _answers(name: str, kind: str, got: Answers, expectation: Expectation) -> Check:
     """Check that a signature answered as expected, in each way it was asked."""
     check = f"answers, {name}"
     outputs = {key[2] for key in got if key[0] == name}
@@ -137,9 +152,9 @@ def _answers(name: str, kind: str, got: Answers, expected: np.ndarray, labels: n
                 f"signature {name} was not asked: no JPEG or PNG among the files, or no signature to compare it with"
             )
             return Check(check, None, message)
-        return _agreement(check, f"signature {name}", [_parts(got, name, "pixels")], [reference], labels, tolerance)
+        return _agreement(check, f"signature {name}", [_parts(got, name, "pixels")], [reference], expectation)
     ways = [_parts(got, name, request) for request in ("batched", "single")]
-    return _agreement(check, f"signature {name}", ways, [expected, expected], labels, tolerance)
+    return _agreement(check, f"signature {name}", ways, [expectation.probabilities] * 2, expectation)
 
 
 def _parts(got: Answers, name: str, request: str) -> dict[str, np.ndarray]:
@@ -153,8 +168,7 @@ def _agreement(
     who: str,
     answers: Sequence[Mapping[str, np.ndarray]],
     expected: Sequence[np.ndarray],
-    labels: np.ndarray,
-    tolerance: float,
+    expectation: Expectation,
 ) -> Check:
     """Compare answers (output → array) with expected probabilities, and their top classes with their probabilities."""
     lacking = [answer for answer in answers if "probabilities" not in answer]
@@ -170,22 +184,22 @@ def _agreement(
     got = np.concatenate([answer["probabilities"] for answer in answers]).astype(np.float64)
     wanted = np.concatenate(list(expected))
     difference = float(np.abs(got - wanted).max())
-    if not difference <= tolerance:
+    if not difference <= expectation.tolerance:
         agreement = np.mean(got.argmax(1) == wanted.argmax(1))
         message = (
-            f"{who} differs from the evaluation: max |Δp| = {difference:.2g} (at most {tolerance:g} passes), the same "
-            f"top class for {agreement:.1%} of {len(got)} answers"
+            f"{who} differs from the evaluation: max |Δp| = {difference:.2g} "
+            f"(at most {expectation.tolerance:g} passes), the same top class for {agreement:.1%} of {len(got)} answers"
         )
         figure = difference if np.isfinite(difference) else None  # JSON has no NaN
-        return Check(check, False, message, figure=figure, bound=tolerance)
+        return Check(check, False, message, figure=figure, bound=expectation.tolerance)
     for answer in answers:
-        if {"top_classes", "top_probabilities"} <= answer.keys() and not _tops_fit(answer, labels):
+        if {"top_classes", "top_probabilities"} <= answer.keys() and not _tops_fit(answer, expectation.labels):
             message = f"{who} answers top_classes and top_probabilities that are not those of its probabilities"
             return Check(check, False, message)
-        if "classes" in answer and not (answer["classes"] == labels).all():
+        if "classes" in answer and not (answer["classes"] == expectation.labels).all():
             return Check(check, False, f"{who} answers classes that are not the labels in their order")
     message = f"{who} answers as the evaluation, to {difference:.2g} of a probability, {len(got)} times"
-    return Check(check, True, message, figure=difference, bound=tolerance)
+    return Check(check, True, message, figure=difference, bound=expectation.tolerance)
 
 
 def _tops_fit(answer: Mapping[str, np.ndarray], labels: np.ndarray) -> bool:
@@ -210,12 +224,10 @@ def _served(
     encoded: Sequence[bytes],
     pixels: Sequence[np.ndarray],
     got: Answers,
-    expected: np.ndarray,
-    labels: np.ndarray,
-    tolerance: float,
+    expectation: Expectation,
 ) -> Check:
     """Ask TensorFlow Serving's REST API the same questions, fewer of them."""
-    check = "tensorflow_serving"
+    check, expected = "tensorflow_serving", expectation.probabilities[:SERVED]
 
     def ask(url: str) -> Iterator[Check]:
         there = tensorflow_serving.served_signatures(url)
@@ -227,15 +239,15 @@ def _served(
             who = f"TensorFlow Serving's signature {name}"
             if signature["kind"] == "bytes":
                 answer = tensorflow_serving.ask_predict(url, name, signature["input"], encoded[:SERVED])
-                yield _agreement(check, who, [answer], [expected[:SERVED]], labels, tolerance)
+                yield _agreement(check, who, [answer], [expected], expectation)
             elif signature["kind"] == "examples":
                 rows = [standalone.example(image) for image in encoded[:SERVED]]
                 answer = tensorflow_serving.ask_predict(url, name, signature["input"], rows)
-                yield _agreement(check, who, [answer], [expected[:SERVED]], labels, tolerance)
+                yield _agreement(check, who, [answer], [expected], expectation)
             elif signature["kind"] == "pixels" and pixels:
                 answer = tensorflow_serving.ask_predict(url, name, signature["input"], pixels[0])
                 wanted = got[name, "pixels", "probabilities"][: len(pixels[0])]
-                yield _agreement(check, who, [answer], [wanted], labels, tolerance)
+                yield _agreement(check, who, [answer], [wanted], expectation)
 
     try:
         with tensorflow_serving.serve_in_docker(export_dir, image) as url:
@@ -249,4 +261,4 @@ def _served(
         return failed[0]
     largest = max((one.figure for one in checks if one.figure is not None), default=0.0)
     message = f"TensorFlow Serving answers {', '.join(signatures)} as the evaluation, to {largest:.2g} of a probability"
-    return Check(check, True, message, figure=largest, bound=tolerance)
+    return Check(check, True, message, figure=largest, bound=expectation.tolerance)

@@ -179,7 +179,7 @@ def example(content):
 
 
 def bomb(size):
-    """A PNG whose header promises so many pixels a side."""
+    """Return a PNG whose header promises so many pixels a side."""
     png = picture("PNG", (8, 8))
     return png[:16] + size.to_bytes(4, "big") * 2 + png[24:]
 
@@ -347,7 +347,7 @@ def test_unknown_wishes_are_refused(model, tmp_path, arguments, message):
 
 
 def test_the_programs_of_the_readme_run(export_dir, pictures, tmp_path):
-    """The ten lines that load the export with TensorFlow alone."""
+    """Run the ten lines that load the export with TensorFlow alone."""
     readme = Path(__file__).parents[3].joinpath("README.md").read_text(encoding="utf-8")
     (program,) = (
         block for block in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "saved_model.load" in block

@@ -18,7 +18,7 @@ def kinds(network):
 
 
 def model_of(*layers, size=12, channels=3):
-    """A model whose weights are all random."""
+    """Return a model whose weights are all random."""
     keras.utils.set_random_seed(1)
     inputs = keras.Input((size, size, channels))
     x = inputs

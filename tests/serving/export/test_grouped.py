@@ -37,7 +37,7 @@ print(json.dumps(answers))
 
 
 def grouped_model():
-    """A convolution of two groups before a batch norm, as in ResNeXt, and one with a bias of its own, as in AlexNet."""
+    """Return a model with a grouped convolution before a batch norm (ResNeXt) and one with its own bias (AlexNet)."""
     keras.utils.set_random_seed(5)
     inputs = keras.Input((24, 32, 3))
     x = keras.layers.Rescaling(1 / 127.5, -1)(inputs)
@@ -51,7 +51,7 @@ def grouped_model():
 
 @pytest.fixture(scope="module")
 def grouped(tmp_path_factory):
-    """Exports of the model for each purpose, pixels, and the logits that the model has for them."""
+    """Export the model for each purpose; give the folder and the model's logits for the pixels in it."""
     model, folder = grouped_model(), tmp_path_factory.mktemp("grouped")
     for purpose in PURPOSES:
         export_classifier(model, folder / purpose, LABELS, SPEC, optimize_for=purpose)

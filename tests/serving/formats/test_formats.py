@@ -49,7 +49,7 @@ TOLERANCES = {"tflite-float16": 5e-3, "tflite-dynamic": 0.1, "tflite-int8": 0.1}
 
 
 def small_network():
-    """What MobileNetV3 and ConvNeXt are made of, once each."""
+    """Build a network with each kind of block of MobileNetV3 and ConvNeXt, once each."""
     keras.utils.set_random_seed(2)
     layers = keras.layers
     inputs = keras.Input((*SIZE, 3))
@@ -71,7 +71,7 @@ def small_network():
 
 
 def pictures(count, seed):
-    """Files of coloured blocks in 3 formats, and of several sizes."""
+    """Return files of coloured blocks in 3 formats, and of several sizes."""
     random = np.random.default_rng(seed)
     made = []
     for index in range(count):
@@ -90,7 +90,7 @@ def network():
 
 @pytest.fixture(scope="module")
 def exported(network, tmp_path_factory):
-    """A version with every format, and what `export_classifier` returned."""
+    """Export a version with every format; give it and what `export_classifier` returned."""
     version = tmp_path_factory.mktemp("formats") / "1"
     metadata = kcnn.export_classifier(
         network,
@@ -107,13 +107,13 @@ def exported(network, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def images():
-    """uint8 [12, h, w, 3]."""
+    """Return uint8 [12, h, w, 3]."""
     pixels = preprocess_batch(tf.constant(pictures(12, seed=2)), SPEC).numpy()
     return np.rint(pixels).astype(np.uint8)
 
 
 def expected(network, images):
-    """What Keras answers."""
+    """Return the answers of Keras."""
     both = keras.Model(network.inputs, [network.outputs[0], penultimate(network).outputs[0]])
     logits, embedding = (part.numpy() for part in both([images.astype(np.float32)], training=False))
     probabilities = tf.nn.softmax(logits / TEMPERATURE).numpy()
@@ -209,7 +209,7 @@ def test_every_format_holds_the_metadata(exported):
 
 @pytest.mark.parametrize("name", [name for name in OTHERS if name.startswith("tflite")])
 def test_litert_finds_the_labels_by_the_metadata_schema(exported, name):
-    """Fields by their numbers in tflite-support's metadata_schema.fbs."""
+    """Read fields by their numbers in tflite-support's metadata_schema.fbs."""
     content = FORMATS[name].file(exported[0]).read_bytes()
     assert schema.Model.ModelBufferHasIdentifier(content, 0)
     model = schema.Model.GetRootAsModel(content, 0)
@@ -250,7 +250,7 @@ def test_litert_finds_the_labels_by_the_metadata_schema(exported, name):
 
 
 def test_litert_weights_are_aligned(exported):
-    """As TensorFlow's schema.fbs demands with force_align, for processors that cannot read them otherwise."""
+    """Expect the alignment of force_align in TensorFlow's schema.fbs: some processors cannot read other weights."""
     content = FORMATS["tflite-float16"].file(exported[0]).read_bytes()
     model = schema.Model.GetRootAsModel(content, 0)
     weights = [model.Buffers(index).DataAsNumpy() for index in range(model.BuffersLength())]
@@ -338,7 +338,7 @@ def test_a_network_that_calls_xla_is_refused(tmp_path):
 
 
 def held_out(version, directory, count=100):
-    """Test shards whose labels are what the version's SavedModel answers; and what it answers, in their order."""
+    """Write test shards whose labels are the answers of the version's SavedModel; return both, in order."""
     served = tf.saved_model.load(str(version)).signatures["serving_default"]
     files = pictures(count, seed=7)
     top = served(image_bytes=tf.constant(files))["probabilities"].numpy().argmax(1)
@@ -373,7 +373,7 @@ def test_parity_of_all_formats(exported, tmp_path):
 
 @pytest.fixture(scope="module")
 def wild(tmp_path_factory):
-    """A version whose network int8 cannot hold, with files that were damaged; its shards and probabilities."""
+    """Export a version whose network int8 cannot hold, with damaged files; give its shards and probabilities."""
     keras.utils.set_random_seed(5)
     layers = keras.layers
     inputs = keras.Input((*SIZE, 3))
@@ -435,7 +435,7 @@ def test_parity_says_where_a_process_ended(wild, tmp_path):
 
 @pytest.fixture(scope="session")
 def node_modules(tmp_path_factory):
-    """TensorFlow.js, from npm."""
+    """Install TensorFlow.js from npm."""
     if shutil.which("npm") is None:
         pytest.skip("there is no npm here")
     folder = tmp_path_factory.mktemp("tfjs")
@@ -447,7 +447,7 @@ def node_modules(tmp_path_factory):
 
 
 def by_tfjs(node_modules, folder, file, images):
-    """What TensorFlow.js answers."""
+    """Return the answers of TensorFlow.js."""
     given, answers = folder / "input.json", folder / "answers.json"
     given.write_text(json.dumps({"shape": images.shape, "data": images.ravel().tolist()}))
     program = Path(__file__).with_name("tfjs_answers.js")
@@ -467,9 +467,11 @@ def test_tensorflow_js_answers_as_the_network(exported, network, images, node_mo
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SMALLEST.values())
 def test_every_family_in_every_format(name, node_modules, tmp_path):
-    """The smallest of each: in float32 to rounding, or to what a millionth of the pixels does to a network that
-    magnifies it; in float16 to what the network makes of rounded weights. Of 8 bits, that they are written and run is
-    all that is asked, since deep networks of random weights magnify what they round.
+    """Compare the smallest of each family with its own answers.
+
+    float32 must agree to rounding, or to the change that a millionth of the pixels makes in a network that magnifies
+    it; float16 to the change that rounded weights make. Formats of 8 bits must be written and run, no more: deep
+    networks of random weights magnify rounding.
     """
     keras.utils.set_random_seed(4)
     model = small(name)
@@ -481,7 +483,7 @@ def test_every_family_in_every_format(name, node_modules, tmp_path):
         return dict(zip(("logits", "embedding"), (part.numpy() for part in both([pixels])), strict=True))
 
     def distances(answer):
-        """From the network's own, over its length."""
+        """Return the distances from the network's own answers, over their length."""
         return {
             output: np.linalg.norm(answer[output] - array) / np.linalg.norm(array) for output, array in wanted.items()
         }

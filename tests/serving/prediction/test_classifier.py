@@ -26,7 +26,7 @@ def classifier(export_dir):
 
 @pytest.fixture
 def folder(tmp_path, pictures):
-    """Files with odd names in nested folders, two of them broken."""
+    """Write files with odd names into nested folders, two of them broken."""
     folder = tmp_path / "photos"
     (folder / "sub" / "日本").mkdir(parents=True)
     (folder / ".hidden").mkdir()

@@ -89,7 +89,7 @@ def test_urls_are_refused_unless_asked_for(folder, monkeypatch):
 
 @contextlib.contextmanager
 def web(answer):
-    """A server whose every GET is answered by `answer(handler)`; gives its URL and the requests."""
+    """Answer every GET by `answer(handler)`; give the server's URL and the requests."""
     requests = []
 
     class Handler(http.server.BaseHTTPRequestHandler):

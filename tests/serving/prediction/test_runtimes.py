@@ -1,5 +1,6 @@
-"""The same version in OpenVINO, ONNX Runtime and TensorFlow, which must all answer alike: its signatures, a classifier,
-the server.
+"""The same version in OpenVINO, ONNX Runtime and TensorFlow, which must all answer alike.
+
+Asked are its signatures, a classifier and the server.
 """
 
 import gc
@@ -104,7 +105,7 @@ def test_the_classifier_answers_alike(runtime, version, pictures, tmp_path):
 
 
 def test_threads_share_it(loaded, exact, pictures):
-    """Different requests at once get each its own answers."""
+    """Expect that requests in different threads each get their own answers."""
     requests = [tf.constant(pictures[start:] + pictures[:size]) for start in range(6) for size in range(4)] * 4
     expected = {bytes(b"".join(request.numpy())): exact["serving_default"](request) for request in requests}
     with futures.ThreadPoolExecutor(8) as threads:
@@ -128,7 +129,7 @@ def test_a_closed_model_is_freed(runtime, version, pictures):
 
 
 def test_it_computes_as_exactly_as_the_export(version, tmp_path, monkeypatch):
-    """OpenVINO rounds to bfloat16 by itself where the processor has it."""
+    """Expect float32: OpenVINO rounds to bfloat16 by itself where the processor has it."""
     told = []
 
     def compile_model(core, model, device, settings):
@@ -181,7 +182,7 @@ def test_predict_on_the_command_line(runtime, version, export_dir, pictures, tmp
 
 
 def test_nobody_is_told(version, tmp_path):
-    """OpenVINO reports its import to Google Analytics where it can."""
+    """Expect no report: OpenVINO reports its import to Google Analytics where it can."""
     program = (
         "import sys\n"
         "def hook(event, arguments):\n"
@@ -199,7 +200,7 @@ def test_nobody_is_told(version, tmp_path):
 
 
 def test_served(runtime, version, export_dir, exact, pictures, tmp_path):
-    """By REST and gRPC; and a version without the format leaves the one before in place."""
+    """Ask by REST and gRPC; a version without the format leaves the previous one in place."""
     folder = tmp_path / "tiny"
     folder.mkdir()
     publish(version, folder, 1)

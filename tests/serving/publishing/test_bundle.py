@@ -73,7 +73,7 @@ def publish(folder, export_dir, images=()):
 
 @pytest.fixture(scope="module")
 def folder(export_dir, pictures, tmp_path_factory):
-    """A model with one version, to read."""
+    """Give a model with one version, to read."""
     folder = tmp_path_factory.mktemp("saved_models") / NAME
     publish(folder, export_dir, pictures)
     return folder
@@ -81,7 +81,7 @@ def folder(export_dir, pictures, tmp_path_factory):
 
 @pytest.fixture
 def fakes(tmp_path):
-    """A model with four versions of a few bytes."""
+    """Make a model with four versions of a few bytes."""
     folder = tmp_path / "saved_models" / "m"
 
     def write(staged):
@@ -101,7 +101,7 @@ def config(folder):
 
 
 def policy(folder):
-    """The versions that TensorFlow Serving loads by models.config, as it chooses them."""
+    """Return the versions that TensorFlow Serving loads by models.config."""
     found = config(folder).model_version_policy
     numbers = sorted(int(name) for name in os.listdir(folder) if name.isdecimal())
     if found.HasField("latest"):
@@ -117,7 +117,7 @@ def test_models_config(folder):
 
 
 def test_nothing_beside_is_taken_for_a_version(folder):
-    """TensorFlow Serving takes every child whose name is a number, and none whose name is not."""
+    """Expect no number: TensorFlow Serving takes every child whose name is a number, and no other."""
     assert [name for name in os.listdir(folder) if re.fullmatch(r"[+-]?\s*\d+\s*", name)] == ["1"]
     assert all(stat.S_IMODE(path.stat().st_mode) & 0o444 == 0o444 for path in folder.iterdir() if path.is_file())
     assert not list(folder.glob(".*"))
@@ -286,7 +286,7 @@ def test_labels_stand_on_the_highest_until_they_are_put(fakes, export_dir):
 
 
 def test_a_label_moves_only_between_versions_that_are_both_loaded(fakes, export_dir):
-    """Otherwise TensorFlow Serving drops requests for it: the version that it leaves must still be there."""
+    """Expect the old version too: otherwise TensorFlow Serving drops requests for the label that leaves it."""
     steps = [
         lambda: publish(fakes, export_dir),
         lambda: assign_labels(fakes, {"stable": 1}),
@@ -321,7 +321,7 @@ def test_a_labels_file_that_somebody_broke_is_named(fakes):
 
 @pytest.fixture(scope="module")
 def server(folder, tmp_path_factory):
-    """A server that reads models.config, as it lies there but for the folder, which is that of a container."""
+    """Start a server that reads models.config as it is, except for the folder, which is a container's."""
     home = tmp_path_factory.mktemp("server")
     text = (folder / "models.config").read_text()
     (home / "models.config").write_text(text.replace(f"/models/{NAME}", str(folder)))

@@ -134,7 +134,7 @@ def test_leftovers_of_others_are_left_until_they_are_old(tmp_path, monkeypatch):
 
 
 def test_a_lock_tells_a_live_publisher_where_its_number_does_not(tmp_path):
-    """As between containers that have one host name."""
+    """Stand for containers that have one host name."""
     path = leftover(tmp_path, platform.node(), dead_pid())
     descriptor = os.open(path, os.O_RDONLY)
     fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -228,7 +228,7 @@ def test_a_rollback_is_taken_back_by_a_rollback(three):
 
 
 def test_a_rollback_needs_no_room(three):
-    """The files are shared, so that it works on a full disk, but for the card."""
+    """Expect shared files, so that a rollback works on a full disk; only the card is new."""
     version = republish_version(three, 1, "")
     assert (version / "variables" / "index").samefile(three / "1" / "variables" / "index")
     assert not (version / CARD).samefile(three / "1" / CARD)

@@ -37,7 +37,7 @@ class Counting:
 
 
 def answered(signature, inputs, rows, times=1, **settings):
-    """The batches that the same request makes, sent so many times at once."""
+    """Return the batches that the same request makes, sent so many times at once."""
 
     async def ask():
         batcher = Batcher(Settings((ServedModel("m", Path("m")),), **settings), Metrics())

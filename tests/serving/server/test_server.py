@@ -1,5 +1,6 @@
-"""The server, asked over HTTP and with TensorFlow Serving's own gRPC stubs, against the documented API and against the
-SavedModel itself.
+"""The server, asked over HTTP and with TensorFlow Serving's own gRPC stubs.
+
+It is compared with the documented API and with the SavedModel itself.
 
 https://www.tensorflow.org/tfx/serving/api_rest
 """
@@ -218,7 +219,7 @@ def test_what_the_model_says_of_itself(client):
 
 
 def png_header(width, height, data=b""):
-    """A PNG that says it is of this size."""
+    """Return a PNG that states this size."""
 
     def chunk(name, content):
         return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
@@ -496,7 +497,7 @@ def test_deadlines(server, stub, client):
 
 
 def test_what_went_wrong_is_counted(server, stub, client, channel):
-    """That others' tests of this file asked for, too."""
+    """Count also the requests of the other tests in this file."""
     client.ask(TINY, b" " * 2_000_001)
     with socket.create_connection(("127.0.0.1", server.rest)) as connection:
         connection.sendall(b"POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{" % TINY.encode())

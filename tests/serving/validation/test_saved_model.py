@@ -31,7 +31,7 @@ def by_name(checks):
 
 
 def serving(export_dir):
-    """The signatures as a server answers them, in JSON's types."""
+    """Return the signatures as a server answers them, in JSON's types."""
     served = tf.saved_model.load(str(export_dir))
 
     def plain(value):
