@@ -23,8 +23,8 @@ from kcnn.serving.prediction.inputs import Fetch, InputImage, ReaderThreads, Unr
 from kcnn.serving.publishing import versions
 from kcnn.serving.publishing.card import read_card
 
-# What `Classifier.predict` takes: a path, pattern or URL; an encoded image; RGB pixels from 0 to 255, uint8 or float [H, W, 3] or [N, H, W, 3]; a PIL
-# image; an image that is read later.
+# What `Classifier.predict` takes: a path, pattern or URL; an encoded image; RGB pixels from 0 to 255, uint8 or float
+# [H, W, 3] or [N, H, W, 3]; a PIL image; an image that is read later.
 Item = str | os.PathLike[str] | bytes | np.ndarray | Image.Image | InputImage
 
 BATCH_BYTES = 64 * 2**20  # of files in one request, unless a single one is larger
