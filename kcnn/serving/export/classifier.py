@@ -112,6 +112,23 @@ def _quiet(level: int = logging.INFO) -> Iterator[None]:
         logging.disable(before)
 
 
+def _save(
+    signatures: Mapping[str, tf.types.experimental.ConcreteFunction],
+    variables: Sequence[tf.Variable],
+    labels_file: Path,
+    directory: Path,
+) -> None:
+    """Save the signatures as a SavedModel, with their variables and the labels as an asset."""
+    module = tf.Module()
+    module.weights = variables
+    module.labels = tf.saved_model.Asset(str(labels_file))
+    with _quiet():
+        # Nobody trains it, and TensorFlow cannot save the gradients of some activations.
+        options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
+        tf.saved_model.save(module, str(directory), signatures=signatures, options=options)
+    _as_classification(directory)
+
+
 def _checksum(model: keras.Model) -> str:
     """Return the SHA-256 of the weights, one after the other, as float32 in little-endian order."""
     digest = hashlib.sha256()
@@ -215,14 +232,7 @@ def export_classifier(
     with tempfile.TemporaryDirectory(prefix=f".{directory.name}-", dir=directory.parent) as temporary:
         asset = Path(temporary, "labels.txt")
         asset.write_text("".join(f"{label}\n" for label in labels), encoding="utf-8")
-        module = tf.Module()
-        module.weights = variables
-        module.labels = tf.saved_model.Asset(str(asset))
-        with _quiet():
-            # Nobody trains it, and TensorFlow cannot save the gradients of some activations.
-            options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
-            tf.saved_model.save(module, f"{temporary}/model", signatures=signatures, options=options)
-        _as_classification(Path(temporary, "model"))
+        _save(signatures, variables, asset, Path(temporary, "model"))
         if len(chosen) > 1:
             folded = fold(freeze(both))
             with _quiet(logging.WARNING):
