@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from kcnn.serving.publishing import versions
+from kcnn.serving.publishing.card import read_card
 from pipelines.engine.component import Artifact
 
 
@@ -37,8 +38,8 @@ class PushedModel(Artifact):
             begun = json.loads((self.path / "begun.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):  # it had not begun
             return False
-        for version in versions.versions(Path(begun["folder"])):
-            card = versions.read_card(version) or {}
+        for version in versions.list_versions(Path(begun["folder"])):
+            card = read_card(version) or {}
             if card.get("publication") == begun["publication"]:
                 self.write(version, notes=card["notes"])
                 return True

@@ -7,6 +7,7 @@ from typing import Any
 
 from kcnn.errors import UserError
 from kcnn.serving.publishing import versions
+from kcnn.serving.publishing.card import read_card
 from kcnn.tables import printable
 from pipelines.artifacts import find_class
 from pipelines.engine import metadata
@@ -34,8 +35,8 @@ def _find(db: sqlite3.Connection, root: Path, path: Path) -> Row:
 
 def _rollback(path: Path) -> Row | None:
     """Return what the card of a published version, or of the last in a folder, says of the rollback that made it."""
-    version = (versions.versions(path) or [path])[-1]
-    found = (versions.read_card(version) or {}).get("rollback")
+    version = (versions.list_versions(path) or [path])[-1]
+    found = (read_card(version) or {}).get("rollback")
     return found and {"version": str(version), **found}
 
 
