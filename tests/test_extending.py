@@ -54,9 +54,10 @@ import sys
 import kcnn.models, kcnn.data.datasets
 kcnn.models.__path__.append("models")
 kcnn.data.datasets.__path__.append("datasets")
-import augmentation, main
+import augmentation
+from pipelines.command_line import run
 flags = "--model Tiny-5 --dataset squares --augment grey --epochs 1 --to Pusher"
-sys.exit(main.run(["main.py", *flags.split()]))
+sys.exit(run(["main.py", *flags.split()]))
 """
 
 
