@@ -20,6 +20,7 @@ import hashlib
 import inspect
 import itertools
 import subprocess
+import sys
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -39,6 +40,12 @@ def find_source(module: str) -> Path | None:
         return None
     path = ROOT.joinpath(*parts)
     return next((file for file in (path.with_suffix(".py"), path / "__init__.py") if file.is_file()), None)
+
+
+def _find_loaded(module: str) -> Path | None:
+    """Return the file of a module that registers an entry from outside of the program, or None."""
+    file = getattr(sys.modules.get(module), "__file__", None)
+    return Path(file).resolve() if file is not None else None
 
 
 def name_module(path: Path) -> str:
@@ -150,7 +157,7 @@ def reach(start: Path, entries: Mapping[str, Collection[str]] | None = None) -> 
         source = read_source(waiting.pop())
         discovered = [name for kind, package in source.registries for name in entries.get(kind, _modules_of(package))]
         for name in [*source.imported, *discovered]:
-            path = find_source(name)
+            path = find_source(name) or (_find_loaded(name) if name in discovered else None)
             if path is not None and name not in found:
                 found[name] = path
                 waiting.append(path)
