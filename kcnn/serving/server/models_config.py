@@ -8,6 +8,7 @@ from google.protobuf import text_format
 from tensorflow_serving.config import model_server_config_pb2
 
 from kcnn.errors import UserError
+from kcnn.serving.publishing.versions import complete_versions
 from kcnn.serving.server.settings import ServedModel
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
+from kcnn.data.input_pipeline.limits import MAX_PIXELS
 from kcnn.errors import UserError
 
 

@@ -20,6 +20,8 @@ from tensorflow_serving.config import model_server_config_pb2
 
 from kcnn.serving.prediction.classifier import load_classifier
 from kcnn.serving.publishing import bundle, versions
+from kcnn.serving.publishing.labels import assign_labels, current_labels
+from kcnn.serving.publishing.rollback import republish_version
 from kcnn.serving.server.models_config import read_models_config
 
 NAME = "tiny_0.35"
