@@ -2,13 +2,18 @@
 
 import importlib
 import shutil
+import sys
 import types
 import unittest.mock
 from pathlib import Path
 
 import pytest
 
+from kcnn.data.datasets import DATASETS
+from kcnn.data.input_pipeline.augmentations import AUGMENTATIONS
+from kcnn.models.spec import MODELS
 from kcnn.recipes import build
+from kcnn.weights.torch_names import TORCH_NAMES
 from pipelines.engine import code
 
 ROOT = Path(__file__).parents[3]
@@ -111,15 +116,45 @@ def test_the_layers_redo_what_builds_networks(redone):
     assert not changed & {"example_gen", "statistics_gen", "image_scan", "evaluator", "gate"}
 
 
-def test_a_new_architecture_or_data_set_redoes_nothing(redone):
-    packages = ["kcnn/models", "kcnn/weights/torch_names", "kcnn/data/datasets"]
-    assert redone(*(f"{package}/brand_new.py" for package in packages)) == set()
+def test_a_new_architecture_data_set_or_augmentation_redoes_nothing(redone):
+    packages = [
+        "kcnn/models",
+        "kcnn/weights/torch_names",
+        "kcnn/data/datasets",
+        "kcnn/data/input_pipeline/augmentations",
+    ]
+    # A Tuner may try every augmentation.
+    assert redone(*(f"{package}/brand_new.py" for package in packages)) == {"tuner"}
+    assert redone(*(f"{package}/brand_new.py" for package in packages[:-1])) == set()
 
 
 def test_an_architecture_redoes_what_was_made_with_it(modules, redone):
     (own,) = modules["trainer"]["model"]
     assert redone(code.find_source(own)) == {"exporter", "label_audit", "pretrainer", "trainer", "transform", "tuner"}
     assert redone("kcnn/models/vgg.py", "kcnn/weights/torch_names/vgg.py") == set()
+
+
+def test_an_augmentation_redoes_what_was_trained_with_it(redone):
+    """The recipe has flip and randaugment."""
+    package = "kcnn/data/input_pipeline/augmentations"
+    assert redone(f"{package}/flip.py") == {"pretrainer", "trainer", "tuner"}
+    assert redone(f"{package}/mixing.py") == {"tuner"}
+
+
+@pytest.mark.parametrize("registry", [MODELS, TORCH_NAMES, DATASETS, AUGMENTATIONS], ids=lambda registry: registry.kind)
+def test_entries_know_the_modules_that_define_them(registry):
+    modules = {registry.module(name) for name in registry}
+    assert all(code.find_source(module).name != "__init__.py" for module in modules)
+    assert len(modules) > 1
+
+
+def test_an_entry_from_outside_of_the_program_counts(tmp_path, monkeypatch):
+    """Packages of registries may be extended by folders elsewhere."""
+    (tmp_path / "outside.py").write_text("from kcnn.models import vgg\n")
+    monkeypatch.setitem(sys.modules, "outside", types.SimpleNamespace(__file__=str(tmp_path / "outside.py")))
+    found = code.reach(Path(code.find_source("kcnn.models.spec")), {"model": ["outside"]})
+    assert found["outside"] == tmp_path / "outside.py"
+    assert "kcnn.models.vgg" in found
 
 
 def test_what_is_reached_and_how(tmp_path, monkeypatch):
