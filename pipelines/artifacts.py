@@ -18,11 +18,13 @@ from kcnn.checks import Check
 from kcnn.config import Config
 from kcnn.content import sha256
 from kcnn.data import examples
-from kcnn.data.ingestion.ingest import Summary
-from kcnn.data.input_pipeline import transform_graph
+from kcnn.data.ingestion.summary import Summary
 from kcnn.data.input_pipeline.transform import Preprocessing
-from kcnn.data.scan.scan import Finding, Scan
-from kcnn.data.validation import schema as schemas
+from kcnn.data.input_pipeline.transform_graph import write_transform_graph
+from kcnn.data.records import SPLITS
+from kcnn.data.scan.findings import Finding, Scan
+from kcnn.data.validation.anomalies import anomaly_lines
+from kcnn.data.validation.schema import read_schema, write_schema
 from kcnn.evaluation.label_errors import Audit, LabelError
 from kcnn.serving.publishing import versions
 from kcnn.training import trials
@@ -89,7 +91,7 @@ class ExampleStatistics(Artifact):
 
     def properties(self) -> dict[str, Any]:
         """Examples a split."""
-        return {"examples": {split: self.read(split).num_examples for split in examples.SPLITS}}
+        return {"examples": {split: self.read(split).num_examples for split in SPLITS}}
 
 
 class Schema(Artifact):
@@ -100,11 +102,11 @@ class Schema(Artifact):
 
     def write(self, schema: schema_pb2.Schema) -> None:
         """Keeps it."""
-        schemas.write(schema, self.path / "schema.pbtxt")
+        write_schema(schema, self.path / "schema.pbtxt")
 
     def read(self) -> schema_pb2.Schema:
         """What schema.pbtxt holds."""
-        return schemas.read(self.path / "schema.pbtxt")
+        return read_schema(self.path / "schema.pbtxt")
 
 
 class ExampleAnomalies(Artifact):
@@ -123,7 +125,7 @@ class ExampleAnomalies(Artifact):
 
     def lines(self) -> list[str]:
         """One line for each anomaly, split by split."""
-        return [line for split in examples.SPLITS for line in schemas.lines(self.read(split), split)]
+        return [line for split in SPLITS for line in anomaly_lines(self.read(split), split)]
 
     def properties(self) -> dict[str, Any]:
         """The anomalies, a line each."""
@@ -143,7 +145,7 @@ class TransformGraph(Artifact):
 
     def write(self, preprocessing: Preprocessing, labels: Sequence[str], schema: schema_pb2.Schema) -> None:
         """Keeps it, with the class names, for examples of the schema."""
-        transform_graph.write(self.path, preprocessing, labels, schema)
+        write_transform_graph(self.path, preprocessing, labels, schema)
         (self.path / "preprocessing.json").write_text(json.dumps(dataclasses.asdict(preprocessing), indent=2) + "\n")
 
     def preprocessing(self) -> Preprocessing:

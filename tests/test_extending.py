@@ -26,7 +26,7 @@ DATASET = """
 import io
 import numpy as np
 from PIL import Image
-from kcnn.data.datasets import DATASETS, Dataset, Source
+from kcnn.data.datasets import DATASETS, Dataset, ImageSource
 
 def png(index):
     buffer = io.BytesIO()
@@ -38,12 +38,12 @@ def png(index):
 def load():
     def sources():
         for index in range(80):
-            yield Source(f"{index}.png", ("dark", "light")[index % 2], None, lambda index=index: png(index))
+            yield ImageSource(f"{index}.png", ("dark", "light")[index % 2], None, lambda index=index: png(index))
     return Dataset(name="squares", labels=("dark", "light"), sources=sources, count=80, fingerprint="squares 1")
 """
 AUGMENTATION = """
 import tensorflow as tf
-from kcnn.data.input_pipeline.augment import per_image
+from kcnn.data.input_pipeline.augmentations import per_image
 
 @per_image("grey")
 def grey(image, seed):
@@ -51,17 +51,23 @@ def grey(image, seed):
 """
 RUN = """
 import sys
-import kcnn.models, kcnn.data.datasets
+import kcnn.models, kcnn.data.datasets, kcnn.data.input_pipeline.augmentations
 kcnn.models.__path__.append("models")
 kcnn.data.datasets.__path__.append("datasets")
-import augmentation, main
+kcnn.data.input_pipeline.augmentations.__path__.append("augmentations")
+import main
 flags = "--model Tiny-5 --dataset squares --augment grey --epochs 1 --to Pusher"
 sys.exit(main.run(["main.py", *flags.split()]))
 """
 
 
 def test_a_new_model_data_set_and_augmentation_take_part_in_the_main_job(tmp_path):
-    files = {"models/tiny.py": MODEL, "datasets/squares.py": DATASET, "augmentation.py": AUGMENTATION, "run.py": RUN}
+    files = {
+        "models/tiny.py": MODEL,
+        "datasets/squares.py": DATASET,
+        "augmentations/grey.py": AUGMENTATION,
+        "run.py": RUN,
+    }
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)

@@ -1,9 +1,9 @@
 """The two drivers of the data components: a pool of processes on this machine, and Apache Beam.
 
-A data component is a function of a task, a part of the data or a shard, whose results merge the same in any grouping. A
-driver applies the function to the tasks and gives the results in the tasks' order; so which of them runs, and on how
-many machines, cannot show in what is made. Tasks and results are small. What is large goes to files, each written
-under another name and renamed (`replacing`), since Beam may run a task twice.
+A data component is a function of a task (a part of the data, or a shard) whose results merge the same in any grouping.
+A driver applies the function to the tasks and returns the results in the tasks' order. So the outputs do not depend on
+the driver nor on the number of machines. Tasks and results are small. Large results go to files, each written under
+another name and renamed (`replacing`), since Beam may run a task twice.
 
 Beam's workers need this program, and the same files under the same paths as the machine that starts it.
 """
@@ -30,49 +30,49 @@ from typing import Any, Protocol, TypeVar
 from kcnn.errors import UserError, nearest
 from kcnn.progress import bar, import_quietly
 
-# Beam's own DirectRunner is this one too, behind an attempt to download Prism, a program that would take its place.
+# Beam's own DirectRunner first tries to download Prism, a program that replaces it, and then uses this runner.
 _RUNNERS = {
     "DirectRunner": "apache_beam.runners.portability.fn_api_runner.FnApiRunner",
     "FlinkRunner": "FlinkRunner",
     "SparkRunner": "SparkRunner",
     "DataflowRunner": "DataflowRunner",
 }
-_GIVEN_UP = -(2**62)  # in the place of how many images are done
-_REASON = 1000  # characters of what a service says
-_ALONE = 3  # so many tasks are done sooner in this process than another one loads TensorFlow
+_GIVEN_UP = -(2**62)  # stands in place of the count of images: the workers exit
+_REASON = 1000  # characters of a service's error message
+_ALONE = 3  # tasks that this process finishes before another process would have loaded TensorFlow
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 
 class Driver(Protocol):
-    """Applies a function to tasks and gives the results, in order."""
+    """A function that applies a function to tasks and yields the results, in order."""
 
     def __call__(
         self, function: Callable[[T], R], tasks: Sequence[T], *, total: int | None, description: str
     ) -> Iterator[R]:
-        """Runs everything before it ends, with a progress bar.
+        """Run all tasks, with a progress bar.
 
         Args:
-            function: pure but for the files it writes; importable by its name. It calls `advance` as it goes.
-            tasks: picklable.
-            total: how often all calls together will `advance`.
-            description: for the progress bar.
+            function: pure, except for the files that it writes; importable by its name. It calls `advance_progress`.
+            tasks: the arguments, picklable.
+            total: how many images all calls together will report to `advance_progress`.
+            description: the progress bar's text.
 
         Raises:
-            UserError: as `function` does.
+            UserError: `function` raised it.
         """
 
 
 def beam_options(runner: str | None, options: Sequence[str]) -> list[str] | None:
-    """Apache Beam's options, for `opened`; None without a runner.
+    """Return Apache Beam's options for `open_driver`, or None without a runner.
 
     Args:
-        runner: a name of `--beam_runner`.
-        options: each one or more of Beam's options, as a shell splits them.
+        runner: a value of `--beam_runner`.
+        options: values of `--beam_options`; each holds one or more of Beam's options, split as by a shell.
 
     Raises:
-        UserError: no such runner, options without one, or Beam is not installed.
+        UserError: the runner is unknown, options are given without one, or Beam is not installed.
     """
     if runner is None:
         if options:
@@ -85,28 +85,28 @@ def beam_options(runner: str | None, options: Sequence[str]) -> list[str] | None
     return [f"--runner={_RUNNERS[runner]}", *(word for option in options for word in shlex.split(option))]
 
 
-def opened(beam: Sequence[str] | None, folder: Path) -> contextlib.AbstractContextManager[Driver]:
-    """The driver that `beam_options` ask for.
+def open_driver(beam: Sequence[str] | None, folder: Path) -> contextlib.AbstractContextManager[Driver]:
+    """Open the driver that `beam_options` select.
 
     Args:
-        beam: None for this machine's processes.
-        folder: where Beam's workers may leave results.
+        beam: Beam's options; None for processes of this machine.
+        folder: a folder in which Beam's workers may leave results.
     """
-    return local() if beam is None else contextlib.nullcontext(functools.partial(_run_beam, tuple(beam), folder))
+    return local_driver() if beam is None else contextlib.nullcontext(functools.partial(_run_beam, tuple(beam), folder))
 
 
 _advance: Callable[[int], Any] | None = None
 
 
-def advance(images: int = 1) -> None:
-    """Moves the progress bar of the driver that runs the caller, where it has one within reach."""
+def advance_progress(images: int = 1) -> None:
+    """Move the progress bar of the driver that runs the caller; do nothing where the bar is on another machine."""
     if _advance is not None:
         _advance(images)
 
 
 @contextlib.contextmanager
-def local() -> Iterator[Driver]:
-    """This machine: the process itself for few tasks, else one process per core, started once and for all calls."""
+def local_driver() -> Iterator[Driver]:
+    """Open the driver of this machine: this process for few tasks, else one process per core, started once."""
     with contextlib.ExitStack() as stack:
 
         @functools.cache
@@ -129,7 +129,7 @@ def local() -> Iterator[Driver]:
 
 
 def _run_here(function: Callable[[T], R], tasks: Sequence[T], update: Callable[[int], Any]) -> Iterator[R]:
-    global _advance  # noqa: PLW0603 - tasks reach the bar by the same name here and in a pool
+    global _advance  # noqa: PLW0603 - tasks find the bar under the same name here and in a pool
     for task in tasks:
         _advance = update
         try:
@@ -181,8 +181,8 @@ def _begin_worker(done: Any, module: str) -> None:
         os._exit(1)
 
     _advance = add
-    os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # the process that trains wants the accelerator to itself
-    signal.signal(signal.SIGINT, lambda *_: os._exit(130))  # the parent has the interrupt too, and the last word
+    os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # the accelerator is for the process that trains
+    signal.signal(signal.SIGINT, lambda *_: os._exit(130))  # the parent is interrupted too, and reports it
     threading.Thread(target=follow_parent, daemon=True).start()
     import_quietly(module)
 
@@ -216,10 +216,10 @@ def _run_beam(
 
 
 def _submit(options: Sequence[str], function: Callable[[tuple[int, Any]], None], tasks: Sequence[Any]) -> Any:
-    """The running pipeline, which applies `function` to the numbered tasks.
+    """Start a pipeline that applies `function` to the numbered tasks, and return its running result.
 
     Raises:
-        UserError: the runner's service is not there, or its options are not right.
+        UserError: the runner's service cannot be reached, or its options are wrong.
     """
     import apache_beam
     from apache_beam.options.pipeline_options import PipelineOptions
@@ -231,7 +231,7 @@ def _submit(options: Sequence[str], function: Callable[[tuple[int, Any]], None],
         numbered | apache_beam.Map(function)  # type: ignore[operator]
         return pipeline.run()
     except Exception as error:
-        if runner == _RUNNERS["DirectRunner"]:  # needs no service, and has done all the work by now
+        if runner == _RUNNERS["DirectRunner"]:  # it needs no service, so the error is one of the work itself
             raise
         given = f" with --beam_options {shlex.join(options[1:])}" if options[1:] else ""
         reason = textwrap.shorten(f"{type(error).__name__}: {error}", _REASON, placeholder=" ...")
@@ -239,7 +239,7 @@ def _submit(options: Sequence[str], function: Callable[[tuple[int, Any]], None],
 
 
 def _keep(function: Callable[[T], R], folder: str, numbered: tuple[int, T]) -> None:
-    """The result, or the user's mistake, to a file: runners return none to the machine that started them."""
+    """Write the result, or the UserError, to a file: runners return no results to the machine that started them."""
     number, task = numbered
     outcome: tuple[R | None, str | None]
     try:
@@ -252,7 +252,7 @@ def _keep(function: Callable[[T], R], folder: str, numbered: tuple[int, T]) -> N
 
 @contextlib.contextmanager
 def replacing(path: Path, scratch: Path | None = None) -> Iterator[Path]:
-    """Another name for a file that is going to be written, beside it or in `scratch`; renamed when that is done."""
+    """Yield a temporary name for a file to write, beside `path` or in `scratch`; rename it to `path` at the end."""
     partial = (scratch or path.parent) / f".{path.name}-{uuid.uuid4().hex}"
     try:
         yield partial

@@ -1,9 +1,9 @@
-"""Examples on disk: tf.Example records in gzip'd TFRecord shards, laid out as TFX's Examples artifact.
+"""Examples on disk: tf.Example records in gzip'd TFRecord shards, in the layout of TFX's Examples artifact.
 
     <directory>/Split-train/data_tfrecord-00000-of-00004.gz
 
 The keys are those of TensorFlow's object-detection and slim data sets. The image keeps the bytes it came with:
-nothing is re-encoded. Gzip runs at level 0, since JPEG does not compress and reading must not cost.
+nothing is re-encoded. Gzip runs at level 0, since JPEG does not compress and decompression would slow reading.
 """
 
 import dataclasses
@@ -16,7 +16,6 @@ import tensorflow as tf
 from kcnn.data.drivers import replacing
 from kcnn.data.records import COLUMN
 
-SPLITS = ("train", "val", "test")
 SHARD_BYTES = 128 * 2**20
 _OPTIONS = tf.io.TFRecordOptions(compression_type="GZIP", compression_level=0)
 _FEATURES = {
@@ -32,14 +31,14 @@ class Example:
 
     Attributes:
         encoded: the file's own bytes.
-        filename: where it came from, for reports.
+        filename: the name in reports.
         label: the class index, from 0.
         text: the class name.
-        format: "JPEG", "PNG", ..., found from the bytes and not from the name.
-        height: of the stored pixels, before EXIF orientation.
-        width: likewise.
+        format: "JPEG", "PNG", "GIF", "BMP" or "WEBP", found from the bytes and not from the name.
+        height: rows of the stored pixels, before EXIF orientation.
+        width: columns of the stored pixels, before EXIF orientation.
         sha256: hexadecimal digest of `encoded`.
-        columns: what else the data set says of it, by name; `image/column/<name>` in the tf.Example.
+        columns: what else the data set says of the image, by name; `image/column/<name>` in the tf.Example.
     """
 
     encoded: bytes
@@ -53,8 +52,8 @@ class Example:
     columns: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
-def encode(example: Example) -> bytes:
-    """The serialized tf.Example."""
+def encode_example(example: Example) -> bytes:
+    """Serialize an example as a tf.Example."""
 
     def text(value: str) -> tf.train.Feature:
         return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value.encode("utf-8", "surrogateescape")]))
@@ -76,8 +75,8 @@ def encode(example: Example) -> bytes:
     return tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString(deterministic=True)
 
 
-def parse(serialized: tf.Tensor) -> dict[str, tf.Tensor]:
-    """What training and evaluation need of a record: encoded (string), label (int64), filename (string), scalars."""
+def parse_example(serialized: tf.Tensor) -> dict[str, tf.Tensor]:
+    """Parse what training and evaluation need of a record: encoded (string), label (int64), filename (string)."""
     parsed = tf.io.parse_single_example(serialized, _FEATURES)
     return {
         "encoded": parsed["image/encoded"],
@@ -87,29 +86,38 @@ def parse(serialized: tf.Tensor) -> dict[str, tf.Tensor]:
 
 
 def shard_path(directory: str | os.PathLike, split: str, shard: int, count: int) -> Path:
-    """The file of one shard of a split's `count`."""
+    """Return the path of one of the `count` shards of a split."""
     return Path(directory, f"Split-{split}", f"data_tfrecord-{shard:05d}-of-{count:05d}.gz")
 
 
 def shard_count(size: int) -> int:
-    """How many shards hold a split of so many bytes."""
+    """Return how many shards hold a split of `size` bytes."""
     return max(1, -(-size // SHARD_BYTES))
 
 
 def write_shard(path: Path, examples: Iterable[Example], scratch: Path) -> None:
-    """Writes the examples, of which memory holds one, to `path`, under another name in `scratch` until it is whole."""
+    """Write the examples, one in memory at a time, to a shard.
+
+    Args:
+        path: the shard's file.
+        examples: its examples.
+        scratch: the folder that holds the file until it is whole.
+    """
     with replacing(path, scratch) as partial, tf.io.TFRecordWriter(str(partial), _OPTIONS) as writer:
         for example in examples:
-            writer.write(encode(example))
+            writer.write(encode_example(example))
 
 
 def shard_paths(directory: str | os.PathLike, split: str) -> list[str]:
-    """The sorted shard files of one split; empty when the split is not there."""
+    """Return the sorted shard files of one split; an empty list where there is no such split."""
     return sorted(map(str, Path(directory, f"Split-{split}").glob("data_tfrecord-*.gz")))
 
 
-def read(paths: list[str]) -> tf.data.Dataset:
-    """The serialized records of the given shards, several shards read at once, always in the same order."""
+def read_examples(paths: list[str]) -> tf.data.Dataset:
+    """Return the serialized records of the given shards, string scalars, always in the same order.
+
+    Several shards are read at once.
+    """
     return tf.data.Dataset.from_tensor_slices(paths).interleave(
         lambda path: tf.data.TFRecordDataset(path, compression_type="GZIP", buffer_size=4 * 2**20),
         cycle_length=min(len(paths), 8),
@@ -118,7 +126,7 @@ def read(paths: list[str]) -> tf.data.Dataset:
     )
 
 
-def images(paths: list[str], count: int) -> Iterator[bytes]:
-    """The first encoded images of the given shards, `count` at most, in the order of `read`; of no shards none."""
-    for record in read(paths).take(count) if paths else ():
-        yield parse(record)["encoded"].numpy()
+def first_images(paths: list[str], count: int) -> Iterator[bytes]:
+    """Yield the first encoded images of the given shards, at most `count`, in the order of `read_examples`."""
+    for record in read_examples(paths).take(count) if paths else ():
+        yield parse_example(record)["encoded"].numpy()

@@ -1,6 +1,7 @@
-"""Example shards without TensorFlow, which takes each process of a pool ten seconds to load: the records are read by
-the format's definition (https://www.tensorflow.org/tutorials/load_data/tfrecord,
-tensorflow/core/example/example.proto).
+"""Reading of example shards without TensorFlow, which each process of a pool would take ten seconds to load.
+
+The records are read by the format's definition: https://www.tensorflow.org/tutorials/load_data/tfrecord and
+tensorflow/core/example/example.proto.
 """
 
 import contextlib
@@ -14,15 +15,18 @@ from typing import Any, TypeVar
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
 
-from kcnn.data.drivers import Driver, advance, local
+from kcnn.data.drivers import Driver, advance_progress, local_driver
 from kcnn.errors import UserError
 
-COLUMN = "image/column/"  # and a name: a feature that the data set's own columns make
+SPLITS = ("train", "val", "test")
+MAX_MESSAGE_BYTES = 2**31  # protobuf has no longer messages
+COLUMN = "image/column/"  # begins the name of a feature that holds one of the data set's own columns
 
 T = TypeVar("T")
 
 
 def _example_class() -> type[Any]:
+    """Return the message class of tf.Example, made from its definition."""
     pool = descriptor_pool.DescriptorPool()
     file = descriptor_pb2.FileDescriptorProto()
     text_format.Parse(
@@ -56,23 +60,22 @@ def _example_class() -> type[Any]:
     return message_factory.GetMessageClass(pool.FindMessageTypeByName("tensorflow.Example"))
 
 
-Example = _example_class()  # of tf.Example messages
-_LONGEST = 2**31  # bytes; protobuf has no longer messages
+TFExample = _example_class()  # the class of tf.Example messages
 
 
 def read_records(path: str) -> Iterator[bytes]:
-    """The records of a gzip'd TFRecord file; gzip's checksum is verified, not that of each record.
+    """Yield the records of a gzip'd TFRecord file; gzip's checksum is verified, not that of each record.
 
     Raises:
         UserError: the file is damaged.
     """
     try:
-        if not os.path.getsize(path):  # which gzip takes for no records
+        if not os.path.getsize(path):  # gzip would read no records and no error
             raise EOFError
         with gzip.open(path) as file:
             while header := file.read(12):
                 (length,) = struct.unpack("<Q", header[:8])
-                if length >= _LONGEST:
+                if length >= MAX_MESSAGE_BYTES:
                     raise EOFError
                 record = file.read(length + 4)[:length]
                 if len(record) < length:
@@ -90,14 +93,14 @@ def map_shards(
     description: str,
     driver: Driver | None = None,
 ) -> Iterator[tuple[str, T]]:
-    """The split and what `function` makes of the records, for each file, in order.
+    """Apply a function to the records of each shard; yield (split, result) for each file, in order.
 
     Args:
-        function: of the records of a file; importable by its name.
+        function: takes the records of a file; importable by its name.
         shards: split → its files.
-        total: how many records they hold, for the progress bar.
-        description: for the progress bar.
-        driver: what runs it; this machine when None.
+        total: how many records the files hold, for the progress bar.
+        description: the progress bar's text.
+        driver: runs the function; a driver on this machine when None.
 
     Raises:
         UserError: a file is damaged.
@@ -105,15 +108,15 @@ def map_shards(
     splits = [split for split, paths in shards.items() for _ in paths]
     tasks = [os.path.abspath(path) for paths in shards.values() for path in paths]
     with contextlib.ExitStack() as stack:
-        run = driver or stack.enter_context(local())
+        run = driver or stack.enter_context(local_driver())
         yield from zip(splits, run(partial(_apply, function), tasks, total=total, description=description), strict=True)
 
 
 def _apply(function: Callable[[Iterable[bytes]], T], path: str) -> T:
-    return function(_counted(read_records(path)))
+    return function(_with_progress(read_records(path)))
 
 
-def _counted(records: Iterable[bytes]) -> Iterator[bytes]:
+def _with_progress(records: Iterable[bytes]) -> Iterator[bytes]:
     for record in records:
         yield record
-        advance()
+        advance_progress()

@@ -57,7 +57,7 @@ def embedded(
     features = np.lib.format.open_memmap(path, "w+", dtype=np.float32, shape=(total, network.output.shape[-1]))
 
     def prepared(serialized: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        example = examples.parse(serialized)
+        example = examples.parse_example(serialized)
         return preprocess(example["encoded"], preprocessing), example["label"], example["filename"]
 
     filenames: list[str] = []
@@ -68,7 +68,7 @@ def embedded(
             for split, paths in shards.items():
                 if not paths:
                     continue
-                records = examples.read(list(paths)).map(prepared, num_parallel_calls=tf.data.AUTOTUNE)
+                records = examples.read_examples(list(paths)).map(prepared, num_parallel_calls=tf.data.AUTOTUNE)
                 for images, classes, names in records.batch(_BATCH).prefetch(2):
                     part = slice(len(filenames), len(filenames) + len(images))
                     features[part], labels[part] = forward(images), classes

@@ -55,8 +55,8 @@ def _answers(
     served = tf.saved_model.load(str(export_dir))
     answer = served.signatures["serving_default"]
     with _full_precision(), progress.bar(total=total, description=description, unit="img") as bar:
-        for batch in examples.read(list(paths)).batch(batch_size).prefetch(1):
-            features = [records.Example.FromString(record).features.feature for record in batch.numpy()]
+        for batch in examples.read_examples(list(paths)).batch(batch_size).prefetch(1):
+            features = [records.TFExample.FromString(record).features.feature for record in batch.numpy()]
             encoded = tf.constant([feature["image/encoded"].bytes_list.value[0] for feature in features])
             outputs = {name: tensor.numpy() for name, tensor in answer(image_bytes=encoded).items()}
             # Exports of earlier versions have no status, and fail.

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from kcnn.data.scan.page import box, document, figure, number, text
+from kcnn.data.scan.markup import box, document, figure, number, text
 from kcnn.evaluation.label_errors import FOLDS, Audit, LabelError
 
 PICTURES = 96  # of each sheet
@@ -31,7 +31,7 @@ def page(name: str, audit: Audit, seen_by: str, errors: Sequence[LabelError], pi
         audit: what was judged.
         seen_by: what embedded the images, in words.
         errors: the most doubtful first.
-        pictures: those of `shown(errors)`, as `kcnn.data.scan.page.thumbnails` makes them.
+        pictures: those of `shown(errors)`, as `kcnn.data.scan.thumbnails` makes them.
     """
     wrong = sum(error.wrong for error in errors)
     accuracy = "" if audit.accuracy is None else f" It names {audit.accuracy:.1%} of held-out images as labelled."

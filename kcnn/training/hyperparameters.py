@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from kcnn.config import Config
-from kcnn.data.ingestion.ingest import Summary
+from kcnn.data.ingestion.summary import Summary
 from kcnn.errors import UserError
 from kcnn.training.suit import suit
 

@@ -4,7 +4,7 @@ import dataclasses
 import math
 
 from kcnn.config import Phase
-from kcnn.data.ingestion.ingest import Summary
+from kcnn.data.ingestion.summary import Summary
 from kcnn.data.input_pipeline.transform import Preprocessing
 from kcnn.models.spec import ModelSpec
 

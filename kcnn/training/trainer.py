@@ -11,7 +11,12 @@ import numpy as np
 import tensorflow as tf
 
 from kcnn.config import Config, Phase
-from kcnn.data.input_pipeline.batches import evaluation_batches, steps_per_epoch, training_batches
+from kcnn.data.input_pipeline.batches import (
+    TrainingShards,
+    evaluation_batches,
+    steps_per_epoch,
+    training_batches,
+)
 from kcnn.data.input_pipeline.transform import Preprocessing
 from kcnn.errors import UserError
 from kcnn.models.spec import model_spec
@@ -243,7 +248,7 @@ def _phase_data(
             validation = tf.data.Dataset.from_tensor_slices(features(data.val, data.val_count, "val")).batch(256)
         return head, batches, validation
     batches = training_batches(
-        data.train,
+        TrainingShards(data.train, data.train_count, data.mean_bytes),
         num_classes=data.classes,
         batch_size=config.batch_size,
         preprocessing=data.preprocessing,
@@ -251,8 +256,6 @@ def _phase_data(
         crop_scale=phase.crop_scale,
         seed=config.seed,
         epochs=epochs,
-        count=data.train_count,
-        mean_bytes=data.mean_bytes,
         objective=config.objective,
     )
     return model, batches, validation

@@ -21,7 +21,7 @@ import keras
 import tensorflow as tf
 
 from kcnn.config import Config
-from kcnn.data.ingestion.ingest import Summary
+from kcnn.data.ingestion.summary import Summary
 from kcnn.errors import UserError
 from kcnn.progress import bar, hidden
 from kcnn.training import trials as records

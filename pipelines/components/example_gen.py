@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from kcnn.data import drivers
-from kcnn.data.datasets import Dataset, open_dataset
+from kcnn.data.datasets import Dataset
+from kcnn.data.datasets.opening import open_dataset
 from kcnn.data.ingestion import exclusions
 from kcnn.data.ingestion.ingest import ingest
 from kcnn.errors import UserError
@@ -24,20 +25,20 @@ def example_gen(
     beam: list[str] | None = None,
 ) -> None:
     """Reads `dataset`, its labels only if `labelled`, without what the lists `exclude` leave out; `fingerprint` and
-    `exclude_digest` tell the present data and lists from others of the same names. `beam` is as `drivers.opened` takes
-    it.
+    `exclude_digest` tell the present data and lists from others of the same names. `beam` is as `drivers.open_driver`
+    takes it.
     """
 
     def opened() -> Dataset:
         source = open_dataset(dataset, data_dir=data_dir, offline=offline, labelled=labelled)
-        if exclusions.digest(exclude) != exclude_digest:
+        if exclusions.digest_exclusions(exclude) != exclude_digest:
             raise UserError(f"--exclude {', '.join(exclude)}: changed since the run began; run again")
-        source = exclusions.exclude(source, exclude)
+        source = exclusions.exclude_images(source, exclude)
         if source.fingerprint != fingerprint:
             raise UserError(f"--dataset {dataset}: it has changed since the run began; run again")
         return source
 
-    with drivers.opened(beam, examples.path) as driver:
+    with drivers.open_driver(beam, examples.path) as driver:
         summary = ingest(opened(), examples.path, driver)
     opened()  # nor has it changed while it was read
     examples.write_summary(summary)

@@ -4,8 +4,8 @@ warns and never stops.
 
 from pathlib import Path
 
-from kcnn.data.examples import SPLITS
-from kcnn.data.validation.schema import validate
+from kcnn.data.records import SPLITS
+from kcnn.data.validation.anomalies import find_anomalies
 from pipelines.artifacts import ExampleAnomalies, ExampleStatistics, Schema
 from pipelines.engine.component import Output, component
 
@@ -23,8 +23,8 @@ def example_validator(
     """
     expected, train = schema.read(), statistics.read("train")
     earlier = ExampleStatistics(Path(previous)).read("train") if previous else None
-    anomalies.write("train", validate(train, expected, previous=earlier))
+    anomalies.write("train", find_anomalies(train, expected, previous=earlier))
     for split in SPLITS[1:]:
-        anomalies.write(split, validate(statistics.read(split), expected, train=train))
+        anomalies.write(split, find_anomalies(statistics.read(split), expected, train=train))
     for line in anomalies.lines():
         print(f"Warning: {line}")

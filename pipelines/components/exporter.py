@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from kcnn.data import examples as records
+from kcnn.data.examples import first_images
 from kcnn.evaluation.calibration import fit_temperature, validation_logits
 from kcnn.progress import clock
 from kcnn.serving.export.classifier import CALIBRATION, SAMPLES, export_classifier
@@ -41,8 +41,8 @@ def exporter(
             optimize_for=optimize_for,
             formats=formats,
             temperature=fit_temperature(*validation_logits(network, val, preprocessing)),
-            samples=list(records.images(val or train, SAMPLES)),
-            calibration=records.images(train, CALIBRATION),  # not read where no format wants it
+            samples=list(first_images(val or train, SAMPLES)),
+            calibration=first_images(train, CALIBRATION),  # not read where no format wants it
             run={"model": settings.model, "config": settings.to_dict(), "weights": model_run.training()["weights"]},
         )
     model.write(exported)

@@ -1,16 +1,16 @@
 """ImageScan: what hurts classifiers, image by image. It changes and excludes nothing."""
 
 from kcnn.data import drivers
-from kcnn.data.examples import SPLITS
-from kcnn.data.scan.scan import scan
+from kcnn.data.records import SPLITS
+from kcnn.data.scan.scan import scan_shards
 from pipelines.artifacts import Examples, Findings
 from pipelines.engine.component import Output, component
 
 
 @component(ignored=("beam",))
 def image_scan(examples: Examples, findings: Output[Findings], beam: list[str] | None = None) -> None:
-    """Looks at every image once; `beam` is as `drivers.opened` takes it."""
+    """Looks at every image once; `beam` is as `drivers.open_driver` takes it."""
     summary = examples.summary()
     shards = {split: examples.shards(split) for split in SPLITS}
-    with drivers.opened(beam, findings.path) as driver:
-        findings.write(scan(shards, sum(map(summary.total, SPLITS)), summary.excluded, driver))
+    with drivers.open_driver(beam, findings.path) as driver:
+        findings.write(scan_shards(shards, sum(map(summary.total, SPLITS)), summary.excluded, driver))

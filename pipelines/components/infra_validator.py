@@ -1,6 +1,6 @@
 """InfraValidator: the export, in a program that has only TensorFlow, answers held-out files as the evaluation did."""
 
-from kcnn.data import examples as records
+from kcnn.data.examples import first_images
 from kcnn.progress import clock
 from kcnn.serving.formats.parity import parity
 from kcnn.serving.validation.validate import validate
@@ -24,7 +24,7 @@ def infra_validator(
     other format, each by its own runtime.
     """
     shards = examples.shards("test")
-    encoded = list(records.images(shards, FILES))
+    encoded = list(first_images(shards, FILES))
     with clock(
         "Checking the export in a process that has only TensorFlow" + " and in TensorFlow Serving" * bool(serving_image)
     ):

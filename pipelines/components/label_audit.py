@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from kcnn.data.examples import SPLITS
-from kcnn.data.scan.page import thumbnails
-from kcnn.data.scan.scan import COPIES
+from kcnn.data.records import SPLITS
+from kcnn.data.scan.findings import COPIES
+from kcnn.data.scan.thumbnails import make_thumbnails
 from kcnn.evaluation import label_errors, label_page
 from kcnn.evaluation.embeddings import Embeddings, embedded
 from kcnn.models.factory import create_model
@@ -58,5 +58,5 @@ def label_audit(
         )
         for doubt in audit.doubts
     ]
-    pictures = thumbnails([path for paths in shards.values() for path in paths], label_page.shown(found))
+    pictures = make_thumbnails([path for paths in shards.values() for path in paths], label_page.shown(found))
     errors.write(audit, seen_by, found, label_page.page(dataset, audit, seen_by, found, pictures))

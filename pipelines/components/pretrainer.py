@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from kcnn.config import Config
 from kcnn.content import sha256
-from kcnn.data.ingestion.ingest import check_trainable
+from kcnn.data.ingestion.summary import check_trainable
 from kcnn.data.input_pipeline.objectives import OBJECTIVES
 from kcnn.data.input_pipeline.transform import Preprocessing
 from kcnn.models.spec import model_spec

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from kcnn.checks import failures
-from kcnn.data import examples as records
+from kcnn.data.examples import first_images
 from kcnn.errors import UserError
 from kcnn.progress import clock
 from kcnn.serving.publishing import bundle, versions
@@ -66,7 +66,7 @@ def pusher(
         card = describe(known_by, examples, model_run, model, evaluation, model_blessing, infra_blessing)
         versions.write_card(staged, card)
         shutil.copytree(evaluation.report, staged / "assets.extra" / "evaluation")
-        bundle.write_warmup(staged, name, list(records.images(examples.shards("train"), WARMUP_IMAGES)))
+        bundle.write_warmup(staged, name, list(first_images(examples.shards("train"), WARMUP_IMAGES)))
 
     with clock("Publishing"):
         version = versions.publish(folder, write)

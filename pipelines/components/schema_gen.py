@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from kcnn.content import sha256
-from kcnn.data.validation import schema as schemas
+from kcnn.data.validation.schema import infer_schema, read_schema
 from kcnn.errors import UserError
 from pipelines.artifacts import ExampleStatistics, Schema
 from pipelines.engine.component import Output, component
@@ -15,8 +15,8 @@ def schema_gen(
 ) -> None:
     """Infers the schema, or takes that of `schema_file`, whose bytes' SHA-256 is `schema_digest`."""
     if schema_file is None:
-        schema.write(schemas.infer(statistics.read("train")))
+        schema.write(infer_schema(statistics.read("train")))
         return
-    schema.write(schemas.read(Path(schema_file)))
+    schema.write(read_schema(Path(schema_file)))
     if sha256(Path(schema_file)) != schema_digest:
         raise UserError(f"--schema {schema_file}: changed since the run began; run again")

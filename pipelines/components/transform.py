@@ -1,6 +1,6 @@
 """Transform: how images are brought to the network, settled once for training, evaluation and serving."""
 
-from kcnn.data.ingestion.ingest import check_trainable
+from kcnn.data.ingestion.summary import check_trainable
 from kcnn.models.spec import model_spec
 from kcnn.training.suit import preprocessing
 from pipelines.artifacts import Examples, Schema, TransformGraph

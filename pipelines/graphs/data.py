@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from kcnn.data.datasets import one_spelling, open_dataset
-from kcnn.data.datasets.image_folder import listed
+from kcnn.data.datasets.image_folder import list_folder
+from kcnn.data.datasets.opening import normalize_dataset_name, open_dataset
 from kcnn.data.scan.checks import CHECKS
-from kcnn.data.scan.scan import COPIES, Finding
+from kcnn.data.scan.findings import COPIES, Finding
 from kcnn.tables import one_line
 from pipelines.engine.component import Node
 from pipelines.graphs import job as jobs
@@ -56,7 +56,7 @@ def run(job: Job) -> Path | None:
     Raises:
         UserError: before anything is read or written, whatever can be known to fail by then.
     """
-    job = dataclasses.replace(job, dataset=one_spelling(job.dataset))
+    job = dataclasses.replace(job, dataset=normalize_dataset_name(job.dataset))
     check_writable("--pipeline_root", Path(job.pipeline_root))
     check_apart(Path(job.pipeline_root), job.dataset)
     dataset = open_dataset(job.dataset, data_dir=job.data_dir, offline=job.offline, labelled=_labelled(job.dataset))
@@ -110,4 +110,4 @@ def _in_words(leak: Finding) -> str:
 def _labelled(dataset: str) -> bool:
     """Whether there are classes: not in a folder without folders."""
     path = Path(dataset).expanduser()
-    return not os.path.isdir(path) or bool(listed(path, path)[0])
+    return not os.path.isdir(path) or bool(list_folder(path, path)[0])

@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 
 from kcnn.config import Config
-from kcnn.data.datasets import open_dataset
+from kcnn.data.datasets.opening import open_dataset
 from kcnn.errors import UserError
 from pipelines.components.label_audit import label_audit
 from pipelines.components.trainer import trainer

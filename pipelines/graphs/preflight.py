@@ -8,11 +8,12 @@ from pathlib import Path
 
 from kcnn.config import Config, override
 from kcnn.content import sha256
-from kcnn.data.datasets import DATASETS, Dataset, one_spelling
+from kcnn.data.datasets import DATASETS, Dataset
 from kcnn.data.datasets.image_folder import visible
+from kcnn.data.datasets.opening import normalize_dataset_name
 from kcnn.data.ingestion import exclusions
-from kcnn.data.input_pipeline.augment import AUGMENTATIONS
-from kcnn.data.validation import schema
+from kcnn.data.input_pipeline.augmentations import AUGMENTATIONS
+from kcnn.data.validation.schema import read_schema
 from kcnn.errors import UserError
 from kcnn.models.factory import create_model
 from kcnn.models.spec import model_spec
@@ -59,7 +60,7 @@ def settle_weights(config: Config) -> tuple[Config, str | None]:
 
 def settle_dataset(config: Config) -> Config:
     """`config` with the one spelling of its data set by which runs are compared."""
-    dataset = one_spelling(config.dataset)
+    dataset = normalize_dataset_name(config.dataset)
     return config if dataset == config.dataset else override(config, dataset=dataset)
 
 
@@ -80,9 +81,9 @@ def leave_out(dataset: Dataset, paths: Sequence[str]) -> Dataset:
     Raises:
         UserError: a list cannot be read, or names a file that is not in the data set.
     """
-    left = exclusions.exclude(dataset, paths)
+    left = exclusions.exclude_images(dataset, paths)
     for path in paths:
-        print(f"Excluded: {len(exclusions.read(Path(path)))} of {dataset.count} images, by {path}")
+        print(f"Excluded: {len(exclusions.read_exclusions(Path(path)))} of {dataset.count} images, by {path}")
     return left
 
 
@@ -95,7 +96,7 @@ def schema_digest(path: str | None) -> str:
     if path is None:
         return ""
     try:
-        if not schema.read(Path(path)).feature:
+        if not read_schema(Path(path)).feature:
             raise UserError(f"{path}: no feature in it; expected an edited schema.pbtxt of SchemaGen")
     except UserError as error:
         raise UserError(f"--schema {error}") from None

@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 
 from kcnn.config import Config
-from kcnn.data.datasets import open_dataset
+from kcnn.data.datasets.opening import open_dataset
 from kcnn.data.ingestion import exclusions
 from kcnn.data.input_pipeline.objectives import OBJECTIVES
 from kcnn.models.spec import model_spec
@@ -46,7 +46,7 @@ def graph(job: Job, weights: str | None, fingerprint: str) -> list[Node]:
         fingerprint=fingerprint,
         labelled=_labelled(config),
         exclude=job.exclude,
-        exclude_digest=exclusions.digest(job.exclude),
+        exclude_digest=exclusions.digest_exclusions(job.exclude),
         beam=job.beam,
     ).outputs["examples"]
     backbone = pretrainer(

@@ -41,7 +41,7 @@ def validated_examples(
         fingerprint=fingerprint,
         labelled=labelled,
         exclude=job.exclude,
-        exclude_digest=exclusions.digest(job.exclude),
+        exclude_digest=exclusions.digest_exclusions(job.exclude),
         beam=job.beam,
     ).outputs["examples"]
     statistics = statistics_gen(examples=examples, beam=job.beam).outputs["statistics"]

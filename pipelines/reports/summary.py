@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from kcnn.checks import Check
-from kcnn.data.scan.scan import remarks
+from kcnn.data.scan.findings import scan_warnings
 from kcnn.evaluation.slices import worst
 from kcnn.serving.formats import FORMATS
 from kcnn.training.trials import in_words
@@ -33,7 +33,7 @@ def report(made: Mapping[str, Mapping[str, Any]]) -> str:
     anomalies = made["ExampleValidator"]["anomalies"].lines() if "ExampleValidator" in made else []
     scanned = []
     if "DataReport" in made:
-        scanned = remarks(made["ImageScan"]["findings"].read(), made["DataReport"]["report"].page)
+        scanned = scan_warnings(made["ImageScan"]["findings"].read(), made["DataReport"]["report"].page)
     tables = version / "assets.extra" / "evaluation" if version else evaluation.report
     figures = [(name, metrics[key]) for name, key in (("top-1", "top1"), ("top-5", "top5")) if key in metrics]
     lines = [

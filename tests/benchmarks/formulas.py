@@ -15,7 +15,7 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from kcnn.data.datasets import open_dataset
+from kcnn.data.datasets.opening import open_dataset
 
 
 def read(name: str, images: int, parts: int, part: int) -> int:

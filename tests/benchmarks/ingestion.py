@@ -19,7 +19,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from kcnn.data.datasets import DATASETS, Dataset, Source
+from kcnn.data.datasets import DATASETS, Dataset, ImageSource
 
 ROOT = Path(__file__).parents[2]
 SIDE, CLASSES = 16, 100
@@ -37,10 +37,10 @@ def noise(count: int) -> Dataset:
     """The data set."""
     labels = tuple(f"class{klass:02d}" for klass in range(CLASSES))
 
-    def sources() -> Iterator[Source]:
+    def sources() -> Iterator[ImageSource]:
         for index in range(count):
             label = labels[index * CLASSES // count]
-            yield Source(f"{label}/{index:07d}.bmp", label, None, functools.partial(image, index))
+            yield ImageSource(f"{label}/{index:07d}.bmp", label, None, functools.partial(image, index))
 
     return Dataset(name="noise", labels=labels, sources=sources, count=count, fingerprint=f"noise {count}")
 

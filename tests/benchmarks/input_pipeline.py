@@ -19,7 +19,7 @@ import tensorflow as tf
 from PIL import Image
 
 from kcnn.data import examples
-from kcnn.data.input_pipeline.batches import evaluation_batches, training_batches
+from kcnn.data.input_pipeline.batches import TrainingShards, evaluation_batches, training_batches
 from kcnn.data.input_pipeline.transform import Preprocessing
 
 SIZE, CLASSES, BATCH = (224, 224), 10, 64
@@ -44,10 +44,12 @@ def plain(paths: list[str]) -> tf.data.Dataset:
     """The yardstick: whole decode and bilinear resize, nothing else."""
 
     def image(serialized):
-        decoded = tf.io.decode_jpeg(examples.parse(serialized)["encoded"], channels=3)
+        decoded = tf.io.decode_jpeg(examples.parse_example(serialized)["encoded"], channels=3)
         return tf.image.resize(decoded, SIZE)
 
-    return examples.read(paths).repeat().map(image, num_parallel_calls=tf.data.AUTOTUNE).batch(BATCH).prefetch(2)
+    return (
+        examples.read_examples(paths).repeat().map(image, num_parallel_calls=tf.data.AUTOTUNE).batch(BATCH).prefetch(2)
+    )
 
 
 def measure(dataset: tf.data.Dataset, seconds: float) -> tuple[float, float]:
@@ -79,15 +81,13 @@ def main() -> None:
 
         def training(spec: Preprocessing, *augmentations: str) -> tf.data.Dataset:
             return training_batches(
-                paths,
+                TrainingShards(paths, len(encoded), mean_bytes),
                 num_classes=CLASSES,
                 batch_size=BATCH,
                 preprocessing=spec,
                 augmentations=augmentations,
                 seed=0,
                 epochs=range(10**6),
-                count=len(encoded),
-                mean_bytes=mean_bytes,
             )
 
         def evaluation(spec: Preprocessing) -> tf.data.Dataset:

@@ -25,9 +25,10 @@ import tensorflow as tf
 
 import kcnn
 from kcnn.data import examples
-from kcnn.data.datasets import open_dataset
-from kcnn.data.ingestion.ingest import Summary, ingest
-from kcnn.data.input_pipeline.batches import evaluation_batches, training_batches
+from kcnn.data.datasets.opening import open_dataset
+from kcnn.data.ingestion.ingest import ingest
+from kcnn.data.ingestion.summary import Summary
+from kcnn.data.input_pipeline.batches import TrainingShards, evaluation_batches, training_batches
 from kcnn.data.input_pipeline.transform import Preprocessing
 from kcnn.evaluation.metrics import proportion
 from kcnn.models.spec import model_spec
@@ -101,7 +102,7 @@ class Contest:
             variable.assign(value)
         schedule = warmup_cosine(rate, steps, self.phase.warmup)
         batches = training_batches(
-            [str(shard)],
+            TrainingShards([str(shard)], count, self.summary.mean_bytes),
             num_classes=len(self.summary.labels),
             batch_size=BATCH,
             preprocessing=self.preprocessing,
@@ -109,8 +110,6 @@ class Contest:
             crop_scale=self.phase.crop_scale,
             seed=seed,
             epochs=range(1 + steps // (count // BATCH)),
-            count=count,
-            mean_bytes=self.summary.mean_bytes,
         )
         began = time.monotonic()
         for index, (images, labels) in enumerate(batches.take(steps)):
@@ -140,7 +139,9 @@ def main() -> None:
         directory = Path(folder)
         summary = ingest(open_dataset(flags.dataset, offline=True), directory)
         shards = examples.shard_paths(directory, "train")
-        records = [(int(examples.parse(record)["label"]), record.numpy()) for record in examples.read(shards)]
+        records = [
+            (int(examples.parse_example(record)["label"]), record.numpy()) for record in examples.read_examples(shards)
+        ]
         contest = Contest(flags.model, summary, directory)
         images = f"{summary.total('test')} test images"
         print(f"{flags.model}, {flags.dataset}, {flags.steps} steps of {BATCH}, {flags.seeds} seeds, {images}")

@@ -1,4 +1,4 @@
-"""The drivers: the same bytes whatever runs the data components, and one line for what cannot run."""
+"""The drivers: all write the same bytes, and a driver that cannot run is one line."""
 
 import functools
 import importlib.util
@@ -19,12 +19,13 @@ ROOT = Path(__file__).parents[2]
 # A data set with copies across labels, given splits or none, other columns and a broken image, through ExampleGen and
 # StatisticsGen in many parts and shards.
 COMPONENTS = """
-if __name__ == "__main__":  # what is not of the workers' business
+if __name__ == "__main__":  # not in the workers
     import dataclasses, functools, os, sys
     from pathlib import Path
     import kcnn.data.examples, kcnn.data.ingestion.ingest
     from kcnn.data import drivers
-    from kcnn.data.datasets import DATASETS, open_dataset
+    from kcnn.data.datasets import DATASETS
+    from kcnn.data.datasets.opening import open_dataset
     from pipelines.artifacts import Examples, ExampleStatistics
     from pipelines.components.example_gen import example_gen
     from pipelines.components.statistics_gen import statistics_gen
@@ -61,7 +62,7 @@ if __name__ == "__main__":  # what is not of the workers' business
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """How → relative name → bytes of both artifacts."""
+    """Run the components in each way, and return way → relative name → bytes of both artifacts."""
     folder = tmp_path_factory.mktemp("made")
     (folder / "components.py").write_text(COMPONENTS)
     ways = ["alone", "pool", *(["beam"] if importlib.util.find_spec("apache_beam") else [])]
@@ -97,7 +98,7 @@ def test_beam_makes_what_this_machine_makes(made):
 def squares(numbers, task):
     if task < 0:
         raise UserError(f"{task} is negative")
-    drivers.advance()
+    drivers.advance_progress()
     return numbers[task] ** 2
 
 
@@ -107,7 +108,7 @@ def test_results_come_in_order_and_mistakes_in_a_line(tmp_path, runner, count):
     if runner:
         pytest.importorskip("apache_beam")
     function = functools.partial(squares, list(range(count)))
-    with drivers.opened(drivers.beam_options(runner, []), tmp_path) as driver:
+    with drivers.open_driver(drivers.beam_options(runner, []), tmp_path) as driver:
         for _ in range(2):
             found = driver(function, range(count), total=count, description="Squares")
             assert list(found) == [number**2 for number in range(count)]
@@ -121,12 +122,12 @@ def work_or_fail(task):
         raise UserError("failed")
     for _ in range(600):
         time.sleep(0.1)
-        drivers.advance()
+        drivers.advance_progress()
 
 
 def test_nobody_works_on_when_one_has_failed():
     start = time.monotonic()
-    with pytest.raises(UserError, match="failed"), drivers.local() as driver:
+    with pytest.raises(UserError, match="failed"), drivers.local_driver() as driver:
         list(driver(work_or_fail, ["fail", *["work"] * 5], total=3000, description="Working"))
     assert time.monotonic() - start < 30
 
@@ -136,7 +137,7 @@ def die(task):
 
 
 def test_a_worker_that_is_killed_is_told_of():
-    with drivers.local() as driver, pytest.raises(UserError, match="worker process was killed"):
+    with drivers.local_driver() as driver, pytest.raises(UserError, match="worker process was killed"):
         list(driver(die, range(9), total=9, description="Dying"))
 
 
@@ -145,7 +146,7 @@ import os, sys, time
 from kcnn.data import drivers
 from work import wait
 if __name__ == "__main__":
-    with drivers.local() as driver:
+    with drivers.local_driver() as driver:
         list(driver(wait, [sys.argv[1]] * 9, total=9, description="Waiting"))
 """
 WAIT = """
@@ -201,14 +202,14 @@ def test_a_service_that_is_not_there_is_told_in_a_line(tmp_path, monkeypatch):
 
     monkeypatch.setattr(apache_beam.Pipeline, "run", refuse)
     options = drivers.beam_options("FlinkRunner", ["--flink_master=localhost:1"])
-    with drivers.opened(options, tmp_path) as driver, pytest.raises(UserError) as caught:
+    with drivers.open_driver(options, tmp_path) as driver, pytest.raises(UserError) as caught:
         list(driver(squares, [1], total=1, description="Squares"))
     assert str(caught.value) == (
         "--beam_runner FlinkRunner: cannot be started with --beam_options --flink_master=localhost:1: "
         "RuntimeError: no such service: localhost:1"
     )
-    direct = drivers.opened(drivers.beam_options("DirectRunner", []), tmp_path)
-    with direct as driver, pytest.raises(RuntimeError, match="no such service"):  # which is no user's mistake
+    direct = drivers.open_driver(drivers.beam_options("DirectRunner", []), tmp_path)
+    with direct as driver, pytest.raises(RuntimeError, match="no such service"):  # not a mistake of the user
         list(driver(squares, [1], total=1, description="Squares"))
     assert list(tmp_path.iterdir()) == []
 

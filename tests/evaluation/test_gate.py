@@ -8,7 +8,7 @@ import pytest
 from scipy.stats import binomtest
 
 from kcnn.checks import Check, failures
-from kcnn.data.records import Example
+from kcnn.data.records import TFExample
 from kcnn.evaluation import slices
 from kcnn.evaluation.gate import LEVEL, Baseline, absolute, commonest_class, holm, mcnemar, not_worse
 from kcnn.evaluation.slices import Attribute, Collector, table, worst
@@ -127,7 +127,7 @@ def test_failures_name_the_worst_slice_and_the_others():
 
 
 def record(width=100, height=80, kind="JPEG", **columns):
-    example = Example()
+    example = TFExample()
     for name, value in {"height": height, "width": width}.items():
         example.features.feature[f"image/{name}"].int64_list.value.append(value)
     for name, value in {"format": kind, **{f"column/{name}": value for name, value in columns.items()}}.items():

@@ -11,7 +11,7 @@ import pytest
 
 from kcnn.config import Config, Phase
 from kcnn.data import examples
-from kcnn.data.datasets import open_dataset
+from kcnn.data.datasets.opening import open_dataset
 from kcnn.data.ingestion import ingest
 from kcnn.data.input_pipeline.transform import Preprocessing
 from kcnn.errors import UserError

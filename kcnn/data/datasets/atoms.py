@@ -28,20 +28,20 @@ Parameters = tuple[tuple[int, int], tuple[float, float], int]  # (n1, n2), (λ1,
 
 @functools.cache
 def parameters() -> tuple[Parameters, ...]:
-    """The 400 classes: a fixed choice among all pairs of frequencies, pairs of amplitudes, coarse or smooth."""
+    """Return the 400 classes: a fixed choice among pairs of frequencies, pairs of amplitudes, coarse or smooth."""
     pairs = itertools.combinations(FREQUENCIES, 2)
     every = [(n, level, q) for n in pairs for level in AMPLITUDES for q in (2 * max(n) + 1, SMOOTH)]
     return tuple(every[index] for index in np.random.default_rng(SEED).permutation(len(every))[:CLASSES])
 
 
 def radii(frequencies: Sequence[int], amplitudes: Sequence[float] | np.ndarray, vertices: int) -> np.ndarray:
-    """1 + Φ at q equal steps of θ from 0, without noise: (q,) float64."""
+    """Return 1 + Φ at q equal steps of θ from 0, without noise: (q,) float64."""
     theta = 2 * np.pi * np.arange(vertices) / vertices
     return 1 + np.asarray(amplitudes) @ np.sin(np.outer(frequencies, theta))
 
 
 def distances(corners: np.ndarray, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Where points are with regard to polygons around the origin.
+    """Measure how far points lie from polygons around the origin.
 
     Args:
         corners: distances of the vertices, at equal steps of θ from 0, (orbits, q) float32.
@@ -73,7 +73,7 @@ def distances(corners: np.ndarray, x: np.ndarray, y: np.ndarray) -> tuple[np.nda
 
 
 def draw(klass: int, instance: int) -> np.ndarray:
-    """One image of one class: (64, 64, 3) uint8 RGB."""
+    """Draw one image of one class: (64, 64, 3) uint8 RGB."""
     rng = np.random.default_rng((SEED, klass, instance))
     frequencies, amplitudes, vertices = parameters()[klass]
     apart = latitude(rng)
@@ -109,5 +109,5 @@ def _rotation(angle: float) -> np.ndarray:
 
 @DATASETS.register("atoms")
 def load() -> Dataset:
-    """Contours of 400 closed waves, 80 images each; classes "atom000" to "atom399"."""
+    """Open the contours of 400 closed waves, 80 images each: classes "atom000" to "atom399"."""
     return family("atoms", "atom", draw, "1")

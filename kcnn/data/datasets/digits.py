@@ -1,7 +1,7 @@
 """The embedded default: 1,797 handwritten digits, 8x8 pixels, 43 writers.
 
 The test part of "Optical Recognition of Handwritten Digits" (Alpaydin & Kaynak, UCI, 1998, https://doi.org/10.24432/C50P49),
-as scikit-learn carries it. Intensities 0-16 become PNG bytes of 0-255, so that digits take the road that photos take.
+as scikit-learn carries it. Intensities 0-16 become PNG bytes of 0-255, so that digits are decoded as photos are.
 """
 
 import functools
@@ -12,7 +12,7 @@ import numpy as np
 import sklearn.datasets
 from PIL import Image
 
-from kcnn.data.datasets import DATASETS, Dataset, Source
+from kcnn.data.datasets import DATASETS, Dataset, ImageSource
 
 
 def _png(intensities: np.ndarray) -> bytes:
@@ -23,12 +23,12 @@ def _png(intensities: np.ndarray) -> bytes:
 
 @DATASETS.register("digits")
 def load() -> Dataset:
-    """The 1,797 digits; classes "0" to "9"; no given split."""
+    """Open the 1,797 digits: classes "0" to "9", no given split."""
     digits = sklearn.datasets.load_digits()
 
-    def sources() -> Iterator[Source]:
+    def sources() -> Iterator[ImageSource]:
         for index, (image, target) in enumerate(zip(digits.images, digits.target, strict=True)):
-            yield Source(f"digits/{target}/{index:04d}.png", str(target), None, functools.partial(_png, image))
+            yield ImageSource(f"digits/{target}/{index:04d}.png", str(target), None, functools.partial(_png, image))
 
     return Dataset(
         name="digits",

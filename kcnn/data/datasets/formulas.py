@@ -1,11 +1,11 @@
-"""Images drawn by formulas, to pre-train on where there are no photos: what the families share, and their union.
+"""Images drawn by formulas, for pre-training without photos: the common part of the families, and their union.
 
 Formula-driven supervised learning: Kataoka et al., "Pre-training without Natural Images", ACCV 2020; Kataoka et al.,
 "Replacing Labeled Real-image Datasets with Auto-generated Contours", CVPR 2022. A class is a set of parameters of a
-formula, so labels cost nothing; its instances differ in all that is not shape: place, size, colours, background. They
-differ more or less: where all differ much, a network from scratch finds nothing to begin with, and learns nothing.
+formula, so labels cost nothing. Its instances differ in place, size, colours and background, some little, some much: if
+all differed much, a network from scratch would learn nothing.
 
-Every image is a function of (family, class, instance) and of nothing else, drawn when it is read.
+Every image is a function of (family, class, instance) alone. It is drawn when it is read.
 """
 
 import functools
@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from PIL import Image
 
-from kcnn.data.datasets import DATASETS, Dataset, Source
+from kcnn.data.datasets import DATASETS, Dataset, ImageSource
 
 SIZE = 64  # pixels, height and width
 CLASSES = 400  # of each family
@@ -29,9 +29,9 @@ _LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 
 @functools.cache
 def _textures() -> np.ndarray:
-    """Noise of zero mean and unit deviation, (48, 128, 128) float32: grain, clouds and fibres.
+    """Return noise of zero mean and unit deviation, (48, 128, 128) float32: grain, clouds and fibres.
 
-    Its amplitude falls as a power of frequency between 0 (white) and 2.5 (smooth; photos have about 1), at different
+    The amplitude falls as a power of frequency between 0 (white) and 2.5 (smooth; photos have about 1), at different
     rates along and across a random direction.
     """
     rng = np.random.default_rng(0)
@@ -47,19 +47,21 @@ def _textures() -> np.ndarray:
 
 
 def _texture(rng: np.random.Generator) -> np.ndarray:
-    """A random window, (64, 64) float32, of a random texture."""
+    """Return a random window, (64, 64) float32, of a random texture."""
     which, top, left = rng.random(3) * (_TEXTURES, _TEXTURE_SIZE - SIZE, _TEXTURE_SIZE - SIZE)
     return _textures()[int(which), int(top) : int(top) + SIZE, int(left) : int(left) + SIZE]
 
 
 def latitude(rng: np.random.Generator) -> float:
-    """How far an instance goes from its class's plainest, 0 to 1, mostly little: the square of a uniform number."""
+    """Draw how far an instance departs from its class's plainest, 0 to 1: the square of a uniform number."""
     return rng.random() ** 2
 
 
 def paint(rng: np.random.Generator, cover: np.ndarray, tone: np.ndarray) -> np.ndarray:
-    """Colours a shape and puts it on a background: for two images in five of one colour on black; else in three colours
-    on a plain or textured background, and one of four of these in grey.
+    """Colour a shape and put it on a background.
+
+    Two images in five are of one colour on black. The others have three colours on a plain or textured background; one
+    in four of these is grey.
 
     Args:
         rng: draws the colours and textures.
@@ -97,27 +99,29 @@ def paint(rng: np.random.Generator, cover: np.ndarray, tone: np.ndarray) -> np.n
 
 
 def _encode(draw: Callable[[int, int], np.ndarray], klass: int, instance: int) -> bytes:
-    """The image as BMP: to compress it would take longer than to draw it, and to read it back as well."""
+    """Encode the image as BMP: compressing it would take longer than drawing it."""
     buffer = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(draw(klass, instance))).save(buffer, "BMP")
     return buffer.getvalue()
 
 
 def family(name: str, label: str, draw: Callable[[int, int], np.ndarray], version: str) -> Dataset:
-    """The data set of one formula, 400 classes of 80 images.
+    """Return the data set of one formula: 400 classes of 80 images.
 
     Args:
-        name: of the data set.
-        label: of a class, before its number.
+        name: the data set's name.
+        label: a class name without its number.
         draw: (class, instance) → (64, 64, 3) uint8 RGB.
-        version: to be changed whenever `draw` draws something else.
+        version: part of the fingerprint; change it whenever `draw` draws something else.
     """
     labels = tuple(f"{label}{klass:03d}" for klass in range(CLASSES))
 
-    def sources() -> Iterator[Source]:
+    def sources() -> Iterator[ImageSource]:
         for klass, instance in itertools.product(range(CLASSES), range(INSTANCES)):
             filename = f"{name}/{labels[klass]}/{instance:02d}.bmp"
-            yield Source(filename, labels[klass], SPLIT[instance], functools.partial(_encode, draw, klass, instance))
+            yield ImageSource(
+                filename, labels[klass], SPLIT[instance], functools.partial(_encode, draw, klass, instance)
+            )
 
     return Dataset(
         name=name,
@@ -130,13 +134,13 @@ def family(name: str, label: str, draw: Callable[[int, int], np.ndarray], versio
 
 @DATASETS.register("formulas")
 def load() -> Dataset:
-    """Fractals and visual atoms, for textures and strokes: 800 classes, one of each family in turn."""
+    """Open fractals and visual atoms, for textures and strokes: 800 classes, one of each family in turn."""
     parts = [DATASETS.get(name)() for name in ("fractals", "atoms")]
 
-    def classes(part: Dataset) -> Iterator[list[Source]]:
+    def classes(part: Dataset) -> Iterator[list[ImageSource]]:
         return (list(group) for _, group in itertools.groupby(part.sources(), lambda source: source.label))
 
-    def sources() -> Iterator[Source]:
+    def sources() -> Iterator[ImageSource]:
         for turn in zip(*map(classes, parts), strict=True):
             yield from itertools.chain(*turn)
 

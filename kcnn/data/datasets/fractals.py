@@ -43,13 +43,16 @@ class Systems:
 
 @functools.cache
 def _shuffles() -> np.ndarray:
-    """(8, 4096) permutations. The points are shuffled and each map moves a run of them: chance picks a point's map."""
+    """Return permutations, (7, 4096): points are shuffled, and each map moves a run, so chance picks a point's map."""
     rng = np.random.default_rng(SEED)
     return np.stack([rng.permutation(_POINTS) for _ in range(_SETTLING + _RECORDED)])
 
 
 def filling(orbits: np.ndarray) -> np.ndarray:
-    """Share of the 64x64 pixels of the smallest upright square frame that each orbit visits, (n, points) → (n,)."""
+    """Return the share of the pixels of its smallest square frame that each orbit visits, (n, points) → (n,).
+
+    The frame is upright and has 64x64 pixels.
+    """
     x, y = orbits.real, orbits.imag
     low_x, low_y = x.min(axis=1, keepdims=True), y.min(axis=1, keepdims=True)
     span = np.maximum(np.ptp(x, axis=1), np.ptp(y, axis=1))[:, None] + 1e-6
@@ -60,7 +63,7 @@ def filling(orbits: np.ndarray) -> np.ndarray:
 
 
 def _candidates(rng: np.random.Generator, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Maps and cuts (see `Systems`) of up to `count` random systems.
+    """Draw the maps and cuts (see `Systems`) of up to `count` random systems.
 
     Singular values are uniform among those whose sum, the smaller of a map counted twice, lies between (5 + N)/2 and
     (6 + N)/2 for N maps, where attractors have shape (WACV 2022, section 3).
@@ -85,13 +88,13 @@ def _candidates(rng: np.random.Generator, count: int) -> tuple[np.ndarray, np.nd
 
 
 def _per_point(values: np.ndarray, cuts: np.ndarray) -> np.ndarray:
-    """Each map's value at the points that it moves: (..., 8) → (..., 4096)."""
+    """Repeat each map's value for the points that it moves: (..., 8) → (..., 4096)."""
     return np.repeat(values, np.diff(cuts), axis=-1)
 
 
 @functools.cache
 def systems() -> Systems:
-    """The 400 classes, from a fixed seed: the first candidates whose orbits fill neither too little nor too much."""
+    """Return the 400 classes from a fixed seed: the first candidates whose orbits fill the frame as `FILLING` says."""
     rng = np.random.default_rng(SEED)
     found: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     while sum(len(maps) for maps, _, _ in found) < CLASSES:
@@ -108,7 +111,7 @@ def systems() -> Systems:
 
 
 def vary(rng: np.random.Generator, maps: np.ndarray, change: float) -> np.ndarray:
-    """A system near `maps`, (3, 8) complex64: each parameter within `change` of its size; it still contracts."""
+    """Draw a system near `maps`, (3, 8) complex64: each parameter within `change` of its size; it still contracts."""
     factor = rng.uniform(-change, change, (2, *maps.shape)).astype(np.float32)
     maps = maps * (1 + factor[0] + 1j * factor[1])
     norm = np.abs(maps[0]) + np.abs(maps[1])
@@ -117,7 +120,7 @@ def vary(rng: np.random.Generator, maps: np.ndarray, change: float) -> np.ndarra
 
 
 def draw(klass: int, instance: int) -> np.ndarray:
-    """One image of one class: (64, 64, 3) uint8 RGB."""
+    """Draw one image of one class: (64, 64, 3) uint8 RGB."""
     rng = np.random.default_rng((SEED, klass, instance))
     cuts, points = systems().cuts[klass], systems().orbits[klass]
     apart = latitude(rng)
@@ -155,7 +158,7 @@ def draw(klass: int, instance: int) -> np.ndarray:
 
 
 def _patch(rng: np.random.Generator, density: np.ndarray) -> np.ndarray:
-    """Each point becomes a random patch of 3x3 pixels, its centre always among them: (2, 64, 64) → the same."""
+    """Replace each point by a random patch within 3x3 pixels that holds its centre: (2, 64, 64) → the same."""
     patch = rng.random((3, 3)) < rng.uniform(0, 0.6)
     patch[1, 1] = True
     padded = np.pad(density, [(0, 0), (1, 1), (1, 1)])
@@ -167,5 +170,5 @@ def _patch(rng: np.random.Generator, density: np.ndarray) -> np.ndarray:
 
 @DATASETS.register("fractals")
 def load() -> Dataset:
-    """Attractors of 400 iterated function systems, 80 images each; classes "fractal000" to "fractal399"."""
+    """Open the attractors of 400 iterated function systems, 80 images each: classes "fractal000" to "fractal399"."""
     return family("fractals", "fractal", draw, "1")

@@ -2,8 +2,9 @@
 
     photos/cat/a.jpg  photos/dog/b.png          photos/train/cat/a.jpg  photos/test/dog/b.png
 
-Every file that is not hidden counts as an image, whatever its extension: what is none is excluded by name later. Class
-folders may nest; the first level is the class. A class folder may be a link; other links to folders are not followed.
+Every file that is not hidden counts as an image, whatever its extension; ingestion excludes the files that are none.
+Class folders may nest; the first level is the class. A class folder may be a link; other links to folders are not
+followed.
 """
 
 import functools
@@ -13,22 +14,23 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from kcnn.data.datasets import UNLABELLED, Dataset, Source, fingerprint, split_name
+from kcnn.data.datasets import UNLABELLED, Dataset, ImageSource, digest_parts, split_name
+from kcnn.data.input_pipeline.magic import FORMATS
+from kcnn.data.records import MAX_MESSAGE_BYTES
 from kcnn.errors import UserError
 
 _NOT_DATA = {"thumbs.db", "desktop.ini", "__macosx"}  # what Windows and macOS leave in folders
-_LARGE = 2**26  # bytes; what is larger is read only if it begins like an image
-_LARGEST = 2**31 - 2**20  # of a file that fits into a tf.Example
-_BEGINNINGS = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"RIFF")  # JPEG, PNG, GIF, BMP, WebP
+_LARGE = 2**26  # bytes; a larger file is read only if it begins like an image
+_LARGEST = MAX_MESSAGE_BYTES - 2**20  # bytes of a file that fits into a tf.Example
 
 
 def visible(name: str) -> bool:
-    """Whether a file or folder is data rather than a system's own leftover."""
+    """Return whether a file or folder is data and no hidden file or leftover of an operating system."""
     return not name.startswith(".") and name.lower() not in _NOT_DATA
 
 
 def _files(folder: Path, root: Path) -> Iterator[tuple[str, str]]:
-    """What is below `folder`: each file's name, relative to `root`, and "", or why it is left out.
+    """Yield each file below `folder`: its name, relative to `root`, and the reason why it is left out, or "".
 
     Raises:
         UserError: a folder cannot be read.
@@ -46,8 +48,12 @@ def _files(folder: Path, root: Path) -> Iterator[tuple[str, str]]:
                 yield os.path.join(relative, name), "a link to a folder, which is not followed"
 
 
-def listed(folder: Path, root: Path) -> tuple[list[Path], list[Path]]:
-    """The folders and the files in `folder`, as far as they are data, of the data set at `root`.
+def list_folder(folder: Path, root: Path) -> tuple[list[Path], list[Path]]:
+    """Return the folders and the files in `folder` that are data (`visible`), both sorted.
+
+    Args:
+        folder: the folder, within the data set.
+        root: the data set, for messages.
 
     Raises:
         UserError: it cannot be read.
@@ -63,10 +69,11 @@ def listed(folder: Path, root: Path) -> tuple[list[Path], list[Path]]:
 
 
 def _layout(root: Path) -> tuple[dict[Path, str], list[Path]]:
-    """The train/val/test folders below `root` with their splits, and the folders beside them; nothing where the folders
-    are something else.
+    """Return the train/val/test folders below `root` with their splits, and the folders beside them.
+
+    Both are empty where the folders are no splits.
     """
-    found, _ = listed(root, root)
+    found, _ = list_folder(root, root)
     splits = {folder: split for folder in found if (split := split_name(folder.name)) is not None}
     # One folder called "train" among others may hold pictures of trains; two such names mean splits.
     if "train" in splits.values() and (len(splits) > 1 or len(found) == 1):
@@ -80,14 +87,14 @@ def _beside(splits: dict[Path, str], others: list[Path]) -> str:
 
 
 def load(root: Path) -> Dataset:
-    """The images below `root`.
+    """Open the class folders below `root`.
 
     Raises:
-        UserError: no class folders, no file in any of them, or a folder that cannot be read.
+        UserError: there are no class folders, no file is in any of them, or a folder cannot be read.
     """
     splits, others = _layout(root)
     parents: dict[Path, str | None] = {**splits} or {root: None}
-    class_folders = [(split, folder) for parent, split in parents.items() for folder in listed(parent, root)[0]]
+    class_folders = [(split, folder) for parent, split in parents.items() for folder in list_folder(parent, root)[0]]
     expected = f"expected {root}/<class>/<image> or {root}/<train|val|test>/<class>/<image>"
     if not class_folders:
         found = sum(1 for _ in _files(root, root))
@@ -99,17 +106,17 @@ def load(root: Path) -> Dataset:
         )
     read = _reader(root)
 
-    def sources() -> Iterator[Source]:
+    def sources() -> Iterator[ImageSource]:
         for split, folder in class_folders:
             for name, reason in _files(folder, root):
-                yield Source(name, None if reason else folder.name, split, read(name), reason)
+                yield ImageSource(name, None if reason else folder.name, split, read(name), reason)
         for folder in others:
             for name, reason in _files(folder, root):
-                yield Source(name, None, None, read(name), reason or "not in a folder of train, val or test")
+                yield ImageSource(name, None, None, read(name), reason or "not in a folder of train, val or test")
         for parent in [root, *splits]:
-            for path in listed(parent, root)[1]:
+            for path in list_folder(parent, root)[1]:
                 name = str(path.relative_to(root))
-                yield Source(name, None, None, read(name), "not inside a class folder")
+                yield ImageSource(name, None, None, read(name), "not inside a class folder")
 
     counts: Counter[str | None] = Counter()
 
@@ -118,7 +125,7 @@ def load(root: Path) -> Dataset:
             counts[source.label] += 1
             yield (*file_state(os.path.join(root, source.filename)), source.label, source.split)
 
-    digest = fingerprint(states())
+    digest = digest_parts(states())
     labels = tuple(sorted(label for label in counts if label is not None))
     if not labels:
         raise UserError(f"--dataset {root}: no files in its {len(class_folders)} class folders; {expected}")
@@ -135,10 +142,10 @@ def load(root: Path) -> Dataset:
 
 
 def load_unlabelled(root: Path) -> Dataset:
-    """All files below `root`, whatever its folders are called; those in train, val and test folders keep their split.
+    """Open all files below `root`, whatever its folders are called; train, val and test folders keep their split.
 
     Raises:
-        UserError: other folders beside those three, no file at all, or a folder that cannot be read.
+        UserError: other folders stand beside train, val and test, there is no file, or a folder cannot be read.
     """
     splits, others = _layout(root)
     if others:
@@ -146,10 +153,10 @@ def load_unlabelled(root: Path) -> Dataset:
     by_name = {folder.name: split for folder, split in splits.items()}
     read = _reader(root)
 
-    def sources() -> Iterator[Source]:
+    def sources() -> Iterator[ImageSource]:
         for name, reason in _files(root, root):
             split = by_name.get(name.split(os.sep, 1)[0])
-            yield Source(name, None if reason else UNLABELLED, split, read(name), reason)
+            yield ImageSource(name, None if reason else UNLABELLED, split, read(name), reason)
 
     count = 0
 
@@ -159,7 +166,7 @@ def load_unlabelled(root: Path) -> Dataset:
             count += 1
             yield (*file_state(os.path.join(root, source.filename)), source.label, source.split)
 
-    digest = fingerprint(states())
+    digest = digest_parts(states())
     if not count:
         raise UserError(f"--dataset {root}: the folder is empty; expected images, in folders or not")
     return Dataset(
@@ -173,17 +180,17 @@ def load_unlabelled(root: Path) -> Dataset:
 
 
 def _reader(root: Path) -> Callable[[str], Callable[[], bytes]]:
-    """What reads the file of a name, wherever the process is by then."""
+    """Return a function from a file's name to the function that reads it, from any working directory."""
     home = os.path.abspath(root)
     return lambda name: functools.partial(read_file, os.path.join(home, name))
 
 
 def read_file(path: str) -> bytes:
-    """The bytes of an image's file.
+    """Return the bytes of an image's file.
 
     Raises:
-        OSError: it cannot be read, or no image can be in it: a device or a pipe would be waited for, and a film fills
-            the memory.
+        OSError: the file cannot be read, or cannot be an image: reading a device or a pipe would never end, and a film
+            would fill the memory.
     """
     state = os.stat(path)
     if not stat.S_ISREG(state.st_mode):
@@ -192,15 +199,15 @@ def read_file(path: str) -> bytes:
     if state.st_size > _LARGEST:
         raise OSError(0, f"too large ({size})")
     with open(path, "rb") as file:
-        beginning = file.read(max(map(len, _BEGINNINGS)))
-        if state.st_size > _LARGE and not beginning.startswith(_BEGINNINGS):
+        beginning = file.read(max(map(len, FORMATS)))
+        if state.st_size > _LARGE and not beginning.startswith(FORMATS):
             raise OSError(0, f"{size} that do not begin like an image")
         file.seek(0)
         return file.read()
 
 
 def file_state(path: str) -> tuple[object, ...]:
-    """What changes when a file does: its path, size and time of change; size and time are None for a missing file."""
+    """Return a file's path, size in bytes and time of change in nanoseconds; the last two are None if it is missing."""
     try:
         state = os.stat(path)
     except OSError:

@@ -1,8 +1,7 @@
 """A CSV or TSV file of path,label[,split].
 
-The first line may name the columns, then in any order; those of other names stay with the image, to be told apart by
-in its evaluation. Without names the order is path, label, split. Paths are relative to the table's own folder, or to
---data_dir.
+The first line may name the columns, in any order. Columns of other names stay with the image, for evaluation by slices.
+Without names the order is path, label, split. Paths are relative to the table's own folder, or to --data_dir.
 """
 
 import csv
@@ -10,21 +9,31 @@ import os
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
-from kcnn.data.datasets import SPLITS, Dataset, Source, fingerprint, split_name
+from kcnn.data.datasets import Dataset, ImageSource, digest_parts, split_name
 from kcnn.data.datasets.image_folder import file_state, read_file
+from kcnn.data.records import SPLITS
 from kcnn.errors import UserError, nearest
 
 _COLUMNS = ("path", "label", "split")
 
-Row = tuple[str, str, str, dict[str, str]]
+
+class _TableRow(NamedTuple):
+    """One line of a table; `label` and `split` may be "", `columns` has the other cells that are not empty."""
+
+    line: int
+    path: str
+    label: str
+    split: str
+    columns: dict[str, str]
 
 
-def _rows(path: Path) -> Iterator[tuple[int, Row]]:
-    """Line numbers, and (path, label, split or "", other columns that are not empty).
+def _read_rows(path: Path) -> Iterator[_TableRow]:
+    """Yield the rows of the table at `path`.
 
     Raises:
-        UserError: not such a table.
+        UserError: the file cannot be read or is no such table.
     """
     delimiter = "\t" if path.suffix.lower() in (".tsv", ".tab") else ","
     try:
@@ -52,7 +61,7 @@ def _rows(path: Path) -> Iterator[tuple[int, Row]]:
                     )
                 cells = {name: cell.strip() for name, cell in zip(names, line, strict=False) if name and cell.strip()}
                 first, label, split = (cells.pop(name, "") for name in _COLUMNS)
-                yield lines.line_num, (first, label, split, cells)
+                yield _TableRow(lines.line_num, first, label, split, cells)
     except OSError as error:
         raise UserError(f"--dataset {path}: cannot be read: {error.strerror}") from None
     except (UnicodeDecodeError, csv.Error) as error:
@@ -62,10 +71,14 @@ def _rows(path: Path) -> Iterator[tuple[int, Row]]:
 
 
 def load(path: Path, data_dir: str | None = None) -> Dataset:
-    """The images listed in the table at `path`.
+    """Open the images that the table at `path` lists.
+
+    Args:
+        path: the CSV or TSV file.
+        data_dir: the folder that the table's paths are relative to; the table's own folder when None.
 
     Raises:
-        UserError: not such a table, an unknown split, no class.
+        UserError: the file is no such table, names an unknown split, or has no class.
     """
     folder = str(Path(data_dir).expanduser() if data_dir else path.parent)
     labels: set[str] = set()
@@ -73,21 +86,22 @@ def load(path: Path, data_dir: str | None = None) -> Dataset:
 
     def states() -> Iterator[tuple[object, ...]]:
         nonlocal count
-        for number, (name, label, split, columns) in _rows(path):
-            if split and split_name(split) is None:
-                raise UserError(f"--dataset {path}, line {number}: unknown split {split!r}: {nearest(split, SPLITS)}")
+        for row in _read_rows(path):
+            if row.split and split_name(row.split) is None:
+                unknown = f"unknown split {row.split!r}: {nearest(row.split, SPLITS)}"
+                raise UserError(f"--dataset {path}, line {row.line}: {unknown}")
             count += 1
-            labels.update([label] if label else [])
-            yield (*file_state(os.path.join(folder, name)), label, split, *columns.items())
+            labels.update([row.label] if row.label else [])
+            yield (*file_state(os.path.join(folder, row.path)), row.label, row.split, *row.columns.items())
 
-    digest = fingerprint(states())
+    digest = digest_parts(states())
     if not labels:
         raise UserError(f"--dataset {path}: no class in its {count} lines; expected lines of path,label[,split]")
 
-    def sources() -> Iterator[Source]:
-        for _, (name, label, split, columns) in _rows(path):
-            read = partial(read_file, os.path.abspath(os.path.join(folder, name)))
-            yield Source(name, label or None, split_name(split), read, columns=columns)
+    def sources() -> Iterator[ImageSource]:
+        for row in _read_rows(path):
+            read = partial(read_file, os.path.abspath(os.path.join(folder, row.path)))
+            yield ImageSource(row.path, row.label or None, split_name(row.split), read, columns=row.columns)
 
     return Dataset(
         name=path.stem,

@@ -1,6 +1,6 @@
-"""Any image-classification data set of tensorflow-datasets, its images in their encoded bytes.
+"""Any image-classification data set of tensorflow-datasets, with its images in their encoded bytes.
 
-What is prepared on disk is used without a connection; what is not is downloaded and prepared, unless offline.
+A data set that is prepared on disk needs no connection. Any other is downloaded and prepared, unless --offline.
 """
 
 import difflib
@@ -8,11 +8,12 @@ import functools
 from collections.abc import Iterator
 from typing import Any
 
-from kcnn.data.datasets import Dataset, Source, split_name
+from kcnn.data.datasets import Dataset, ImageSource, split_name
 from kcnn.errors import UserError
 
 
 def _builder(name: str, data_dir: str | None, offline: bool) -> Any:
+    """Return the builder of a data set that is prepared on disk by then; raise UserError as `load` does."""
     import tensorflow_datasets as tfds
     from tensorflow_datasets.core import read_only_builder
 
@@ -44,7 +45,7 @@ def _builder(name: str, data_dir: str | None, offline: bool) -> Any:
         builder = tfds.builder(name, data_dir=data_dir, try_gcs=False)
         builder.download_and_prepare()
     except (OSError, ValueError, RuntimeError, AssertionError) as error:
-        # What urllib, requests and tensorflow-datasets' own checks raise; the user needs the reason in a line.
+        # These are what urllib, requests and tensorflow-datasets' own checks raise.
         raise UserError(f"--dataset {name}: could not be downloaded to {where}: {_first_line(error)}") from None
     return builder
 
@@ -54,10 +55,15 @@ def _first_line(error: Exception) -> str:
 
 
 def load(name: str, data_dir: str | None = None, *, offline: bool = False) -> Dataset:
-    """The data set `name` ("cifar10", "tf_flowers", "imagenette/160px-v2").
+    """Open the data set `name` of tensorflow-datasets ("cifar10", "tf_flowers", "imagenette/160px-v2").
+
+    Args:
+        name: the name, with a configuration after a slash where it has several.
+        data_dir: where tensorflow-datasets keeps its data; its own default when None.
+        offline: forbids the download.
 
     Raises:
-        UserError: unknown, not to be had, or without an image and a class label.
+        UserError: the name is unknown, the data cannot be downloaded, or it has no image with a class label.
     """
     import tensorflow_datasets as tfds
 
@@ -74,13 +80,13 @@ def load(name: str, data_dir: str | None = None, *, offline: bool = False) -> Da
         raise UserError(f"--dataset {name}: not an image-classification data set (no image with a class label)")
     labels = tuple(features[label].names)
 
-    def sources() -> Iterator[Source]:
+    def sources() -> Iterator[ImageSource]:
         for split in sorted(builder.info.splits):
             records = builder.as_dataset(split=split, decoders={image: tfds.decode.SkipDecoding()}, shuffle_files=False)
             for index, record in enumerate(records.as_numpy_iterator()):
                 text = labels[record[label]] if record[label] >= 0 else None
                 read = functools.partial(bytes, record[image])
-                yield Source(f"{name}/{split}/{index}", text, split_name(split), read)
+                yield ImageSource(f"{name}/{split}/{index}", text, split_name(split), read)
 
     return Dataset(
         name=builder.info.full_name,

@@ -1,12 +1,11 @@
-"""Images to leave out, by lists to edit: the `exclusions.csv` of a scan, the `label_errors.csv` of an audit, or files
-of your own.
+"""Lists of images to leave out: a scan's `exclusions.csv`, an audit's `label_errors.csv`, or other CSV files.
 
     filename,finding,exclude
     train/cat/a.jpg,leak,x
     train/dog/b.jpg,blank,
 
-A row whose `exclude` is not empty leaves its image out, but a "no" there is refused; other rows and columns say
-nothing. No file is deleted.
+A row whose `exclude` is not empty leaves its image out; a "no" there is refused. Other rows and columns have no effect.
+No file is deleted.
 """
 
 import csv
@@ -15,19 +14,19 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from kcnn.content import sha256
-from kcnn.data.datasets import Dataset, Source, fingerprint
+from kcnn.data.datasets import Dataset, ImageSource, digest_parts
 from kcnn.errors import UserError
 
 _NAMED = 3  # unknown files, in an error
-_SHOWN = 80  # characters of a header, likewise
-_NO = ("0", "f", "false", "n", "no")  # which could be meant either way
+_SHOWN = 80  # characters of a header, in an error
+_NO = ("0", "f", "false", "n", "no")  # these could mean to keep the image
 
 
-def read(path: Path) -> dict[str, str]:
-    """Filename → what was found in it, "" where the list does not say, of the rows that exclude.
+def read_exclusions(path: Path) -> dict[str, str]:
+    """Read a list: filename → finding, "" where the list names none, of the rows that exclude.
 
     Raises:
-        UserError: it cannot be read, is no CSV, or lacks a column.
+        UserError: the list cannot be read, is no CSV, lacks a column, or has a "no" in its column exclude.
     """
     found: dict[str, list[str]] = {}
     try:
@@ -57,11 +56,11 @@ def read(path: Path) -> dict[str, str]:
     return {name: ", ".join(dict.fromkeys(filter(None, findings))) for name, findings in found.items()}
 
 
-def digest(paths: Sequence[str | Path]) -> str:
-    """sha256 of each list's bytes; "" without lists.
+def digest_exclusions(paths: Sequence[str | Path]) -> str:
+    """Return the SHA-256 of each list's bytes, separated by spaces; "" without lists.
 
     Raises:
-        UserError: one cannot be read.
+        UserError: a list cannot be read.
     """
     found = []
     for path in paths:
@@ -72,15 +71,15 @@ def digest(paths: Sequence[str | Path]) -> str:
     return " ".join(found)
 
 
-def exclude(dataset: Dataset, paths: Sequence[str | Path]) -> Dataset:
-    """`dataset` in which the images of the lists have no label, and the lists for a reason; itself without lists.
+def exclude_images(dataset: Dataset, paths: Sequence[str | Path]) -> Dataset:
+    """Return the data set without labels for the images of the lists, and with the lists as the reason.
 
     Raises:
-        UserError: as `read` does; or a file of a list is not in the data set.
+        UserError: as `read_exclusions` does; or a list names a file that is not in the data set.
     """
     if not paths:
         return dataset
-    lists = {path: read(Path(path)) for path in paths}
+    lists = {path: read_exclusions(Path(path)) for path in paths}
     known = {source.filename for source in dataset.sources()}
     listed: dict[str, list[str]] = {}
     for path, names in lists.items():
@@ -89,19 +88,19 @@ def exclude(dataset: Dataset, paths: Sequence[str | Path]) -> Dataset:
         for name, finding in names.items():
             listed.setdefault(name, []).append(": ".join(filter(None, (f"excluded by {path}", finding))))
 
-    def left_out(source: Source) -> Source:
+    def left_out(source: ImageSource) -> ImageSource:
         if source.filename not in listed:
             return source
         return dataclasses.replace(source, label=None, reason="; ".join(listed[source.filename]))
 
-    def sources() -> Iterator[Source]:
+    def sources() -> Iterator[ImageSource]:
         yield from map(left_out, dataset.sources())
 
     return dataclasses.replace(
         dataset,
         sources=sources,
-        # Whatever the lists are called.
-        fingerprint=fingerprint(
+        # The names of the lists do not count.
+        fingerprint=digest_parts(
             [dataset.fingerprint, "excluded", sorted({pair for names in lists.values() for pair in names.items()})]
         ),
     )

@@ -1,17 +1,17 @@
-"""Which image trains, which validates, which tests: a function of the image's own bytes.
+"""The split into train, val and test: a function of each image's own bytes.
 
 A split that the data set does not bring is drawn by the first 64 bits of the image's SHA-256, as a fraction u in [0,
 1): test where u < 0.15, val where u < 0.30, train above. So an image's place in test depends on nothing but its
 bytes: adding files never moves an old one between train and test, and exact duplicates, under any name or label, land
 together.
 
-Every class gets its share of each split to within chance. That chance leaves small classes without test or val images
-now and then, which the following mends without breaking the promise: a class without test images takes the val image
-nearest to the boundary, a class without val images the train image nearest to its own.
+Every class gets its share of each split to within chance. By chance, a small class may get no test or val image. Then
+it takes one from the neighbouring split, which keeps the promise above: a class without test images takes the val image
+nearest to the boundary, and a class without val images takes the train image nearest to the boundary.
 
-A class of two images or more that has none in train, and could not be trained on, takes the drawn val image nearest to
-train, or, where none is in val, the test image. This last case alone breaks the promise, for that one image: when files
-are added that give its class an image in train or val, it is in test again.
+A class of two images or more that has none in train cannot be trained on. It takes the drawn val image nearest to train
+or, where none is in val, the test image. This last case alone breaks the promise, for that one image: when files are
+added that give its class an image in train or val, it is in test again.
 """
 
 import dataclasses
@@ -24,26 +24,31 @@ VAL_FRACTION = 0.15
 
 
 def position(sha256: str) -> float:
-    """u in [0, 1) from a hexadecimal SHA-256."""
+    """Return u in [0, 1) from a hexadecimal SHA-256."""
     return int(sha256[:16], 16) / 2**64
 
 
 @dataclasses.dataclass(frozen=True)
 class Splits:
-    """How images are split.
+    """The rule by which images are split.
 
     Attributes:
         draws_test: whether test is drawn, as no image's given split is test.
-        draws_val: likewise.
-        moved: hexadecimal SHA-256 → (from, to) of the images that mend a class.
+        draws_val: whether val is drawn, as no image's given split is val.
+        moved: hexadecimal SHA-256 → (from, to) of the images that move to another split for their class.
     """
 
     draws_test: bool
     draws_val: bool
     moved: Mapping[str, tuple[str, str]] = dataclasses.field(default_factory=dict)
 
-    def of(self, sha256: str, given: str | None) -> str:
-        """The split of an image, "train", "val" or "test", from its SHA-256 and the split that the data set gives."""
+    def split_of(self, sha256: str, given: str | None) -> str:
+        """Return the split of an image, "train", "val" or "test".
+
+        Args:
+            sha256: hexadecimal digest of the image's file.
+            given: the split that the data set gives, or None.
+        """
         split = self._drawn(sha256, given)
         source, target = self.moved.get(sha256, ("", ""))
         return target if split == source else split
@@ -59,25 +64,25 @@ class Splits:
         return "train"
 
 
-def plan(images: Iterable[tuple[str, str, str | None]], given: Collection[str | None]) -> Splits:
-    """Draws what is not given, and mends.
+def plan_splits(images: Iterable[tuple[str, str, str | None]], given: Collection[str | None]) -> Splits:
+    """Draw the splits that are not given, and move images of classes that lack a split.
 
     Args:
         images: (sha256, label, given split) in ascending order of the first, read once; memory holds three numbers and
             six images for each label.
-        given: the given splits that occur among them. A given split stands, except that val and test are drawn out of
-            train when there is no such split at all.
+        given: the given splits that occur among the images. A given split stands, except that val and test are drawn
+            out of train when there is no such split at all.
     """
     drawn = Splits("test" not in given, "val" not in given)
     counts: Counter[tuple[str, str]] = Counter()  # (split, label) → images
     first: dict[tuple[str, str], tuple[str, Counter[str]]] = {}  # (split, label) → lowest hash, its copies' labels
-    last: dict[tuple[str, str], tuple[str, Counter[str]]] = {}  # highest, of what is drawn and has one label
+    last: dict[tuple[str, str], tuple[str, Counter[str]]] = {}  # highest, among drawn images with one label
     several: set[str] = set()  # labels of two different train images or more
     for sha256, copies in itertools.groupby(images, lambda image: image[0]):
         labels: dict[str, Counter[str]] = {}
-        stands: set[str] = set()  # the splits that are given to a copy
+        stands: set[str] = set()  # the splits that the data set gives to a copy
         for _, label, split in copies:
-            place = drawn.of(sha256, split)
+            place = drawn.split_of(sha256, split)
             labels.setdefault(place, Counter())[label] += 1
             stands.update({place} & {split})
         for place, found in labels.items():
@@ -91,7 +96,7 @@ def plan(images: Iterable[tuple[str, str, str | None]], given: Collection[str | 
     moved: dict[str, tuple[str, str]] = {}
     names = {label for _, label in counts}
 
-    def mend(
+    def move(
         source: str, target: str, able: Iterable[str], nearest: Mapping[tuple[str, str], tuple[str, Counter[str]]]
     ) -> None:
         lacking = [label for label in able if not counts[target, label] and (source, label) in nearest]
@@ -103,10 +108,10 @@ def plan(images: Iterable[tuple[str, str, str | None]], given: Collection[str | 
                     counts[target, label] += count
 
     trainable = {label for label in names if counts["val", label] + counts["test", label] > 1}
-    mend("val", "train", trainable, last)
-    mend("test", "train", trainable, last)
-    if drawn.draws_val:  # what is given as val stays there alone
+    move("val", "train", trainable, last)
+    move("test", "train", trainable, last)
+    if drawn.draws_val:  # a given val split is not changed
         if drawn.draws_test:
-            mend("val", "test", names, first)
-        mend("train", "val", several, first)  # the last image of a class is not taken from training
+            move("val", "test", names, first)
+        move("train", "val", several, first)  # the last image of a class is not taken from training
     return dataclasses.replace(drawn, moved=moved)

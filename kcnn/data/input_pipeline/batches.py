@@ -1,30 +1,47 @@
 """From example shards to batches: tf.data pipelines for training and evaluation.
 
-A training batch is a function of the seed, the epoch and its place in the epoch, and of nothing else: not of the number
-of threads, nor of the epoch at which a run was taken up again.
+A training batch depends on the seed, the epoch and its place in the epoch, and on nothing else: neither on the number
+of threads, nor on the epoch at which a run was resumed.
 """
 
+import dataclasses
 from collections.abc import Sequence
 
 import tensorflow as tf
 
 from kcnn.data import examples
+from kcnn.data.input_pipeline.augmentations import AUGMENTATIONS
 from kcnn.data.input_pipeline.decode import decode_window
 from kcnn.data.input_pipeline.objectives import OBJECTIVES
-from kcnn.data.input_pipeline.transform import Preprocessing, fit, preprocess
+from kcnn.data.input_pipeline.transform import Preprocessing, fit_to_size, preprocess
 
-# Shards hold every part of the data each, so two of them mix well; memory does not grow with the data.
+# Each shard holds every part of the data, so two shards mix well, and memory does not grow with the data.
 SHUFFLE_BYTES = 2 * examples.SHARD_BYTES
-ASPECT_RATIOS = (3 / 4, 4 / 3)  # of the random crop, width over height
+ASPECT_RATIOS = (3 / 4, 4 / 3)  # width over height of the random crop
 
 
 def steps_per_epoch(count: int, batch_size: int) -> int:
-    """Batches in an epoch of `count` images: the whole ones, or a single smaller one where there is none."""
+    """Return the batches in an epoch of `count` images: the whole ones, or one smaller batch where none is whole."""
     return max(1, count // batch_size)
 
 
+@dataclasses.dataclass(frozen=True)
+class TrainingShards:
+    """The shards that are trained on.
+
+    Attributes:
+        paths: shard files of the training split.
+        count: number of images in them.
+        mean_bytes: mean size of an encoded image, with which `SHUFFLE_BYTES` bounds the shuffle buffer.
+    """
+
+    paths: Sequence[str]
+    count: int
+    mean_bytes: int
+
+
 def training_batches(
-    paths: Sequence[str],
+    shards: TrainingShards,
     *,
     num_classes: int,
     batch_size: int,
@@ -33,54 +50,38 @@ def training_batches(
     crop_scale: tuple[float, float] | None = (0.25, 1.0),
     seed: int,
     epochs: range,
-    count: int,
-    mean_bytes: int,
     objective: str = "classes",
 ) -> tf.data.Dataset:
-    """Augmented batches in random order, `steps_per_epoch` for each of `epochs`.
+    """Return augmented batches in random order, `steps_per_epoch` for each of `epochs`.
 
     Args:
-        paths: shard files of the training split.
-        num_classes: C, of the data set or, where the objective has its own, of that.
-        batch_size: B; the smaller `count`, when there are fewer images.
+        shards: the training split.
+        num_classes: C, the classes of the objective, or of the data set where the objective has none of its own.
+        batch_size: B; the number of images where that is smaller.
         preprocessing: size and resampling; the window too, where there is no random crop.
-        augmentations: registered names (`augment.py`); those per batch come after those per image.
+        augmentations: names of `kcnn.data.input_pipeline.augmentations`; those per batch come after those per image.
         crop_scale: smallest and largest area of the random crop as parts of the image's (Szegedy et al. 2014, section
             6); None for the window of evaluation.
         seed: any integer from 0; equal seeds give equal batches.
         epochs: `range(k, n)` gives what `range(n)` gives after its first k epochs.
-        count: images in `paths`.
-        mean_bytes: of an encoded image; with it the shuffle buffer is bounded by `SHUFFLE_BYTES`.
-        objective: a registered name (`kcnn.data.input_pipeline.objectives`): what the labels say.
+        objective: a name of `kcnn.data.input_pipeline.objectives`, which decides the labels.
 
     Returns:
         images float32 [B, h, w, 3] in 0-255 and labels, one-hot or mixed, float32 [B, C].
 
     Raises:
-        UserError: an augmentation or an objective that is not registered.
+        UserError: an augmentation or an objective is not registered.
         tf.errors.InvalidArgumentError: in iteration, for an image that cannot be decoded.
     """
-    from kcnn.data.input_pipeline.augment import AUGMENTATIONS  # keras_cv takes a second to import
-
     task = OBJECTIVES.get(objective).function
     chosen = [AUGMENTATIONS.get(name) for name in augmentations]
     on_images = [each.function for each in chosen if not each.per_batch]
     on_batches = [each.function for each in chosen if each.per_batch]
-    steps, batch_size = steps_per_epoch(count, batch_size), min(batch_size, count)
-    buffer = max(1, min(count, SHUFFLE_BYTES // mean_bytes))
-
+    steps, batch_size = steps_per_epoch(shards.count, batch_size), min(batch_size, shards.count)
     order_seed, image_seed, batch_seed = tf.unstack(tf.random.split(tf.constant([seed, 0], tf.int64), 3))
 
-    def epoch_records(epoch: tf.Tensor) -> tf.data.Dataset:
-        tf.compat.v1.set_random_seed(1)  # of this function's graph, so that `tf.random.set_seed` has no part in it
-        of_shards, of_records = tf.unstack(tf.random.split(tf.random.fold_in(order_seed, epoch), 2))
-        shards = tf.data.Dataset.from_tensor_slices(tf.random.experimental.stateless_shuffle(paths, of_shards))
-        # Two shards at once, not more: so the buffer holds whole shards and thereby every part of the data.
-        records = shards.interleave(lambda path: examples.read([path]), cycle_length=2)
-        return records.shuffle(buffer, seed=of_records[0], reshuffle_each_iteration=False).take(steps * batch_size)
-
     def image_and_label(index: tf.Tensor, serialized: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        example = examples.parse(serialized)
+        example = examples.parse_example(serialized)
         own_seed = tf.random.fold_in(image_seed, index)
         crop_seed, task_seed, *seeds = tf.unstack(tf.random.split(own_seed, 2 + len(on_images)))
         if crop_scale is None:
@@ -100,7 +101,8 @@ def training_batches(
         return images, labels
 
     first_batch = epochs.start * steps
-    dataset = tf.data.Dataset.range(epochs.start, epochs.stop).flat_map(epoch_records)
+    dataset = tf.data.Dataset.range(epochs.start, epochs.stop)
+    dataset = dataset.flat_map(lambda epoch: _shuffle_records(shards, epoch, order_seed).take(steps * batch_size))
     dataset = dataset.enumerate(first_batch * batch_size)
     dataset = dataset.map(image_and_label, num_parallel_calls=tf.data.AUTOTUNE)
     dataset = dataset.batch(batch_size, drop_remainder=True)
@@ -112,8 +114,16 @@ def training_batches(
 def evaluation_batches(
     paths: Sequence[str], *, num_classes: int, batch_size: int, preprocessing: Preprocessing, objective: str = "classes"
 ) -> tf.data.Dataset:
-    """All images in the order of the shards, the last batch smaller; an objective that draws has each image's draw
-    follow from its place.
+    """Return all images in the order of the shards, with a smaller last batch.
+
+    The random draws of an objective follow from each image's place.
+
+    Args:
+        paths: shard files of a split.
+        num_classes: C, the classes of the objective, or of the data set where the objective has none of its own.
+        batch_size: B.
+        preprocessing: size, window and resampling.
+        objective: a name of `kcnn.data.input_pipeline.objectives`, which decides the labels.
 
     Returns:
         images float32 [B, h, w, 3] in 0-255 and one-hot labels float32 [B, C].
@@ -121,22 +131,21 @@ def evaluation_batches(
     Raises:
         tf.errors.InvalidArgumentError: in iteration, for an image that cannot be decoded.
     """
-
     task = OBJECTIVES.get(objective).function
 
     def image_and_label(index: tf.Tensor, serialized: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        example = examples.parse(serialized)
+        example = examples.parse_example(serialized)
         image, label = task(preprocess(example["encoded"], preprocessing), example["label"], tf.stack([0, index]))
         return image, tf.one_hot(label, num_classes)
 
-    dataset = examples.read(list(paths)).enumerate().map(image_and_label, num_parallel_calls=tf.data.AUTOTUNE)
+    dataset = examples.read_examples(list(paths)).enumerate().map(image_and_label, num_parallel_calls=tf.data.AUTOTUNE)
     return dataset.batch(batch_size).prefetch(tf.data.AUTOTUNE).with_options(_options())
 
 
 def random_resized_crop(
     encoded: tf.Tensor, spec: Preprocessing, scale: tuple[float, float], seed: tf.Tensor
 ) -> tf.Tensor:
-    """A random window of an encoded image at the model's size; the whole image when none fits after ten attempts.
+    """Decode a random window of an image at the model's size; the whole image when none fits after ten attempts.
 
     Args:
         encoded: scalar string.
@@ -161,12 +170,23 @@ def random_resized_crop(
         )
         return begin[:2], size[:2]
 
-    return fit(decode_window(encoded, choose, spec.image_size), spec)
+    return fit_to_size(decode_window(encoded, choose, spec.image_size), spec)
+
+
+def _shuffle_records(shards: TrainingShards, epoch: tf.Tensor, seed: tf.Tensor) -> tf.data.Dataset:
+    """Return the records of all shards in the random order of an epoch."""
+    tf.compat.v1.set_random_seed(1)  # for the graph of this epoch, so that `tf.random.set_seed` does not matter
+    of_shards, of_records = tf.unstack(tf.random.split(tf.random.fold_in(seed, epoch), 2))
+    paths = tf.data.Dataset.from_tensor_slices(tf.random.experimental.stateless_shuffle(shards.paths, of_shards))
+    # At most two shards at once: so the buffer holds whole shards and thereby every part of the data.
+    records = paths.interleave(lambda path: examples.read_examples([path]), cycle_length=2)
+    buffer = max(1, min(shards.count, SHUFFLE_BYTES // shards.mean_bytes))
+    return records.shuffle(buffer, seed=of_records[0], reshuffle_each_iteration=False)
 
 
 def _options() -> tf.data.Options:
     options = tf.data.Options()
     options.deterministic = True
-    # Over several workers each takes its part of every global batch; with one worker nothing is sharded.
+    # Of several workers, each takes its part of every global batch; with one worker nothing is sharded.
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
     return options

@@ -1,4 +1,4 @@
-"""What a network learns to tell of an image: its class or, where images have none, what was done to it."""
+"""Objectives: a network learns to predict an image's class or, where images have none, how the image was changed."""
 
 import dataclasses
 from collections.abc import Callable
@@ -10,11 +10,11 @@ from kcnn.registry import Registry
 
 @dataclasses.dataclass(frozen=True)
 class Objective:
-    """What a name stands for.
+    """An objective.
 
     Attributes:
-        function: (image float32 [h, w, 3], class index, seed int [2]) → (image, index of what is to be told).
-        classes: how many answers there are; None for the data set's classes.
+        function: (image float32 [h, w, 3], class index, seed int [2]) → (image, index of the right answer).
+        classes: number of answers; None for the data set's classes.
     """
 
     function: Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
@@ -26,13 +26,17 @@ OBJECTIVES.add("classes", Objective(lambda image, label, seed: (image, label)))
 
 
 def rotate(image: tf.Tensor, label: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """The image turned by 0, 90, 180 or 270 degrees, and by which: who can tell has seen what the image shows
-    (Gidaris et al., "Unsupervised Representation Learning by Predicting Image Rotations", ICLR 2018).
+    """Turn an image by 0, 90, 180 or 270 degrees, and return the number of quarters: to predict it needs the content.
+
+    Source: Gidaris et al., "Unsupervised Representation Learning by Predicting Image Rotations", ICLR 2018.
 
     Args:
         image: float32 [s, s, 3].
-        label: not looked at.
+        label: ignored.
         seed: int [2].
+
+    Returns:
+        the image, float32 [s, s, 3], and the number of quarters, int64 scalar from 0 to 3.
     """
     turns = tf.random.stateless_uniform([], seed, 0, 4, tf.int32)
     turned = tf.image.rot90(image, turns)

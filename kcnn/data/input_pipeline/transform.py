@@ -1,13 +1,13 @@
-"""From bytes or pixels to what a model takes: the transform that evaluation, predict and the served graph share.
+"""From bytes or pixels to a model's input: the transform that evaluation, predict and the served graph share.
 
-Everything is deterministic TensorFlow ops: the same functions are traced into the exported model.
+It consists of deterministic TensorFlow ops: the same functions are traced into the exported model.
 """
 
 import dataclasses
 
 import tensorflow as tf
 
-from kcnn.data.input_pipeline.decode import decode_window, halvings
+from kcnn.data.input_pipeline.decode import count_halvings, decode_window
 from kcnn.errors import UserError, nearest
 
 RESIZE_MODES = ("crop", "squash", "letterbox")
@@ -18,18 +18,18 @@ _PARALLEL_DECODES = 8
 
 @dataclasses.dataclass(frozen=True)
 class Preprocessing:
-    """How an image of any size becomes one of `image_size`; `dataclasses.asdict` is its JSON.
+    """The way from an image of any size to one of `image_size`; `dataclasses.asdict` is its JSON.
 
     Attributes:
         image_size: height and width that the model takes.
         resize_mode: "crop" takes the central window of the model's aspect ratio, "squash" the whole image whatever its
             aspect ratio, "letterbox" the whole image with black borders.
-        crop_fraction: side of the "crop" window over that of the largest one that fits; 0.875 is 224 of 256.
+        crop_fraction: side of the "crop" window over that of the largest window that fits; 0.875 is 224 of 256.
         interpolation: "bilinear" or "bicubic".
         antialias: whether shrinking averages over all pixels, as Pillow does.
 
     Raises:
-        UserError: a value that is none of these.
+        UserError: a value is not valid.
     """
 
     image_size: tuple[int, int]
@@ -54,7 +54,7 @@ class Preprocessing:
 
 
 def preprocess(encoded: tf.Tensor, spec: Preprocessing, webp: bool = True) -> tf.Tensor:
-    """The image that the model sees of a file.
+    """Decode an image file and bring the window that the model sees to the model's size.
 
     Args:
         encoded: scalar string, an image file's bytes.
@@ -67,13 +67,13 @@ def preprocess(encoded: tf.Tensor, spec: Preprocessing, webp: bool = True) -> tf
     Raises:
         tf.errors.InvalidArgumentError: when it runs, for bytes that cannot be decoded.
     """
-    return fit(decode_window(encoded, lambda shape: central_window(shape, spec), spec.image_size, webp), spec)
+    return fit_to_size(decode_window(encoded, lambda shape: central_window(shape, spec), spec.image_size, webp), spec)
 
 
 def preprocess_batch(encoded: tf.Tensor, spec: Preprocessing, webp: bool = True) -> tf.Tensor:
-    """As `preprocess`, of a batch: string [N] → float32 [N, h, w, 3].
+    """Apply `preprocess` to a batch, string [N] → float32 [N, h, w, 3].
 
-    On the CPU wherever it is called: decoders have no other kernel, and resizing differs.
+    It runs on the CPU wherever it is called: decoders have no other kernel, and resizing differs elsewhere.
     """
     with tf.device("/CPU:0"):
         return tf.map_fn(
@@ -85,7 +85,7 @@ def preprocess_batch(encoded: tf.Tensor, spec: Preprocessing, webp: bool = True)
 
 
 def resize(image: tf.Tensor, spec: Preprocessing) -> tf.Tensor:
-    """As `preprocess`, from pixels.
+    """Bring the window that the model sees of an image to the model's size, as `preprocess` does, from pixels.
 
     Args:
         image: uint8 or float [H, W, 3] or [N, H, W, 3], RGB in 0-255.
@@ -96,27 +96,35 @@ def resize(image: tf.Tensor, spec: Preprocessing) -> tf.Tensor:
     """
     begin, size = central_window(tf.shape(image)[-3:-1], spec)
     end = begin + size
-    return fit(image[..., begin[0] : end[0], begin[1] : end[1], :], spec)
+    return fit_to_size(image[..., begin[0] : end[0], begin[1] : end[1], :], spec)
 
 
 def central_window(shape: tf.Tensor, spec: Preprocessing) -> tuple[tf.Tensor, tf.Tensor]:
-    """The part of an image of `shape` (int32 [2]) that the model sees: begin and size, int32 [2].
+    """Return the window that the model sees of an image of `shape` (int32 [2]): its begin and size, int32 [2] each.
 
-    Of a large image it lies on the grid to which a JPEG is reduced, so that bytes and pixels give the same window.
+    In a large image it lies on the grid to which a JPEG is reduced, so that bytes and pixels give the same window.
     """
     if spec.resize_mode == "crop":
         scale = spec.crop_fraction * tf.reduce_min(tf.cast(shape, tf.float32) / spec.image_size)
         size = tf.clip_by_value(tf.cast(tf.round(scale * spec.image_size), tf.int32), 1, shape)
     else:
         size = shape
-    grid = 2 ** halvings(size, spec.image_size)
+    grid = 2 ** count_halvings(size, spec.image_size)
     size -= size % grid
     begin = (shape - size) // 2
     return begin - begin % grid, size
 
 
-def fit(image: tf.Tensor, spec: Preprocessing) -> tf.Tensor:
-    """The whole of `image` (uint8 or float [..., H, W, 3]) brought to the model's size, float32 in 0-255."""
+def fit_to_size(image: tf.Tensor, spec: Preprocessing) -> tf.Tensor:
+    """Bring a whole image to the model's size.
+
+    Args:
+        image: uint8 or float [..., H, W, 3], RGB in 0-255.
+        spec: size, mode, interpolation.
+
+    Returns:
+        float32 [..., h, w, 3] in 0-255.
+    """
     if spec.resize_mode == "letterbox":
         shape = tf.cast(tf.shape(image)[-3:-1], tf.float32)
         scale = tf.reduce_min(spec.image_size / shape)
@@ -130,11 +138,11 @@ def fit(image: tf.Tensor, spec: Preprocessing) -> tf.Tensor:
         return tf.image.resize(image, size, spec.interpolation, antialias=antialias)
 
     def enlarge() -> tf.Tensor:
-        fits = tf.reduce_all(size == given)  # as it is: what the kernel gives too, and takes time for
+        fits = tf.reduce_all(size == given)  # the kernel would return the same pixels, and take time
         return tf.cond(fits, lambda: tf.cast(image, tf.float32), lambda: resample(antialias=False))
 
     if spec.antialias:
-        # Enlarging, the antialiasing kernel gives the same and takes four times as long.
+        # To enlarge, the antialiasing kernel returns the same pixels and takes four times as long.
         resized = tf.cond(tf.reduce_any(size < given), lambda: resample(antialias=True), enlarge)
     else:
         resized = enlarge()

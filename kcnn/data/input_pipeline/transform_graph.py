@@ -1,12 +1,12 @@
-"""The transform as TensorFlow Transform keeps one, so that `tensorflow_transform.TFTransformOutput` reads it:
+"""The transform in the layout of TensorFlow Transform, for `tensorflow_transform.TFTransformOutput`.
 
     <directory>/transform_fn/                        a SavedModel: the features of tf.Examples → image and label
     <directory>/transform_fn/assets/labels.txt       the class names, a line each: the vocabulary "labels"
-    <directory>/transformed_metadata/schema.pbtxt    what it makes
+    <directory>/transformed_metadata/schema.pbtxt    its outputs
     <directory>/transformed_metadata/asset_map       vocabulary → file of the assets
-    <directory>/metadata/schema.pbtxt                what it takes
+    <directory>/metadata/schema.pbtxt                its inputs
 
-The layout and what the SavedModel holds follow `tensorflow_transform/output_wrapper.py` and
+The layout and the content of the SavedModel follow `tensorflow_transform/output_wrapper.py` and
 `saved/saved_transform_io_v2.py` of version 1.21.
 """
 
@@ -19,7 +19,7 @@ import tensorflow as tf
 from tensorflow_metadata.proto.v0 import schema_pb2
 
 from kcnn.data.input_pipeline.transform import Preprocessing, preprocess_batch
-from kcnn.data.validation import schema as schemas
+from kcnn.data.validation.schema import write_schema
 from kcnn.errors import UserError
 
 ENCODED, LABEL, FORMAT = "image/encoded", "image/class/label", "image/format"
@@ -33,30 +33,33 @@ _NOT_IN_EXAMPLES = {
 }
 
 
-def write(directory: Path, preprocessing: Preprocessing, labels: Sequence[str], schema: schema_pb2.Schema) -> None:
-    """Writes the layout to `directory`, which exists. No image is read.
+def write_transform_graph(
+    directory: Path, preprocessing: Preprocessing, labels: Sequence[str], schema: schema_pb2.Schema
+) -> None:
+    """Write the layout. No image is read.
 
     Args:
-        preprocessing: what becomes of an image.
+        directory: an existing folder.
+        preprocessing: how an image becomes one of the network's size.
         labels: the C class names, in the order of the class indices.
-        schema: of the examples.
+        schema: the schema of the examples.
 
     Raises:
-        UserError: the schema lacks the encoded image or the class index, or has them of another type.
+        UserError: the schema lacks the encoded image or the class index, or gives them another type.
     """
-    raw = _raw(schema)
-    metadata = {"metadata": raw, "transformed_metadata": _transformed(preprocessing, len(labels))}
+    raw = _raw_schema(schema)
+    metadata = {"metadata": raw, "transformed_metadata": _transformed_schema(preprocessing, len(labels))}
     for name, content in metadata.items():
         (directory / name).mkdir()
-        schemas.write(content, directory / name / "schema.pbtxt")
+        write_schema(content, directory / name / "schema.pbtxt")
     (directory / "transformed_metadata" / "asset_map").write_text(json.dumps({VOCABULARY: f"{VOCABULARY}.txt"}))
     _save(directory / "transform_fn", preprocessing, labels, raw, webp=_has_webp(schema))
 
 
-def _raw(schema: schema_pb2.Schema) -> schema_pb2.Schema:
-    """How to parse the examples: name, type and shape of each feature, and nothing that an edited range would change.
+def _raw_schema(schema: schema_pb2.Schema) -> schema_pb2.Schema:
+    """Return how to parse the examples: name, type and shape of each feature, and nothing that an edited range changes.
 
-    A feature that every example has once is a scalar; any other has no shape, and is parsed to a sparse tensor.
+    A feature that every example has once is a scalar. Any other has no shape, and is parsed to a sparse tensor.
     """
     raw = schema_pb2.Schema()
     for feature in schema.feature:
@@ -74,7 +77,7 @@ def _raw(schema: schema_pb2.Schema) -> schema_pb2.Schema:
     return raw
 
 
-def _transformed(preprocessing: Preprocessing, classes: int) -> schema_pb2.Schema:
+def _transformed_schema(preprocessing: Preprocessing, classes: int) -> schema_pb2.Schema:
     schema = schema_pb2.Schema()
     image = schema.feature.add(name="image", type=schema_pb2.FLOAT)
     label = schema.feature.add(name="label", type=schema_pb2.INT)
@@ -88,7 +91,7 @@ def _transformed(preprocessing: Preprocessing, classes: int) -> schema_pb2.Schem
 
 
 def _has_webp(schema: schema_pb2.Schema) -> bool:
-    """Whether the schema allows WebP; where it does not, TFX 1.16 reads the graph too."""
+    """Return whether the schema allows WebP; TFX 1.16 reads the graph too where it does not."""
     domains = {domain.name: domain.value for domain in schema.string_domain}
     formats = [domains[f.domain] for f in schema.feature if f.name == FORMAT and f.domain in domains]
     return not formats or "WEBP" in formats[0]
@@ -97,8 +100,9 @@ def _has_webp(schema: schema_pb2.Schema) -> bool:
 def _save(
     directory: Path, preprocessing: Preprocessing, labels: Sequence[str], raw: schema_pb2.Schema, *, webp: bool
 ) -> None:
-    """A SavedModel whose `transform_fn` takes a dict of batches, one for each raw feature, and returns one of `image`
-    float32 [N, h, w, 3] and `label` int64 [N].
+    """Save a SavedModel with a function `transform_fn`, from a batch of raw features by name to the transformed ones.
+
+    The transformed features are `image`, float32 [N, h, w, 3], and `label`, int64 [N].
     """
 
     def specification(feature: schema_pb2.Feature) -> tf.TypeSpec:

@@ -1,4 +1,4 @@
-"""What is looked for in each image by itself: a check is one row of `CHECKS`."""
+"""The checks of each image by itself: a check is one row of `CHECKS`."""
 
 import dataclasses
 import operator
@@ -9,9 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from kcnn.data.scan.looks import Look
+from kcnn.data.scan.scanned_images import ScannedImage
 
+BLANK = 3.0  # standard deviation of the luminance (0 to 255), below which an image is blank
 _RARE = 0.1  # greyscale is odd below this share of the images; so is colour
+_DEVIATIONS = 5.0  # of 250 photos the softest is 4.0 below the median; blurred by 2 pixels of 500, they are 9 below
+_LEAST_DEVIATION = 0.15  # a factor of 2.1 below the median at least, where images are all alike
+_SOFT = 1.0  # a sharper image is not blurry, even among drawings: the softest of 250 photos has 1.3
 _EXTENSIONS = {
     "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"),
     "PNG": (".png", ".apng"),
@@ -27,23 +31,23 @@ _FORMATS = {extension: name for name, extensions in _EXTENSIONS.items() for exte
 
 @dataclasses.dataclass(frozen=True)
 class Norms:
-    """What is usual in a data set.
+    """The usual values of a data set.
 
     Attributes:
-        modes: those that are not odd.
-        sharpness: below it, a picture is blurry.
+        modes: the usual modes, joined by " or ".
+        sharpness: below it, an image is blurry.
     """
 
     modes: str
     sharpness: float
 
     @classmethod
-    def of(cls, looks: Sequence[Look]) -> "Norms":
-        """Of all images' facts."""
-        count = Counter(one.mode for one in looks)
+    def of(cls, images: Sequence[ScannedImage]) -> "Norms":
+        """Find the usual values among images."""
+        count = Counter(one.mode for one in images)
         colours = count["greyscale"] + count["colour"]
         modes = [mode for mode in ("colour", "greyscale") if count[mode] > _RARE * colours]
-        logs = np.log([one.sharpness for one in looks if one.sharpness])
+        logs = np.log([one.sharpness for one in images if one.sharpness])
         if not logs.size:
             return cls(" or ".join(modes), 0.0)
         median = np.median(logs)
@@ -51,47 +55,40 @@ class Norms:
         return cls(" or ".join(modes), round(min(_SOFT, float(np.exp(median - _DEVIATIONS * deviation))), 4))
 
 
-_DEVIATIONS = 5.0  # of 250 photos the softest is 4.0 below the median; blurred by 2 pixels of 500, they are 9 below
-_LEAST_DEVIATION = 0.15  # a factor of 2.1 below the median at least, where pictures are all alike
-_SOFT = 1.0  # what is sharper is not blurry, were all the others drawings: the softest of 250 photos has 1.3
-
-Value = float | str | None
+_Value = float | str | None
 
 
 @dataclasses.dataclass(frozen=True)
-class Check:
-    """What is looked for in each image.
+class ImageCheck:
+    """A check of each image.
 
     Attributes:
-        name: of the finding.
-        title: for people.
-        value: what is measured; None where it does not apply.
-        limit: what it is compared with.
-        bad: of value and limit, whether the image has the finding.
+        name: the finding's name.
+        title: its name for people.
+        value: returns what is measured; None where the check does not apply.
+        limit: returns what the value is compared with.
+        bad: returns from value and limit whether the image has the finding.
         reason: why this matters, and why at this limit.
     """
 
     name: str
     title: str
-    value: Callable[[Look], Value]
-    limit: Callable[[Look, Norms], Value]
+    value: Callable[[ScannedImage], _Value]
+    limit: Callable[[ScannedImage, Norms], _Value]
     bad: Callable[[Any, Any], bool]
     reason: str
 
 
-BLANK = 3.0
-
-
-def _unless_blank(value: Callable[[Look], Value]) -> Callable[[Look], Value]:
+def _unless_blank(value: Callable[[ScannedImage], _Value]) -> Callable[[ScannedImage], _Value]:
     return lambda one: None if one.deviation < BLANK else value(one)
 
 
-def _constant(limit: Value) -> Callable[[Look, Norms], Value]:
+def _constant(limit: _Value) -> Callable[[ScannedImage, Norms], _Value]:
     return lambda one, norms: limit
 
 
 CHECKS = (
-    Check(
+    ImageCheck(
         "damaged",
         "Damaged",
         lambda one: one.damage,
@@ -99,7 +96,7 @@ CHECKS = (
         operator.ne,
         "TensorFlow reads it, Pillow does not: part of the picture may be missing.",
     ),
-    Check(
+    ImageCheck(
         "wrong_extension",
         "Wrong extension",
         lambda one: one.format,
@@ -107,7 +104,7 @@ CHECKS = (
         operator.ne,
         "The content is not what the name says; here the content decides, other programs may refuse or misread it.",
     ),
-    Check(
+    ImageCheck(
         "animated",
         "Animated",
         lambda one: one.frames,
@@ -115,7 +112,7 @@ CHECKS = (
         operator.gt,
         "Only the first frame is used, which is often a title or empty.",
     ),
-    Check(
+    ImageCheck(
         "odd_mode",
         "Odd mode",
         lambda one: one.mode or None,
@@ -125,7 +122,7 @@ CHECKS = (
         f"lower 8. Greyscale among colour, or the reverse, in less than {_RARE:.0%} of the images, can be learned in "
         "the place of what is pictured.",
     ),
-    Check(
+    ImageCheck(
         "exif_rotated",
         "Turned by EXIF",
         lambda one: one.orientation,
@@ -133,7 +130,7 @@ CHECKS = (
         operator.ne,
         "The pixels lie, and a tag says how to turn them; that is honoured here, other programs may show them lying.",
     ),
-    Check(
+    ImageCheck(
         "extreme_aspect",
         "Extreme aspect",
         lambda one: round(max(one.width / one.height, one.height / one.width), 2) if one.height else None,
@@ -141,7 +138,7 @@ CHECKS = (
         operator.gt,
         "Of a picture three times as long as wide, the central square leaves a third at most.",
     ),
-    Check(
+    ImageCheck(
         "tiny",
         "Tiny",
         lambda one: min(one.width, one.height) or None,
@@ -149,7 +146,7 @@ CHECKS = (
         operator.lt,
         "Pixels of the shorter side; under 32, most networks see an enlarged blur.",
     ),
-    Check(
+    ImageCheck(
         "blank",
         "Blank",
         lambda one: None if one.damage else one.deviation,
@@ -157,7 +154,7 @@ CHECKS = (
         operator.lt,
         "Standard deviation of the luminance (0 to 255); what is about 1% of the range is noise and compression.",
     ),
-    Check(
+    ImageCheck(
         "dark",
         "Dark",
         _unless_blank(lambda one: one.high),
@@ -166,7 +163,7 @@ CHECKS = (
         "99% of the pixels are darker than the value, of 255: all but a few in the lowest quarter of the range. "
         "A night scene with lights is not.",
     ),
-    Check(
+    ImageCheck(
         "bright",
         "Bright",
         _unless_blank(lambda one: one.low),
@@ -175,7 +172,7 @@ CHECKS = (
         "99% of the pixels are brighter than the value, of 255: all but a few in the highest eighth of the range. "
         "An object on white paper is not.",
     ),
-    Check(
+    ImageCheck(
         "blurry",
         "Blurry",
         _unless_blank(lambda one: one.sharpness),

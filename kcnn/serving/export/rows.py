@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from kcnn.data.input_pipeline.decode import stored_pixels
+from kcnn.data.input_pipeline.containers import stored_pixels
 from kcnn.data.input_pipeline.transform import Preprocessing, preprocess
 
 PIXEL_LIMIT = 100_000_000

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from kcnn.data import examples as records
+from kcnn.data import examples
 from kcnn.data.input_pipeline.transform import Preprocessing, preprocess_batch
 from kcnn.serving.formats import FORMATS, present
 
@@ -67,7 +67,7 @@ def main(version: Path, request_file: Path, answers_file: Path, at_file: Path) -
             answer = attempt(name, row.family().load, row.file(version))
             if answer is not None:
                 asked[name] = functools.partial(_of_pixels, answer)
-    parsed = records.read(request["shards"]).take(request["limit"]).map(records.parse)
+    parsed = examples.read_examples(request["shards"]).take(request["limit"]).map(examples.parse_example)
     for batch in parsed.batch(BATCH).prefetch(1):
         files = batch["encoded"]
         pixels = preprocess_batch(files, preprocessing).numpy()

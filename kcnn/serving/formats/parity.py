@@ -63,7 +63,7 @@ def parity(
         version_dir: written by `export_classifier`.
         shards: paths of the TFRecords with the images that were evaluated.
         expected: float [≥ min(N, limit), C], the evaluation's probabilities of the N images, in the order in which
-            `kcnn.data.examples.read` reads the shards.
+            `kcnn.data.examples.read_examples` reads the shards.
         limit: how many images to take at most.
 
     Returns:

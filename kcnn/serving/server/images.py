@@ -1,15 +1,14 @@
 """How much an encoded image will take when it is decoded, from its header alone: nothing is decoded.
 
-What cannot be read has no pixels: it is left to the decoder, which refuses it. The walks end at the same limits as
-`kcnn.data.input_pipeline.decode`.
+What cannot be read has no pixels: it is left to the decoder, which refuses it. The walks end at the limits of
+`kcnn.data.input_pipeline.limits`, where the decoder ends its own.
 """
 
 import struct
 from collections.abc import Iterator
 
-_MAX_SEGMENTS = 4096
-_MAX_GIF_BLOCKS = 200_000  # of up to 255 bytes each
-_ENDLESS = 2**62  # what no limit allows
+from kcnn.data.input_pipeline.limits import ENDLESS, MAX_GIF_BLOCKS, MAX_SEGMENTS
+
 _EXAMPLE_TEXTS = (1, 1, 2, 1, 1)  # features, an entry of their map, its value, bytes_list, value
 _SIZES = {1: 8, 3: 0, 4: 0, 5: 4}  # of a field, by its wire type; a group's own fields come next
 
@@ -79,7 +78,7 @@ def pixels(encoded: bytes) -> int:
 def _jpeg(encoded: bytes) -> int:
     """Of the first frame header. ITU-T T.81, B.1.1 and B.2.2."""
     position = 2
-    for _ in range(_MAX_SEGMENTS):
+    for _ in range(MAX_SEGMENTS):
         position = encoded.find(b"\xff", position)  # as libjpeg, which skips what stands between segments
         if position < 0:
             return 0
@@ -93,7 +92,7 @@ def _jpeg(encoded: bytes) -> int:
             return 0
         alone = marker in (0x00, 0x01) or 0xD0 <= marker <= 0xD9
         position += 1 if alone else 1 + struct.unpack_from(">H", encoded, position + 1)[0]
-    return _ENDLESS
+    return ENDLESS
 
 
 def _png(encoded: bytes) -> int:
@@ -116,19 +115,20 @@ def _gif(encoded: bytes) -> int:
     position, frames = 13 + colours(flags), 0
     blocks = 0
     while position < len(encoded) and encoded[position] in b"\x21\x2c":
+        blocks += 1
         if encoded[position] == 0x2C:
             frame_width, frame_height, flags = struct.unpack_from("<HHB", encoded, position + 5)
             frames += frame_width * frame_height
             position += 11 + colours(flags)
         else:
             position += 2
-        while position < len(encoded) and encoded[position]:
-            position += 1 + encoded[position]
-            blocks += 1
-            if blocks > _MAX_GIF_BLOCKS:
-                return _ENDLESS
-        position += 1
-        blocks += 1
+        size = 255
+        while position < len(encoded) and size:
+            size = encoded[position]
+            position += 1 + size
+            blocks += size < 255
+            if blocks > MAX_GIF_BLOCKS:
+                return ENDLESS
     return width * height + frames // 3
 
 
@@ -138,7 +138,7 @@ def _webp(encoded: bytes) -> int:
     https://developers.google.com/speed/webp/docs/riff_container
     """
     position, largest = 12, 0
-    for _ in range(_MAX_SEGMENTS):
+    for _ in range(MAX_SEGMENTS):
         if position + 8 > len(encoded):
             return largest
         name, size = encoded[position : position + 4], struct.unpack_from("<I", encoded, position + 4)[0]
@@ -156,7 +156,7 @@ def _webp(encoded: bytes) -> int:
             position = content + 16
             continue
         position = content + size + (size & 1)
-    return _ENDLESS
+    return ENDLESS
 
 
 def _jpeg_xl(encoded: bytes) -> int:

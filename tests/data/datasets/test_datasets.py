@@ -1,4 +1,4 @@
-"""Data sets: what each source offers, and one clear line for each mistake."""
+"""Data sets: the images that each offers, and one clear line for each mistake."""
 
 import io
 import os
@@ -10,8 +10,9 @@ import pytest
 import sklearn.datasets
 from PIL import Image
 
-from kcnn.data.datasets import UNLABELLED, one_spelling, open_dataset
+from kcnn.data.datasets import UNLABELLED
 from kcnn.data.datasets.image_folder import read_file
+from kcnn.data.datasets.opening import normalize_dataset_name, open_dataset
 from kcnn.errors import UserError
 
 
@@ -164,12 +165,14 @@ def test_a_path_has_one_spelling(tmp_path, monkeypatch):
         (tmp_path / name).mkdir(parents=True)
     (tmp_path / "list.csv").touch()
     for given in ("photos", "photos/", "./photos", "./photos//", "photos/."):
-        assert one_spelling(given) == "photos"
-    assert one_spelling("./list.csv") == "list.csv"
-    assert one_spelling("~/photos/") == str(tmp_path / "photos")
+        assert normalize_dataset_name(given) == "photos"
+    assert normalize_dataset_name("./list.csv") == "list.csv"
+    assert normalize_dataset_name("~/photos/") == str(tmp_path / "photos")
     for given in ("digits", "cifar10", "imagenette/160px-v2", "./gone/"):
-        assert one_spelling(given) == given
-    assert one_spelling("./digits/") == "./digits" == one_spelling("./digits")  # not the registered one
+        assert normalize_dataset_name(given) == given
+    assert (
+        normalize_dataset_name("./digits/") == "./digits" == normalize_dataset_name("./digits")
+    )  # not the registered one
 
 
 def test_without_labels_any_folder_will_do_and_splits_stay(tmp_path):
@@ -288,7 +291,7 @@ import socket, sys
 def refuse(*args, **kwargs):
     raise AssertionError("a connection was attempted")
 socket.socket.connect = socket.create_connection = socket.getaddrinfo = refuse
-from kcnn.data.datasets import open_dataset
+from kcnn.data.datasets.opening import open_dataset
 from kcnn.errors import UserError
 dataset = open_dataset("tiny_shapes", data_dir=sys.argv[1], offline=True)
 for source in dataset.sources():

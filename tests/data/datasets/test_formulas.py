@@ -1,4 +1,4 @@
-"""Images drawn by formulas: the same at every reading, true to their formulas, and worth telling apart."""
+"""Images drawn by formulas: the same at every reading, true to their formulas, and different between classes."""
 
 import collections
 import dataclasses
@@ -13,8 +13,9 @@ from PIL import Image
 from scipy.spatial import cKDTree
 from sklearn.neighbors import KNeighborsClassifier
 
-from kcnn.data.datasets import atoms, formulas, fractals, open_dataset
+from kcnn.data.datasets import atoms, formulas, fractals
 from kcnn.data.datasets.formulas import CLASSES, INSTANCES, SIZE
+from kcnn.data.datasets.opening import open_dataset
 from kcnn.data.ingestion.ingest import ingest
 from kcnn.data.input_pipeline.decode import decode_image
 
@@ -22,7 +23,7 @@ FAMILIES = {"fractals": fractals, "atoms": atoms}
 
 
 def covers(monkeypatch, module, classes, instances):
-    """What `module` hands over for painting: (classes, instances, 64, 64) of the shapes' coverage."""
+    """Return the coverage that `module` passes to `paint`, (classes, instances, 64, 64)."""
     monkeypatch.setattr(module, "paint", lambda rng, cover, tone: cover)
     return np.array([[module.draw(klass, instance) for instance in instances] for klass in classes])
 
@@ -74,7 +75,7 @@ def test_nothing_is_remembered_but_what_can_be_found_again():
 
 @pytest.mark.parametrize("module", FAMILIES.values(), ids=FAMILIES)
 def test_shapes_tell_classes_apart(monkeypatch, module):
-    """Held-out shapes are known by the nearest outline, scaled to 16x16 pixels: more than place and size differ."""
+    """Classify held-out shapes by the nearest outline, scaled to 16x16 pixels: more than place and size differ."""
     shapes = covers(monkeypatch, module, range(0, 200, 20), range(50))
 
     def outline(shape):
@@ -119,7 +120,7 @@ def test_colours_vary_and_shapes_stand_out(module):
 
 
 def matrices(maps):
-    """The linear parts as real 2x2 matrices: what z → alpha z + beta conj(z) makes of 1 and of i."""
+    """Return the linear parts as real 2x2 matrices: the images of 1 and of i under z → alpha z + beta conj(z)."""
     alpha, beta = maps[..., 0, :], maps[..., 1, :]
     columns = [alpha + beta, 1j * alpha - 1j * beta]
     return np.stack([np.stack([z.real for z in columns], -1), np.stack([z.imag for z in columns], -1)], -2)
@@ -151,7 +152,7 @@ def test_orbits_fill_the_frame_as_asked():
 
 
 def test_orbits_are_on_the_attractor():
-    """An attractor is the union of its own images (Hutchinson): every map takes it into itself."""
+    """Check that every map takes an attractor into itself: it is the union of its own images (Hutchinson)."""
     systems = fractals.systems()
     for klass in range(0, CLASSES, 50):
         orbit, maps = systems.orbits[klass], systems.maps[klass]

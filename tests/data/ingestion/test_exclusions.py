@@ -1,4 +1,4 @@
-"""Lists of images to leave out: what they say counts, and what is wrong with them is one line."""
+"""Lists of images to leave out: they exclude what they name, and an error in them is one line."""
 
 import dataclasses
 import os
@@ -6,7 +6,7 @@ import os
 import pytest
 from PIL import Image
 
-from kcnn.data.datasets import open_dataset
+from kcnn.data.datasets.opening import open_dataset
 from kcnn.data.ingestion import exclusions
 from kcnn.data.ingestion.ingest import ingest
 from kcnn.errors import UserError
@@ -36,7 +36,7 @@ def test_what_is_listed_is_excluded_by_name_with_the_finding_and_nothing_else(ph
         tmp_path, "cat/3.png,leak,x", "cat/3.png,blank,yes", "cat/4.png,leak,", "dog/5.png,,1", f"{ODD},odd,x"
     )
     before = sorted(os.listdir(photos / "cat"))
-    summary = ingest(exclusions.exclude(open_dataset(str(photos)), [path]), tmp_path / "examples")
+    summary = ingest(exclusions.exclude_images(open_dataset(str(photos)), [path]), tmp_path / "examples")
     assert summary.excluded == {
         "cat/3.png": f"excluded by {path}: leak, blank",
         "dog/5.png": f"excluded by {path}",
@@ -51,40 +51,41 @@ def test_lists_add_up(photos, tmp_path):
     scan, audit = tmp_path / "scan.csv", tmp_path / "audit.csv"
     scan.write_text("filename,finding,exclude\ncat/3.png,leak,x\ncat/4.png,blank,x\n")
     audit.write_text("rank,filename,finding,exclude\n1,cat/4.png,label_error,x\n2,dog/5.png,doubt,\n3,dog/6.png,,x\n")
-    both = exclusions.exclude(open_dataset(str(photos)), [scan, audit])
+    both = exclusions.exclude_images(open_dataset(str(photos)), [scan, audit])
     assert {source.filename: source.reason for source in both.sources() if source.label is None} == {
         "cat/3.png": f"excluded by {scan}: leak",
         "cat/4.png": f"excluded by {scan}: blank; excluded by {audit}: label_error",
         "dog/6.png": f"excluded by {audit}",
     }
-    assert exclusions.digest([scan, audit]) != exclusions.digest([scan])
+    assert exclusions.digest_exclusions([scan, audit]) != exclusions.digest_exclusions([scan])
 
 
 @pytest.mark.parametrize("mark", ["no", "False", "0 "])
 def test_a_no_is_refused(tmp_path, mark):
     with pytest.raises(UserError, match=f"line 3: '{mark.strip()}' in column exclude: expected anything else"):
-        exclusions.read(listed(tmp_path, "a.jpg,,x", f"b.jpg,,{mark}"))
+        exclusions.read_exclusions(listed(tmp_path, "a.jpg,,x", f"b.jpg,,{mark}"))
 
 
 def test_columns_come_in_any_order_and_others_are_ignored(tmp_path):
     path = listed(tmp_path, "1,,x,a.jpg", "2,,,b.jpg", header="\ufeffrank,finding,exclude,filename")
-    assert exclusions.read(path) == {"a.jpg": ""}
+    assert exclusions.read_exclusions(path) == {"a.jpg": ""}
 
 
 def test_the_fingerprint_follows_what_is_excluded(photos, tmp_path):
     whole = open_dataset(str(photos))
     prints = [
-        exclusions.exclude(whole, [listed(tmp_path, *rows)]).fingerprint
+        exclusions.exclude_images(whole, [listed(tmp_path, *rows)]).fingerprint
         for rows in (["cat/3.png,,x"], ["cat/3.png,,yes", "cat/4.png,,"], ["cat/4.png,,x"], [])
     ]
     assert prints[0] == prints[1]
     assert len({whole.fingerprint, *prints}) == 4
-    assert exclusions.exclude(whole, []) is whole
-    assert exclusions.digest([]) == ""
+    assert exclusions.exclude_images(whole, []) is whole
+    assert exclusions.digest_exclusions([]) == ""
 
 
 def test_a_list_of_nothing_leaves_all(photos, tmp_path):
-    sources = list(exclusions.exclude(open_dataset(str(photos)), [listed(tmp_path, "cat/3.png,leak, ")]).sources())
+    path = listed(tmp_path, "cat/3.png,leak, ")
+    sources = list(exclusions.exclude_images(open_dataset(str(photos)), [path]).sources())
     assert [dataclasses.replace(source, read=None) for source in sources] == [
         dataclasses.replace(source, read=None) for source in open_dataset(str(photos)).sources()
     ]
@@ -103,15 +104,15 @@ def test_a_list_of_nothing_leaves_all(photos, tmp_path):
 def test_what_is_wrong_with_a_list_is_one_line(photos, tmp_path, rows, header, message):
     path = listed(tmp_path, *rows, header="filename,finding,exclude" if header is None else header)
     with pytest.raises(UserError, match=f"--exclude {path}: {message}") as caught:
-        exclusions.exclude(open_dataset(str(photos)), [path])
+        exclusions.exclude_images(open_dataset(str(photos)), [path])
     assert "\n" not in str(caught.value)
 
 
 def test_a_list_that_cannot_be_read(photos, tmp_path):
     for path in (tmp_path / "none.csv", tmp_path):
-        for function in (exclusions.read, lambda path: exclusions.digest([path])):
+        for function in (exclusions.read_exclusions, lambda path: exclusions.digest_exclusions([path])):
             with pytest.raises(UserError, match=f"--exclude {path}: cannot be read"):
                 function(path)
     (tmp_path / "model.bin").write_bytes(bytes(range(256)))
     with pytest.raises(UserError, match="--exclude"):
-        exclusions.read(tmp_path / "model.bin")
+        exclusions.read_exclusions(tmp_path / "model.bin")

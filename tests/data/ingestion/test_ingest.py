@@ -1,11 +1,10 @@
-"""Ingest: every kind of file that turns up in a folder of photos, and what becomes of it."""
+"""Ingestion: every kind of file that turns up in a folder of photos, and its outcome."""
 
 import hashlib
 import io
 import itertools
 import os
-import random
-from collections import Counter, defaultdict
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -13,13 +12,16 @@ import tensorflow as tf
 from PIL import Image
 
 from kcnn.data import examples, records
-from kcnn.data.datasets import Dataset, Source, open_dataset
+from kcnn.data.datasets import Dataset, ImageSource
+from kcnn.data.datasets.opening import open_dataset
 from kcnn.data.ingestion import ingest, splits
+from kcnn.data.ingestion.summary import check_trainable
+from kcnn.data.records import SPLITS
 from kcnn.errors import UserError
 
 
 def in_this_process(function, tasks, **_):
-    """The plainest driver."""
+    """Run tasks one after the other, as the plainest driver."""
     return map(function, tasks)
 
 
@@ -30,9 +32,14 @@ def encoded(seed, format="JPEG", size=(40, 30), mode="RGB"):
     return buffer.getvalue()
 
 
+def parsed(paths):
+    """Return the records of shards, parsed."""
+    return examples.read_examples(paths).map(examples.parse_example).as_numpy_iterator()
+
+
 @pytest.fixture
 def photos(tmp_path):
-    """Thirty good images of each of two classes in many formats, and the broken and odd files of real folders."""
+    """Write thirty good images of each of two classes in many formats, and the broken and odd files of real folders."""
     kinds = [
         ("JPEG", "RGB"),
         ("JPEG", "L"),
@@ -77,21 +84,21 @@ def test_what_cannot_be_decoded_is_excluded_by_name_and_the_rest_arrives_untouch
         assert "\n" not in summary.excluded[name]
     assert summary.labels == ("cat", "dog")
     counted, seen = Counter(), set()
-    for split in examples.SPLITS:
-        for record in examples.read(examples.shard_paths(out, split)).map(examples.parse).as_numpy_iterator():
+    for split in SPLITS:
+        for record in parsed(examples.shard_paths(out, split)):
             name = record["filename"].decode()
             assert record["encoded"] == (photos / name).read_bytes()
             assert summary.labels[record["label"]] == name.split("/")[0]
             counted[split, name.split("/")[0]] += 1
             seen.add(name)
     assert len(seen) == 60
-    assert {(s, c): n for s in examples.SPLITS for c, n in summary.counts[s].items() if n} == dict(counted)
+    assert {(s, c): n for s in SPLITS for c, n in summary.counts[s].items() if n} == dict(counted)
     assert any("6 files excluded" in warning for warning in summary.warnings)
 
 
 def test_records_have_the_usual_keys(photos, tmp_path):
     ingest.ingest(open_dataset(str(photos)), tmp_path / ".out")
-    record = next(iter(examples.read(examples.shard_paths(tmp_path / ".out", "train")))).numpy()
+    record = next(iter(examples.read_examples(examples.shard_paths(tmp_path / ".out", "train")))).numpy()
     features = tf.train.Example.FromString(record).features.feature
     assert set(features) == {
         "image/encoded", "image/filename", "image/class/label", "image/class/text", "image/format", "image/height",
@@ -104,9 +111,9 @@ def test_records_have_the_usual_keys(photos, tmp_path):
 def test_the_same_data_gives_the_same_bytes(photos, tmp_path):
     for name in (".a", ".b"):
         ingest.ingest(open_dataset(str(photos)), tmp_path / name)
-    for split in examples.SPLITS:
+    for split in SPLITS:
         a, b = (
-            list(examples.read(examples.shard_paths(tmp_path / name, split)).as_numpy_iterator())
+            list(examples.read_examples(examples.shard_paths(tmp_path / name, split)).as_numpy_iterator())
             for name in (".a", ".b")
         )
         assert a == b
@@ -132,7 +139,7 @@ def test_nothing_to_look_at(tmp_path):
 
 
 def drawn_into(split, seed=0):
-    """An image whose bytes draw it there."""
+    """Return an image whose bytes draw it into a split."""
     bounds = {"test": (0.0, 0.15), "val": (0.15, 0.3), "train": (0.3, 1.0)}[split]
     found = (encoded(index, "PNG", (9, 8)) for index in itertools.count(seed))
     return next(data for data in found if bounds[0] <= splits.position(hashlib.sha256(data).hexdigest()) < bounds[1])
@@ -154,7 +161,7 @@ def drawn_into(split, seed=0):
             {"cat": ["test"], "dog": ["test"]},
             ["2 classes without an image to train on; add some, or leave the class out: cat (1 image), dog (1 image)"],
         ),
-        ({"cat": ["train", "test"], "dog": ["train"], "two": ["val", "val"]}, []),  # which is mended
+        ({"cat": ["train", "test"], "dog": ["train"], "two": ["val", "val"]}, []),  # one moves to train
         ({"cat": ["train", "test"], "dog": ["train"], "two": ["test", "test"]}, []),
     ],
 )
@@ -166,12 +173,12 @@ def test_what_cannot_be_trained_on_is_a_warning_until_then(tmp_path, files, flaw
     summary = ingest.ingest(open_dataset(str(tmp_path)), tmp_path / ".out")
     assert summary.flaws() == flaws
     assert [warning for warning in summary.warnings if warning in flaws] == flaws
-    assert sum(map(summary.total, examples.SPLITS)) == sum(map(len, files.values()))
+    assert sum(map(summary.total, SPLITS)) == sum(map(len, files.values()))
     if flaws:
         with pytest.raises(UserError, match=flaws[0][:40]):
-            ingest.check_trainable(summary)
+            check_trainable(summary)
     else:
-        ingest.check_trainable(summary)
+        check_trainable(summary)
         assert summary.counts["train"]["two"] == 1
 
 
@@ -200,48 +207,9 @@ def test_many_shards_hold_every_image_once(tmp_path, monkeypatch):
     monkeypatch.setattr(examples, "SHARD_BYTES", 20_000)
     summary = ingest.ingest(open_dataset("digits"), tmp_path, in_this_process)
     assert len(examples.shard_paths(tmp_path, "train")) > 3
-    names = [
-        record["filename"]
-        for split in examples.SPLITS
-        for record in examples.read(examples.shard_paths(tmp_path, split)).map(examples.parse).as_numpy_iterator()
-    ]
+    names = [record["filename"] for split in SPLITS for record in parsed(examples.shard_paths(tmp_path, split))]
     assert len(names) == len(set(names)) == 1797
-    assert sum(summary.total(split) for split in examples.SPLITS) == 1797
-
-
-def test_the_merge_counts_what_a_plain_look_at_everything_counts(tmp_path):
-    for seed in range(30):
-        rng = random.Random(seed)
-        digests = [hashlib.sha256(rng.randbytes(4)).hexdigest() for _ in range(rng.randrange(10, 200))]
-        given = rng.choice([[""], ["", "train"], ["train", "test"], ["", "train", "val", "test"]])
-        size_of = {digest: (rng.randrange(1, 9999), rng.randrange(1, 60)) for digest in digests}
-        images = [
-            (digest, str(rng.randrange(4)), rng.choice(given), *size_of[digest])
-            for digest in rng.choices(digests, k=rng.randrange(20, 400))
-        ]
-        work = ingest.Work(tmp_path / str(seed), rng.randrange(1, 9))
-        work.folder.mkdir()
-        for part in range(work.parts):
-            ingest._store(work.facts(part), sorted(images[part :: work.parts]))
-        plan = splits.plan((fact[:3] for fact in ingest.merged(work)), {split or None for split in given})
-        found = ingest.tally(ingest.merged(work), plan)
-
-        plain = splits.plan(
-            [(*image[:2], image[2] or None) for image in sorted(images)], {split or None for split in given}
-        )
-        places = [plain.of(digest, split or None) for digest, _, split, *_ in images]
-        splits_of, labels_of = defaultdict(set), defaultdict(set)
-        for (digest, label, *_), place in zip(images, places, strict=True):
-            splits_of[digest].add(place)
-            labels_of[digest].add(label)
-        assert found.images == Counter((place, image[1]) for image, place in zip(images, places, strict=True))
-        assert found.straddling == sum("train" in each and len(each) > 1 for each in splits_of.values())
-        assert found.ambiguous == sum(len(each) > 1 for each in labels_of.values())
-        sides = sorted(image[4] for image, place in zip(images, places, strict=True) if place == "train")
-        assert ingest.median(found.sides) == sides[len(sides) // 2]
-        for split in set(places):
-            total = sum(image[3] for image, place in zip(images, places, strict=True) if place == split)
-            assert found.bytes[split] == total
+    assert sum(summary.total(split) for split in SPLITS) == 1797
 
 
 def pictures(folder):
@@ -294,10 +262,10 @@ def test_other_columns_stay_with_their_image(tmp_path):
     (tmp_path / "list.csv").write_text("\n".join(["path,label,Place,flash", *lines]), encoding="utf-8")
     ingest.ingest(open_dataset(str(tmp_path / "list.csv")), tmp_path / "out")
     seen = 0
-    for split in examples.SPLITS:
+    for split in SPLITS:
         for path in examples.shard_paths(tmp_path / "out", split):
             for record in records.read_records(path):
-                example = records.Example.FromString(record)
+                example = records.TFExample.FromString(record)
                 index = int(example.features.feature["image/filename"].bytes_list.value[0][4:-4])
                 expected = {"Place": f"hall {index % 3} é", **({"flash": "yes"} if index % 2 else {})}
                 features = example.features.feature.items()
@@ -314,23 +282,23 @@ def test_a_reader_that_cannot_be_pickled_will_do(tmp_path):
     def sources():
         for index in range(60):
             data = encoded(index, "PNG")
-            yield Source(f"{index}.png", "ab"[index % 2], None, gone if index == 3 else lambda data=data: data)
+            yield ImageSource(f"{index}.png", "ab"[index % 2], None, gone if index == 3 else lambda data=data: data)
 
     dataset = Dataset(name="pictures", labels=("a", "b"), sources=sources, count=60, fingerprint="1")
     summary = ingest.ingest(dataset, tmp_path)
     assert summary.excluded == {"3.png": "cannot be read: No such file or directory"}
-    assert sum(summary.total(split) for split in examples.SPLITS) == 59
+    assert sum(summary.total(split) for split in SPLITS) == 59
 
 
 def test_parts_and_shards_are_even_and_hold_every_part_of_the_data(tmp_path, monkeypatch):
     monkeypatch.setattr(examples, "SHARD_BYTES", 40_000)
     monkeypatch.setattr(ingest, "PART", 700)
-    ingest.ingest(open_dataset("digits"), tmp_path, in_this_process)  # sorted by nothing; numbers are places
+    ingest.ingest(open_dataset("digits"), tmp_path, in_this_process)  # in no order of class; numbers are places
     shards = [
-        [int(record["filename"][-8:-4]) for record in examples.read([path]).map(examples.parse).as_numpy_iterator()]
+        [int(record["filename"][-8:-4]) for record in parsed([path])]
         for path in examples.shard_paths(tmp_path, "train")
     ]
     size = sum(map(len, shards)) / len(shards)
     for shard in shards:
         assert len(shard) == pytest.approx(size, abs=4 * size**0.5)
-        assert np.mean(shard) == pytest.approx(898, abs=4 * 519 / len(shard) ** 0.5)  # a uniform sample's
+        assert np.mean(shard) == pytest.approx(898, abs=4 * 519 / len(shard) ** 0.5)  # of a uniform sample

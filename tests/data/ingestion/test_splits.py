@@ -1,4 +1,4 @@
-"""Splits: the promises of kcnn.data.ingestion.splits, over many random data sets."""
+"""Splits: the promises of `kcnn.data.ingestion.splits`, over many random data sets."""
 
 import hashlib
 import random
@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from kcnn.data.ingestion.splits import TEST_FRACTION, VAL_FRACTION, plan, position
+from kcnn.data.ingestion.splits import TEST_FRACTION, VAL_FRACTION, plan_splits, position
 
 
 def images(count, label, seed, split=None):
@@ -15,9 +15,9 @@ def images(count, label, seed, split=None):
 
 
 def assign(images):
-    """The split of each image, from (sha256, label, split that the data set gives or None)."""
-    splits = plan(sorted(images, key=lambda image: image[0]), {split for _, _, split in images})
-    return [splits.of(sha256, split) for sha256, _, split in images]
+    """Return the split of each image, from (sha256, label, split that the data set gives or None)."""
+    splits = plan_splits(sorted(images, key=lambda image: image[0]), {split for _, _, split in images})
+    return [splits.split_of(sha256, split) for sha256, _, split in images]
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -70,7 +70,7 @@ def test_given_splits_stand_and_missing_ones_are_drawn_from_train():
 
 
 def at(place, label, split=None):
-    """An image that is drawn at `place` from 0 to 1."""
+    """Return an image that is drawn at `place` from 0 to 1."""
     sha256 = f"{round(place * 2**64):016x}" + "0" * 48
     assert position(sha256) == pytest.approx(place)
     return sha256, label, split
@@ -84,10 +84,13 @@ def at(place, label, split=None):
         ([at(0.02, "a"), at(0.14, "a"), at(0.1, "a")], ["test", "train", "test"]),
         ([at(0.2, "a"), at(0.2, "a")], ["train", "train"]),  # copies stay together
         ([at(0.2, "a")], ["test"]),  # one image is not enough
-        ([at(0.2, "a"), at(0.29, "a"), at(0.29, "b")], ["train", "test", "test"]),  # what is not a's alone mends b
+        (
+            [at(0.2, "a"), at(0.29, "a"), at(0.29, "b")],
+            ["train", "test", "test"],
+        ),  # an image that a shares may move for b
         ([at(0.2, "a", "train"), at(0.5, "a", "test")], ["train", "test"]),
         ([at(0.05, "a", "train"), at(0.5, "a", "val")], ["train", "val"]),
-        ([at(0.9, "a", "test"), at(0.8, "a", "test")], ["test", "test"]),  # which the data set says
+        ([at(0.9, "a", "test"), at(0.8, "a", "test")], ["test", "test"]),  # as the data set gives them
         ([at(0.9, "a", "val"), at(0.1, "a"), at(0.1, "a", "test")], ["val", "test", "test"]),
     ],
 )
@@ -104,6 +107,6 @@ def test_mending_moves_nothing_between_train_and_test_but_where_a_class_was_in_t
     in_test = Counter(label for sha256, label, _ in old if position(sha256) < TEST_FRACTION)
     sizes = Counter(label for _, label, _ in old)
     for (_, label, _), one, other in zip(old, before, after, strict=False):
-        if sizes[label] > in_test[label]:  # else the class could not have been trained on
+        if sizes[label] > in_test[label]:  # otherwise the class could not be trained on
             assert {one, other} != {"train", "test"}
     assert {label for (_, label, _), place in zip(old, before, strict=True) if place == "train"} == set(sizes)

@@ -1,4 +1,4 @@
-"""Batches: what is in them, in which order, and that a seed and an epoch determine them."""
+"""Batches: their content and order, which a seed and an epoch determine."""
 
 import io
 from pathlib import Path
@@ -9,7 +9,13 @@ import tensorflow as tf
 from PIL import Image, ImageOps
 
 from kcnn.data import examples
-from kcnn.data.input_pipeline.batches import evaluation_batches, random_resized_crop, steps_per_epoch, training_batches
+from kcnn.data.input_pipeline.batches import (
+    TrainingShards,
+    evaluation_batches,
+    random_resized_crop,
+    steps_per_epoch,
+    training_batches,
+)
 from kcnn.data.input_pipeline.transform import Preprocessing, preprocess
 from kcnn.errors import UserError
 from tests.shards import write
@@ -37,16 +43,17 @@ def encoded() -> list[bytes]:
 
 @pytest.fixture(scope="module")
 def paths(encoded, tmp_path_factory) -> list[str]:
-    """Image i is of class i; three shards."""
+    """Write three shards of images, of which number i has class i."""
     directory: Path = tmp_path_factory.mktemp("shards")
     rows = [examples.Example(data, f"{i}.jpg", i, str(i), "JPEG", 30, 40, str(i)) for i, data in enumerate(encoded)]
     return write(directory, "train", rows, 3)
 
 
 def batches(paths, *, epochs=range(2), seed=0, augmentations=AUGMENTATIONS, batch_size=8, **options) -> tf.data.Dataset:
-    settings = {"num_classes": COUNT, "preprocessing": SPEC, "count": COUNT, "mean_bytes": 1000} | options
+    settings = {"num_classes": COUNT, "preprocessing": SPEC, "mean_bytes": 1000} | options
+    shards = TrainingShards(paths, COUNT, settings.pop("mean_bytes"))
     return training_batches(
-        paths, epochs=epochs, seed=seed, augmentations=augmentations, batch_size=batch_size, **settings
+        shards, epochs=epochs, seed=seed, augmentations=augmentations, batch_size=batch_size, **settings
     )
 
 
@@ -59,7 +66,7 @@ def same(first: list[np.ndarray], second: list[np.ndarray]) -> bool:
 
 
 def order(dataset: tf.data.Dataset) -> list[list[int]]:
-    """The classes, and thereby the images, of each batch."""
+    """Return the classes, and thereby the images, of each batch."""
     return [labels.argmax(axis=1).tolist() for _, labels in dataset.as_numpy_iterator()]
 
 
@@ -103,7 +110,7 @@ def test_each_epoch_has_each_image_at_most_once_in_an_order_of_its_own(paths):
 
 @pytest.mark.parametrize("mean_bytes", [1000, 2**40])
 def test_the_shuffle_buffer_is_bounded(paths, mean_bytes):
-    """With images that large the buffer holds one: no image is lost, but the order is that of the shards."""
+    """Shuffle images so large that the buffer holds one: none is lost, but the order is that of the shards."""
     images = [
         i for batch in order(batches(paths, augmentations=(), batch_size=7, mean_bytes=mean_bytes)) for i in batch
     ]
@@ -163,7 +170,7 @@ def test_under_a_distribution_strategy(paths):
 
 @pytest.fixture(scope="module")
 def crops() -> tuple[np.ndarray, np.ndarray]:
-    """Where 300 windows of an image of coordinates lie: sizes and centres, [300, 2] each, as parts of the image."""
+    """Return sizes and centres, [300, 2] each, of 300 windows of an image of coordinates, as parts of the image."""
     rows, columns = np.mgrid[:180, :240].astype(np.uint8)
     data = tf.constant(saved(Image.fromarray(np.stack([rows, columns, 0 * rows], axis=-1)), "PNG"))
     crop = tf.function(lambda n: random_resized_crop(data, SPEC, (0.25, 1.0), tf.stack([0, n])))

@@ -1,10 +1,10 @@
-"""What labels say: classes, or by how much an image was turned."""
+"""Objectives: labels are classes, or by how much an image was turned."""
 
 import numpy as np
 import tensorflow as tf
 
 from kcnn.data import examples
-from kcnn.data.input_pipeline.batches import evaluation_batches, training_batches
+from kcnn.data.input_pipeline.batches import TrainingShards, evaluation_batches, training_batches
 from kcnn.data.input_pipeline.objectives import OBJECTIVES
 from kcnn.data.input_pipeline.transform import Preprocessing
 from tests.shards import write
@@ -14,7 +14,7 @@ COUNT = 64
 
 
 def shards(tmp_path):
-    """Image i, of class 9, is of random pixels."""
+    """Write images of random pixels, all of class 9."""
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (COUNT, 8, 8, 3), dtype=np.uint8)
     rows = [
@@ -25,7 +25,7 @@ def shards(tmp_path):
 
 
 def check(pixels, batches):
-    """Every image is one of the originals, turned as its label says; each turn comes up; returns the labels."""
+    """Check that every image is an original turned as its label says, with every turn, and return the labels."""
     originals = {image.tobytes() for image in pixels}
     seen, labels = [], []
     for images, one_hot in batches:
@@ -45,13 +45,11 @@ def test_rotations_are_told_by_their_labels(tmp_path):
 
     def training(seed):
         batches = training_batches(
-            paths,
+            TrainingShards(paths, COUNT, 100),
             augmentations=(),
             crop_scale=None,
             seed=seed,
             epochs=range(1),
-            count=COUNT,
-            mean_bytes=100,
             **settings,
         )
         return check(pixels, batches.as_numpy_iterator())

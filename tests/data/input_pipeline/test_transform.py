@@ -14,7 +14,7 @@ from kcnn.errors import UserError
 
 
 def photo(width: int, height: int, seed: int = 0) -> Image.Image:
-    """Smooth shapes with some detail."""
+    """Return smooth shapes with some detail."""
     rng = np.random.default_rng(seed)
     layers = [
         np.asarray(
@@ -74,7 +74,7 @@ def test_equals_pillow(format, interpolation):
 
 
 def test_without_antialiasing_pixels_are_skipped():
-    """One white pixel in eight vanishes between the sampled places, or is averaged."""
+    """Shrink lines: one white pixel in eight vanishes between the sampled places, or is averaged."""
     image = np.zeros((64, 64, 3), np.uint8)
     image[::8, ::8] = 255
     plain = resize(tf.constant(image), Preprocessing((8, 8), crop_fraction=1.0, antialias=False)).numpy()
@@ -97,7 +97,7 @@ def test_enlarging_is_the_same_with_antialiasing(interpolation):
 
 @pytest.mark.parametrize(("height", "width"), [(100, 60), (60, 100), (61, 100), (99, 99)])
 def test_crop_is_central(height, width):
-    """Coordinates as pixel values: the result's corners tell which window was taken."""
+    """Take coordinates as pixel values: the result's corners show which window was taken."""
     rows, columns = np.mgrid[:height, :width]
     image = tf.constant(np.stack([rows, columns, 0 * rows], axis=-1).astype(np.float32))
     side = round(0.8 * min(height, width))
@@ -154,7 +154,7 @@ def test_batches_are_their_images(mode):
 
 @pytest.mark.parametrize("mode", ["crop", "squash"])
 def test_a_large_photo_is_the_same_as_bytes_and_as_pixels(mode):
-    """The JPEG is decoded at a quarter of its size; Pillow averages over all pixels."""
+    """Decode a JPEG at a quarter of its size, where Pillow averages over all pixels."""
     image = photo(1230, 1007)
     encoded = saved(image, "JPEG", quality=95)
     spec = Preprocessing((56, 56), resize_mode=mode)
@@ -168,7 +168,7 @@ def test_unreadable_bytes_raise():
 
 
 def test_served_graph_is_the_same_after_export(tmp_path):
-    """Sizes and formats mixed in a SavedModel; loaded again, it gives what `preprocess` gives here."""
+    """Load a SavedModel again: for mixed sizes and formats it returns what `preprocess` returns here."""
     spec = Preprocessing((32, 32))
     files = [saved(photo(60 + 9 * i, 50), format) for i, format in enumerate(["JPEG", "PNG", "GIF", "BMP", "WEBP"])]
     files.append(saved(photo(60, 50).quantize(9), "BMP"))

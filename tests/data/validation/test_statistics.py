@@ -3,7 +3,6 @@
 import collections
 import functools
 import gzip
-import io
 import operator
 import random
 import subprocess
@@ -12,57 +11,37 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import scipy.ndimage
 import tensorflow as tf
-from PIL import Image
 from tensorflow_metadata.proto.v0 import statistics_pb2
 
-from kcnn.data import examples
-from kcnn.data.input_pipeline.decode import decode_image
+from kcnn.data.examples import Example, encode_example, read_examples
 from kcnn.data.records import read_records
-from kcnn.data.validation import schema as schemas
-from kcnn.data.validation import statistics
+from kcnn.data.validation.anomalies import find_anomalies
+from kcnn.data.validation.measures import FEATURES
+from kcnn.data.validation.schema import infer_schema
+from kcnn.data.validation.statistics import compute_statistics, summarize_records
+from kcnn.data.validation.statistics_proto import statistics_to_proto
 from kcnn.errors import UserError
+from tests.data.validation.pictures_of_many_formats import labelled_picture
 from tests.shards import write
 
-KINDS = [("JPEG", "RGB"), ("JPEG", "L"), ("JPEG", "CMYK"), ("PNG", "RGBA"), ("PNG", "P"), ("GIF", "P"), ("BMP", "RGB")]
 COUNT = 70
-
-
-def encoded(index):
-    """A smooth picture in one of many formats and sizes."""
-    rng = np.random.default_rng(index)
-    format, mode = KINDS[index % len(KINDS)]
-    height, width = (int(side) for side in rng.integers(20, 120, 2) * (1 + 7 * (index % 10 == 0)))
-    coarse = rng.integers(0, 256, (4, 5, 3), np.uint8)
-    image = Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
-    buffer = io.BytesIO()
-    image.convert(mode).save(buffer, format)
-    return buffer.getvalue(), format, height, width
-
-
-def example(index):
-    data, format, height, width = encoded(index)
-    label = index % 3 + (index % 5 == 0)
-    return examples.Example(
-        data, f"{index}.jpg", label, f"klass {label} é", format, height, width, f"{index % 60:064x}"
-    )
 
 
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory):
-    """Four shards of train, one of val."""
+    """Write four shards of train, one of val."""
     folder = tmp_path_factory.mktemp("examples")
     return {
-        "train": write(folder, "train", [example(index) for index in range(COUNT)], 4),
-        "val": write(folder, "val", [example(1000)]),
+        "train": write(folder, "train", [labelled_picture(index) for index in range(COUNT)], 4),
+        "val": write(folder, "val", [labelled_picture(1000)]),
     }
 
 
 @pytest.fixture(scope="module")
 def proto(shards):
-    parts = [statistics.collect(read_records(path)) for path in shards["train"]]
-    written = statistics.to_proto(functools.reduce(operator.add, parts), "train").SerializeToString()
+    parts = [summarize_records(read_records(path)) for path in shards["train"]]
+    written = statistics_to_proto(functools.reduce(operator.add, parts), "train").SerializeToString()
     (dataset,) = statistics_pb2.DatasetFeatureStatisticsList.FromString(written).datasets
     assert (dataset.name, dataset.num_examples) == ("train", COUNT)
     return {feature.path.step[0]: feature for feature in dataset.features}
@@ -70,9 +49,9 @@ def proto(shards):
 
 @pytest.fixture(scope="module")
 def columns(shards):
-    """The features as TensorFlow reads them."""
+    """Return the features as TensorFlow reads them."""
     found = collections.defaultdict(list)
-    for record in examples.read(shards["train"]).as_numpy_iterator():
+    for record in read_examples(shards["train"]).as_numpy_iterator():
         for key, feature in tf.train.Example.FromString(record).features.feature.items():
             found[key] += feature.bytes_list.value or feature.int64_list.value
     return found
@@ -140,50 +119,10 @@ def test_strings(proto, columns):
     assert proto["image/class/label"].type == statistics_pb2.FeatureNameStatistics.INT
 
 
-def test_what_the_pixels_tell():
-    for index in range(COUNT):
-        data, format, height, width = encoded(index)
-        grey = tf.image.rgb_to_grayscale(decode_image(data)).numpy()[..., 0]
-        row = statistics.measure(examples.encode(example(index)))
-        assert row["image/brightness"] * 2**-16 == pytest.approx(grey.mean(), abs=2), KINDS[index % len(KINDS)]
-        assert row["image/aspect"] * 2**-16 == pytest.approx(width / height, abs=2**-16)
-        assert row["image/channels"] == {"L": 1, "CMYK": 4, "RGBA": 4}.get(KINDS[index % len(KINDS)][1], 3)
-        if max(height, width) <= 128:  # larger ones are shrunk
-            luminance = np.asarray(Image.open(io.BytesIO(data)).convert("L")).astype(float)
-            variance = scipy.ndimage.laplace(luminance)[1:-1, 1:-1].var()
-            # A JPEG's luminance is taken before it is turned into RGB and rounded.
-            tolerance = {"rel": 0.05, "abs": 0.1} if format == "JPEG" else {"abs": 2**-16}
-            assert row["image/sharpness"] * 2**-16 == pytest.approx(variance, **tolerance)
-
-
-def test_blurring_lowers_sharpness_and_size_matters_little():
-    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8))
-
-    def sharpness(image, format="JPEG"):
-        buffer = io.BytesIO()
-        image.save(buffer, format)
-        sample = examples.Example(buffer.getvalue(), "a", 0, "a", format, 1, 1, "")
-        return statistics.measure(examples.encode(sample))["image/sharpness"] * 2**-16
-
-    photo = noise.resize((1600, 1600), Image.Resampling.BICUBIC)
-    blurred = noise.resize((16, 16), Image.Resampling.BOX).resize((1600, 1600), Image.Resampling.BICUBIC)
-    assert sharpness(photo) > 20 * sharpness(blurred)
-    assert sharpness(photo) == pytest.approx(sharpness(photo.resize((400, 400), Image.Resampling.BOX)), rel=0.3)
-    assert sharpness(photo) == pytest.approx(sharpness(photo, "PNG"), rel=0.1)
-
-
-def test_16_bits_keep_their_high_byte():
-    pixels = np.random.default_rng(0).integers(0, 65536, (30, 40), np.uint16)
-    data = tf.io.encode_png(pixels[..., None]).numpy()
-    row = statistics.measure(examples.encode(examples.Example(data, "a", 0, "a", "PNG", 30, 40, "")))
-    assert row["image/brightness"] * 2**-16 == pytest.approx((pixels >> 8).mean(), abs=0.01)
-    assert row["image/channels"] == 1
-
-
 def test_what_pillow_cannot_read_is_missing():
-    good = examples.encode(example(0))
-    bad = examples.encode(examples.Example(b"no image", "b\udcff.jpg", 0, "b\udcff", "JPEG", 10, 10, "0"))
-    (dataset,) = statistics.to_proto(statistics.collect([good, bad]), "val").datasets
+    good = encode_example(labelled_picture(0))
+    bad = encode_example(Example(b"no image", "b\udcff.jpg", 0, "b\udcff", "JPEG", 10, 10, "0"))
+    (dataset,) = statistics_to_proto(summarize_records([good, bad]), "val").datasets
     found = {feature.path.step[0]: feature for feature in dataset.features}
     assert found["image/brightness"].num_stats.common_stats.num_missing == 1
     assert found["image/bytes"].num_stats.min == len(b"no image")
@@ -193,65 +132,32 @@ def test_what_pillow_cannot_read_is_missing():
 
 def test_merging_is_the_same_to_the_byte_in_any_order(shards):
     records = [record for path in shards["train"] for record in read_records(path)]
-    whole = statistics.collect(records)
-    expected = statistics.to_proto(whole, "train").SerializeToString(deterministic=True)
+    whole = summarize_records(records)
+    expected = statistics_to_proto(whole, "train").SerializeToString(deterministic=True)
     shuffled = random.Random(0)
     for _ in range(30):
         shuffled.shuffle(records)
         cuts = sorted(shuffled.choices(range(COUNT + 1), k=shuffled.randrange(6)))
-        parts = [statistics.collect(records[a:b]) for a, b in zip([0, *cuts], [*cuts, COUNT], strict=True)]
+        parts = [summarize_records(records[a:b]) for a, b in zip([0, *cuts], [*cuts, COUNT], strict=True)]
         while len(parts) > 1:  # neighbours or not, in any grouping
             a, b = (parts.pop(shuffled.randrange(len(parts))) for _ in range(2))
             parts.append(a + b)
         assert parts[0] == whole
-        assert statistics.to_proto(parts[0], "train").SerializeToString(deterministic=True) == expected
-
-
-def test_numbers_of_any_size_merge_exactly():
-    rng = random.Random(0)
-    values = [rng.randrange(2 ** rng.randrange(1, 45)) for _ in range(5000)]
-    whole = statistics.Numbers.of(values)
-    for _ in range(20):
-        rng.shuffle(values)
-        cut = rng.randrange(len(values))
-        assert statistics.Numbers.of(values[cut:]) + statistics.Numbers.of(values[:cut]) == whole
-    assert whole.mean == pytest.approx(np.mean(np.array(values, float)))
-    assert whole.deviation == pytest.approx(np.std(np.array(values, float)))
-    assert whole + statistics.Numbers() == statistics.Numbers() + whole == whole
-
-
-def test_quantiles_to_the_stated_error():
-    values = np.random.default_rng(0).lognormal(10, 2, 20_000).astype(int)
-    found = statistics.Numbers.of(values.tolist())
-    ranks = np.arange(len(values))
-    error = np.abs(found.at_ranks(ranks.tolist()) / np.sort(values) - 1)
-    assert error.max() <= 0.002
-    small = statistics.Numbers.of(list(range(512)))
-    np.testing.assert_array_equal(small.at_ranks(range(512)), np.arange(512))
-
-
-def test_distinct_counts():
-    names = [f"{index}.jpg".encode() for index in range(100_000)]
-    few = statistics.Distinct.of(names[:4000] + names[:1000])
-    assert (few.count, few.unique) == (5000, 4000)
-    many = statistics.Distinct.of(names[:70_000]) + statistics.Distinct.of(names[30_000:])
-    assert many.hashes == statistics.Distinct.of(names).hashes
-    assert many.unique == pytest.approx(100_000, rel=0.05)  # three standard errors
-    assert len(many.hashes) == 4096
+        assert statistics_to_proto(parts[0], "train").SerializeToString(deterministic=True) == expected
 
 
 def test_label_columns_are_counted_while_their_values_are_few():
     def record(index):
         columns = {"site": f"s{index % 3}", "id": str(index)} | ({"late": "é"} if index >= 1500 else {})
-        return examples.encode(examples.Example(b"", f"{index}.jpg", 0, "a", "JPEG", 1, 1, "", columns))
+        return encode_example(Example(b"", f"{index}.jpg", 0, "a", "JPEG", 1, 1, "", columns))
 
     records = list(map(record, range(2000)))
-    whole = statistics.collect(records)
+    whole = summarize_records(records)
     assert (
-        sum(map(statistics.collect, (records[:1400], records[1400:1450], records[1450:])), statistics.collect([]))
+        sum(map(summarize_records, (records[:1400], records[1400:1450], records[1450:])), summarize_records([]))
         == whole
     )
-    (dataset,) = statistics.to_proto(whole, "train").datasets
+    (dataset,) = statistics_to_proto(whole, "train").datasets
     found = {feature.path.step[0]: feature.string_stats for feature in dataset.features}
     site, numbers, late = (found[f"image/column/{name}"] for name in ("site", "id", "late"))
     assert {bucket.label: bucket.sample_count for bucket in site.rank_histogram.buckets} == {
@@ -259,27 +165,27 @@ def test_label_columns_are_counted_while_their_values_are_few():
     }
     assert (numbers.unique, len(numbers.rank_histogram.buckets)) == (2000, 0)
     assert (late.common_stats.num_missing, late.top_values[0].value) == (1500, "é")
-    schema = schemas.infer(dataset)
+    schema = infer_schema(dataset)
     (feature,) = (feature for feature in schema.feature if feature.name == "image/column/late")
     assert (feature.presence.min_count, feature.presence.min_fraction, feature.domain) == (1, 0, "")
-    other = statistics.collect([examples.encode(examples.Example(b"", "x", 0, "a", "JPEG", 1, 1, "", {"site": "new"}))])
-    found = schemas.validate(statistics.to_proto(other, "test").datasets[0], schema)
+    other = summarize_records([encode_example(Example(b"", "x", 0, "a", "JPEG", 1, 1, "", {"site": "new"}))])
+    found = find_anomalies(statistics_to_proto(other, "test").datasets[0], schema)
     assert "image/column/site" not in found.anomaly_info
 
 
 def test_a_pool_finds_what_one_process_finds(shards):
-    pooled = statistics.compute(shards, COUNT + 1)
+    pooled = compute_statistics(shards, COUNT + 1)
     assert pooled["train"] == functools.reduce(
-        operator.add, (statistics.collect(read_records(path)) for path in shards["train"])
+        operator.add, (summarize_records(read_records(path)) for path in shards["train"])
     )
-    assert pooled["val"] == statistics.compute({"val": shards["val"]})["val"]
+    assert pooled["val"] == compute_statistics({"val": shards["val"]})["val"]
     assert pooled["val"].examples == 1
 
 
 def test_no_examples():
-    empty = statistics.compute({"test": []})["test"]
-    (dataset,) = statistics.to_proto(empty, "test").datasets
-    assert (dataset.num_examples, len(dataset.features)) == (0, len(statistics.FEATURES))
+    empty = compute_statistics({"test": []})["test"]
+    (dataset,) = statistics_to_proto(empty, "test").datasets
+    assert (dataset.num_examples, len(dataset.features)) == (0, len(FEATURES))
 
 
 @pytest.mark.parametrize("damage", ["cut", "changed", "no gzip", "half a record"])
@@ -295,9 +201,10 @@ def test_a_damaged_shard_is_named(shards, tmp_path, damage):
     }
     path.write_bytes(content[damage])
     with pytest.raises(UserError, match=r"data_tfrecord-00000-of-00001\.gz: damaged examples"):
-        statistics.compute({"val": [str(path)]})
+        compute_statistics({"val": [str(path)]})
 
 
 def test_a_worker_loads_no_tensorflow():
-    code = "import sys, kcnn.data.validation.schema; assert not {'tensorflow', 'keras'} & set(sys.modules)"
+    modules = "kcnn.data.validation.statistics_proto, kcnn.data.validation.anomalies"
+    code = f"import sys, {modules}; assert not {{'tensorflow', 'keras'}} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

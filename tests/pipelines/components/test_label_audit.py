@@ -8,12 +8,12 @@ import pytest
 from PIL import Image
 
 import kcnn
-from kcnn.data.datasets import open_dataset
-from kcnn.data.examples import SPLITS
-from kcnn.data.ingestion.exclusions import exclude
+from kcnn.data.datasets.opening import open_dataset
+from kcnn.data.ingestion.exclusions import exclude_images
 from kcnn.data.ingestion.ingest import ingest
 from kcnn.data.input_pipeline.transform import Preprocessing, preprocess
-from kcnn.data.scan.scan import scan
+from kcnn.data.records import SPLITS
+from kcnn.data.scan.scan import scan_shards
 from kcnn.evaluation.embeddings import embedded
 from kcnn.models.taps import penultimate
 from kcnn.recipes import build
@@ -51,7 +51,7 @@ def made_before(
 ) -> None:
     """What the audit takes; the network has its first random weights."""
     examples.write_summary(ingest(open_dataset(dataset), examples.path))
-    findings.write(scan({split: examples.shards(split) for split in SPLITS}))
+    findings.write(scan_shards({split: examples.shards(split) for split in SPLITS}))
     text = json.dumps({"image_size": [32, 32], "crop_fraction": 1.0})
     (transform_graph.path / "preprocessing.json").write_text(text)
     save_weights(kcnn.create_model("lenet5", 2, 32), model_run.weights)
@@ -86,7 +86,7 @@ def test_planted_label_errors_are_listed_shown_and_left_where_they_are(photos, t
         writer = csv.DictWriter(file, rows[0])
         writer.writeheader()
         writer.writerows({**row, "exclude": "x" if row in sure else ""} for row in rows)
-    left = [source for source in exclude(open_dataset(str(photos)), [filled]).sources() if source.label is None]
+    left = [source for source in exclude_images(open_dataset(str(photos)), [filled]).sources() if source.label is None]
     assert {source.filename for source in left} == set(WRONG)
     assert {source.reason for source in left} == {f"excluded by {filled}: label_error"}
 

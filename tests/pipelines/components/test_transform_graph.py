@@ -15,8 +15,8 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 
 import kcnn
 from kcnn.data import examples
-from kcnn.data.datasets import open_dataset
-from kcnn.data.ingestion.ingest import Summary
+from kcnn.data.datasets.opening import open_dataset
+from kcnn.data.ingestion.summary import Summary
 from kcnn.data.input_pipeline.transform import Preprocessing, preprocess
 from kcnn.errors import UserError
 from kcnn.serving.export.classifier import export_classifier
@@ -210,11 +210,11 @@ def test_the_component_reads_no_image_and_parses_what_example_gen_wrote(tmp_path
     dtypes = {schema_pb2.BYTES: tf.string, schema_pb2.INT: tf.int64}
     specification = {feature.name: tf.io.FixedLenFeature([], dtypes[feature.type]) for feature in raw.feature}
     shards = made["ExampleGen"]["examples"].shards("test")
-    records = next(iter(examples.read(shards).batch(32).as_numpy_iterator()))
+    records = next(iter(examples.read_examples(shards).batch(32).as_numpy_iterator()))
     result = tf.saved_model.load(str(graph.path / "transform_fn")).transform_fn(
         tf.io.parse_example(records, specification)
     )
     for record, image, label in zip(records, result["image"], result["label"], strict=True):
-        example = examples.parse(record)
+        example = examples.parse_example(record)
         np.testing.assert_array_equal(image, preprocess(example["encoded"], graph.preprocessing()))
         assert label == example["label"]

@@ -15,9 +15,9 @@ import pytest
 from PIL import Image
 
 from kcnn.data import examples
-from kcnn.data.datasets import open_dataset
+from kcnn.data.datasets.opening import open_dataset
 from kcnn.data.ingestion import ingest
-from kcnn.data.ingestion.ingest import Summary
+from kcnn.data.ingestion.summary import Summary
 from kcnn.data.input_pipeline.transform import Preprocessing
 from kcnn.errors import UserError
 from kcnn.recipes import build

@@ -16,7 +16,7 @@ from PIL import Image
 from tensorflow_metadata.proto.v0 import anomalies_pb2
 
 from kcnn import content
-from kcnn.data.validation import schema as schemas
+from kcnn.data.validation.schema import read_schema, write_schema
 from kcnn.errors import UserError
 from kcnn.recipes import build
 from pipelines.artifacts import ExampleAnomalies, Examples, Findings
@@ -198,10 +198,10 @@ def test_drift_is_told_against_the_last_run_on_other_data_of_the_name(tmp_path, 
 
 def test_a_schema_that_is_given_counts_and_is_checked_before_anything_is_read(ran, tmp_path, capsys):
     folder, _ = ran
-    schema = schemas.read(next(folder.glob(".kcnn/SchemaGen/schema/*/schema.pbtxt")))
+    schema = read_schema(next(folder.glob(".kcnn/SchemaGen/schema/*/schema.pbtxt")))
     (names,) = [domain for domain in schema.string_domain if domain.name == "image/class/text"]
     names.value[:] = ["cat", "wolf"]
-    schemas.write(schema, tmp_path / "mine.pbtxt")
+    write_schema(schema, tmp_path / "mine.pbtxt")
     edited = dataclasses.replace(job(tmp_path / "root", folder / "photos"), schema=str(tmp_path / "mine.pbtxt"))
     data.run(edited)
     said = capsys.readouterr().out

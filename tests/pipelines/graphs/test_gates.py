@@ -19,8 +19,8 @@ from PIL import Image
 from kcnn import content
 from kcnn.checks import Check
 from kcnn.config import Phase
-from kcnn.data import examples as records
-from kcnn.data.ingestion.ingest import Summary
+from kcnn.data.examples import Example
+from kcnn.data.ingestion.summary import Summary
 from kcnn.errors import RefusedError, UserError
 from kcnn.recipes import build
 from kcnn.serving.publishing import versions
@@ -75,7 +75,7 @@ def example_gen(examples: Output[Examples]) -> None:
     def example(index):
         encoded, side = picture(index)
         digest = hashlib.sha256(encoded).hexdigest()
-        return records.Example(
+        return Example(
             encoded,
             f"{index}.png",
             index % 2,

@@ -7,7 +7,7 @@ import pytest
 
 import kcnn
 from kcnn.config import Phase
-from kcnn.data.ingestion.ingest import Summary
+from kcnn.data.ingestion.summary import Summary
 from kcnn.errors import UserError
 from kcnn.recipes import build
 from kcnn.serving.publishing.versions import next_version

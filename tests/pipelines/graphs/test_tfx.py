@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kcnn.data.datasets import open_dataset
+from kcnn.data.datasets.opening import open_dataset
 from pipelines.components.example_gen import example_gen
 from pipelines.components.example_validator import example_validator
 from pipelines.components.schema_gen import schema_gen

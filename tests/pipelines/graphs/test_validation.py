@@ -9,8 +9,8 @@ from google.protobuf import text_format
 from PIL import Image
 from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2, statistics_pb2
 
-from kcnn.data.datasets import open_dataset
-from kcnn.data.scan.scan import Finding, Scan
+from kcnn.data.datasets.opening import open_dataset
+from kcnn.data.scan.findings import Finding, Scan
 from kcnn.errors import UserError
 from kcnn.evaluation.label_errors import Audit, LabelError
 from kcnn.recipes import build

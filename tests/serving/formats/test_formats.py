@@ -24,8 +24,7 @@ from tensorflow.lite.python import schema_py_generated as schema
 from tiny_classifier import randomize
 
 import kcnn
-from kcnn.data import examples as records
-from kcnn.data.examples import Example
+from kcnn.data.examples import Example, parse_example, read_examples
 from kcnn.data.input_pipeline.transform import Preprocessing, preprocess_batch
 from kcnn.errors import UserError
 from kcnn.models.taps import penultimate
@@ -346,7 +345,7 @@ def held_out(version, directory, count=100):
         for index, (file, label) in enumerate(zip(files, top, strict=True))
     ]
     paths = shards.write(directory, "test", rows, count=2)
-    encoded = [records.parse(record)["encoded"].numpy() for record in records.read(paths)]
+    encoded = [parse_example(record)["encoded"].numpy() for record in read_examples(paths)]
     return paths, served(image_bytes=tf.constant(encoded))["probabilities"].numpy()
 
 

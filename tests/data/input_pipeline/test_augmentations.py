@@ -1,19 +1,14 @@
-"""Augmentations: pure in their seed, and keras-cv's faults mended."""
+"""Augmentations: pure in their seed, and without keras-cv's faults."""
 
 import keras_cv
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from kcnn.data.input_pipeline.augment import (
-    AUGMENTATIONS,
-    RandAugment,
-    cutmix,
-    cutmix_or_mixup,
-    flip,
-    mixup,
-    rand_augment,
-)
+from kcnn.data.input_pipeline.augmentations import AUGMENTATIONS
+from kcnn.data.input_pipeline.augmentations.flip import flip
+from kcnn.data.input_pipeline.augmentations.mixing import cutmix, cutmix_or_mixup, mixup
+from kcnn.data.input_pipeline.augmentations.randaugment import RandAugment, rand_augment
 from kcnn.errors import UserError
 
 PER_IMAGE = [name for name in AUGMENTATIONS if not AUGMENTATIONS.get(name).per_batch]
@@ -21,13 +16,13 @@ PER_BATCH = [name for name in AUGMENTATIONS if AUGMENTATIONS.get(name).per_batch
 
 
 def photos(count: int, size: int = 32) -> np.ndarray:
-    """Smooth float images without symmetries."""
+    """Return smooth float images without symmetries."""
     noise = np.random.default_rng(0).integers(0, 256, (count, 5, 5, 3)).astype(np.float32)
     return tf.clip_by_value(tf.image.resize(noise, (size, size), "bicubic"), 0, 255).numpy()
 
 
 def flat(count: int, height: int = 16, width: int = 24) -> tuple[tf.Tensor, tf.Tensor]:
-    """Image i is of the constant value i and of class i."""
+    """Return images of which number i has the constant value i and class i."""
     images = np.broadcast_to(np.arange(count, dtype=np.float32)[:, None, None, None], (count, height, width, 3))
     return tf.constant(images), tf.one_hot(np.arange(count), count)
 
@@ -47,7 +42,7 @@ def apply(name: str, images: np.ndarray, key: tf.Tensor) -> list[np.ndarray]:
 
 @pytest.mark.parametrize("name", AUGMENTATIONS)
 def test_is_pure(name):
-    """The same seed, 0 included, gives the same whatever was drawn before; another seed gives something else."""
+    """Expect the same images from the same seed, 0 included, and others from another seed."""
     images = photos(6)
     first = apply(name, images, seed(0, 0))
     tf.random.set_seed(123)
@@ -93,7 +88,7 @@ OPERATIONS = [type(layer).__name__ for layer in RandAugment().layers]
 @pytest.mark.parametrize("index", range(len(OPERATIONS)), ids=OPERATIONS)
 @pytest.mark.parametrize("magnitude", [9, 10])
 def test_operation(index, magnitude):
-    """Each operation alone: within 0-255, of the same shape, a function of the seed, and not the identity."""
+    """Apply each operation alone: within 0-255, of the same shape, a function of the seed, and not the identity."""
     augmenter = RandAugment(magnitude)
     operation = augmenter.layers[index]
     images = photos(4) * 0.8 + 20
@@ -113,7 +108,7 @@ def test_operation(index, magnitude):
 
 
 def test_magnitude_zero_is_next_to_no_change():
-    """Of the operations with a strength; the first two have none."""
+    """Apply the operations that have a strength; the first two have none."""
     augmenter = RandAugment(magnitude=0)
     image = photos(1)[0]
     for operation in augmenter.layers[2:]:
@@ -122,7 +117,7 @@ def test_magnitude_zero_is_next_to_no_change():
 
 
 def test_rand_augment_leaves_the_identity_a_place():
-    """Each of two operations is the identity in one case of 14: both are in 0.5%, neither in 86%."""
+    """Count identities: each of two operations is one in a case of 14, both in 0.5%, neither in 86%."""
     image = photos(1, 8)[0]
     function = tf.function(rand_augment)
     same = [np.array_equal(function(tf.constant(image), seed(0, index)), image) for index in range(200)]
@@ -139,7 +134,7 @@ def test_rand_augment_is_a_keras_cv_layer_without_state():
 
 @pytest.mark.parametrize("attempt", range(20))
 def test_cutmix_labels_are_the_pasted_parts(attempt):
-    """In images of constant colours the pasted pixels can be counted; rectangles at the border are clipped."""
+    """Count the pasted pixels in images of constant colours; rectangles at the border are clipped."""
     images, labels = flat(8)
     mixed, weights = cutmix(images, labels, seed(attempt, 0))
     counted = np.stack([(mixed[..., 0].numpy() == value).mean(axis=(1, 2)) for value in range(8)], axis=1)
@@ -147,7 +142,7 @@ def test_cutmix_labels_are_the_pasted_parts(attempt):
 
 
 def test_keras_cvs_own_cutmix_is_biased():
-    """What the subclass is for: when this fails, keras-cv was mended."""
+    """Show the fault of keras-cv that the subclass corrects: when this fails, keras-cv was corrected."""
     images, labels = flat(64)
     mixed = keras_cv.layers.CutMix(dtype="float32")({"images": images, "labels": labels})
     counted = np.stack([(mixed["images"][..., 0].numpy() == value).mean(axis=(1, 2)) for value in range(64)], axis=1)
@@ -155,7 +150,7 @@ def test_keras_cvs_own_cutmix_is_biased():
 
 
 def test_cutmix_areas_follow_the_paper():
-    """Yun et al., section 3.1: with alpha 1 the pasted part, were nothing clipped, is uniform in 0 to 1."""
+    """Check areas by Yun et al., section 3.1: with alpha 1 the pasted part before clipping is uniform in 0 to 1."""
     images, labels = flat(256, 64, 64)
     mixed, weights = cutmix(images, labels, seed(0, 1))
     pasted = 1 - np.diag(weights.numpy())
@@ -167,7 +162,7 @@ def test_cutmix_areas_follow_the_paper():
 
 @pytest.mark.parametrize("attempt", range(5))
 def test_mixup_labels_are_the_weights_of_the_images(attempt):
-    """Image i is of the constant value i and of class i: the mean value is the mean class."""
+    """Mix images of which number i has the constant value i and class i: the mean value is the mean class."""
     images, labels = flat(16)
     mixed, weights = mixup(images, labels, seed(attempt, 0))
     np.testing.assert_allclose(mixed[:, 0, 0, 0], weights.numpy() @ np.arange(16), atol=1e-4)
@@ -176,7 +171,7 @@ def test_mixup_labels_are_the_weights_of_the_images(attempt):
 
 
 def test_mixup_weights_are_beta_distributed():
-    """Beta(0.2, 0.2) has mean 1/2 and variance 1/(4 x 1.4)."""
+    """Compare with Beta(0.2, 0.2), of mean 1/2 and variance 1/(4 x 1.4)."""
     images, labels = flat(512, 1, 1)
     own = np.diag(mixup(images, labels, seed(0, 0))[1].numpy())
     assert own.mean() == pytest.approx(0.5, abs=0.06)
