@@ -27,8 +27,8 @@ from kcnn.data.validation.anomalies import anomaly_lines
 from kcnn.data.validation.schema import read_schema, write_schema
 from kcnn.evaluation.label_errors import Audit, LabelError
 from kcnn.serving.publishing import versions
-from kcnn.training import trials
-from kcnn.training.trainer import Data
+from kcnn.training.trainer import TrainingData
+from kcnn.training.trials import best_trial, read_trials
 from pipelines.engine.component import Artifact
 
 
@@ -60,10 +60,10 @@ class Examples(Artifact):
         counts = {split: summary.total(split) for split in summary.counts}
         return {"images": counts, "labels": len(summary.labels), "excluded": summary.excluded}
 
-    def training_data(self, preprocessing: Preprocessing) -> Data:
+    def training_data(self, preprocessing: Preprocessing) -> TrainingData:
         """What training reads of them."""
         summary = self.summary()
-        return Data(
+        return TrainingData(
             train=self.shards("train"),
             val=self.shards("val"),
             train_count=summary.total("train"),
@@ -301,8 +301,8 @@ class TunerResults(Artifact):
 
     def properties(self) -> dict[str, Any]:
         """How many trials there were, how they ended, the best one's score and that of the recipe's own values."""
-        done = trials.read(self.journal)
-        best = trials.best(done)
+        done = read_trials(self.journal)
+        best = best_trial(done)
         return {
             "trials": len(done),
             "endings": Counter(trial.ending for trial in done),

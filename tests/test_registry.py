@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from kcnn.data.datasets import DATASETS
-from kcnn.data.input_pipeline.augment import AUGMENTATIONS
+from kcnn.data.input_pipeline.augmentations import AUGMENTATIONS
 from kcnn.errors import UserError
 from kcnn.models.spec import MODELS
 from kcnn.registry import Registry

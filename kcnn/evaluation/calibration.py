@@ -1,4 +1,4 @@
-"""Probabilities that can be taken at their word: one temperature for all logits."""
+"""Calibrated probabilities: one temperature for all logits."""
 
 from collections.abc import Sequence
 
@@ -11,20 +11,23 @@ from scipy.special import log_softmax
 from kcnn.data.input_pipeline.batches import evaluation_batches
 from kcnn.data.input_pipeline.transform import Preprocessing
 
-_RANGE = (0.05, 20.0)  # of temperatures
+_RANGE = (0.05, 20.0)  # the temperatures to choose from
 _BATCH = 64
 
 
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
-    """What logits are to be divided by for softmax to give the probability that an answer is right.
+    """Fit the temperature that logits are divided by, so that softmax gives the probability that an answer is right.
 
-    Minimises the mean negative log-likelihood (Guo et al., "On Calibration of Modern Neural Networks", ICML 2017,
-    section 4.2) with a standard normal prior on the temperature's logarithm: where all images are answered correctly,
-    the likelihood alone would have every answer certain. Top classes do not change.
+    It minimises the mean negative log-likelihood (Guo et al., "On Calibration of Modern Neural Networks", ICML 2017,
+    section 4.2) with a standard normal prior on the temperature's logarithm. Where all images are answered correctly,
+    the likelihood alone would make every answer certain. Top classes do not change.
 
     Args:
-        logits: float [N, C] of images that were not trained on; with N = 0 the answer is 1.
+        logits: float [N, C] of images that were not trained on.
         labels: int [N], the true classes.
+
+    Returns:
+        the temperature, 0.05 to 20; 1 with N = 0.
     """
     if not len(labels):
         return 1.0
@@ -41,7 +44,16 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
 def validation_logits(
     model: keras.Model, paths: Sequence[str], preprocessing: Preprocessing
 ) -> tuple[np.ndarray, np.ndarray]:
-    """What a network answers for all examples, float32 [N, C], and their classes, int [N]."""
+    """Return a network's logits for all examples, and their classes.
+
+    Args:
+        model: images → logits, one output.
+        paths: shard files.
+        preprocessing: the deterministic transform of evaluation.
+
+    Returns:
+        logits float32 [N, C], and true classes int [N].
+    """
     classes = model.output_shape[-1]
     forward = tf.function(lambda images: model(images, training=False), reduce_retracing=True)
     logits, labels = [np.zeros((0, classes), np.float32)], [np.zeros(0, np.int64)]

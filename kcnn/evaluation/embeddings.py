@@ -1,4 +1,4 @@
-"""What a trained classifier sees in images, before it decides."""
+"""Embeddings: what the last layer of a trained classifier takes."""
 
 import contextlib
 import dataclasses
@@ -19,13 +19,13 @@ _BATCH = 64
 
 @dataclasses.dataclass(frozen=True)
 class Embeddings:
-    """Of N images, in the order of the splits and their records.
+    """The embeddings of N images, in the order of the splits and their records.
 
     Attributes:
         features: float32 [N, D], mapped from a file.
-        filenames: of the images.
-        splits: likewise.
-        labels: int [N].
+        filenames: N names.
+        splits: N names of splits.
+        labels: int [N], the classes that the images are labelled as.
     """
 
     features: np.ndarray
@@ -35,23 +35,27 @@ class Embeddings:
 
 
 @contextlib.contextmanager
-def embedded(
+def compute_embeddings(
     model: keras.Model, shards: Mapping[str, Sequence[str]], total: int, preprocessing: Preprocessing, path: Path
 ) -> Iterator[Embeddings]:
-    """The embeddings of all images, as long as the block lasts.
+    """Compute the embeddings of all images, and keep them as long as the block lasts.
 
-    Memory holds some batches of images, whatever the data; the disk 4 N D bytes, removed in the end.
+    Memory holds some batches of images, however large the data is. The disk holds 4 N D bytes, which are removed at the
+    block's end.
 
     Args:
-        model: of `create_model`.
+        model: a classifier with one output.
         shards: split → its files.
         total: how many examples they hold, N.
-        preprocessing: that of evaluation.
+        preprocessing: the deterministic transform of evaluation.
         path: a file to keep the features in.
 
     Raises:
-        tf.errors.InvalidArgumentError: for an image that cannot be decoded.
+        tf.errors.InvalidArgumentError: an image cannot be decoded.
+        ValueError: the model has auxiliary classifiers, one of whose layers would be taken for its last.
     """
+    if len(model.outputs) != 1:
+        raise ValueError(f"{model.name} has {len(model.outputs)} outputs: expected the main classifier alone")
     network = penultimate(model)
     forward = tf.function(lambda images: network(images, training=False), reduce_retracing=True)
     features = np.lib.format.open_memmap(path, "w+", dtype=np.float32, shape=(total, network.output.shape[-1]))

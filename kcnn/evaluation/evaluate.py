@@ -14,12 +14,12 @@ from scipy.special import softmax
 from kcnn import progress
 from kcnn.data import examples, records
 from kcnn.errors import UserError
-from kcnn.evaluation.slices import Attribute, Collector
+from kcnn.evaluation.slices import Attribute, AttributeCollector
 
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """What an export answered.
+    """The answers of an export.
 
     Attributes:
         class_names: the export's C labels.
@@ -27,8 +27,8 @@ class Evaluation:
         labels: int64 [N], the true classes.
         probabilities: float32 [N, C], the answers.
         uncalibrated: float32 [N], the top classes' probabilities if the logits' temperature were 1; None where the
-            export does not tell logits.
-        attributes: what divides the N examples into slices.
+            export has no output of logits.
+        attributes: the attributes that divide the N examples into slices.
     """
 
     class_names: list[str]
@@ -40,18 +40,18 @@ class Evaluation:
 
     @property
     def correct(self) -> np.ndarray:
-        """Whether the most probable class is the true one, bool [N]."""
+        """Whether each answer's most probable class is the true one, bool [N]."""
         return self.probabilities.argmax(axis=1) == self.labels
 
 
-def _class_names(export_dir: str | os.PathLike) -> list[str]:
+def _class_names(export_dir: str | os.PathLike[str]) -> list[str]:
     return Path(export_dir, "assets", "labels.txt").read_text(encoding="utf-8").removesuffix("\n").split("\n")
 
 
 def _answers(
-    export_dir: str | os.PathLike, paths: Sequence[str], batch_size: int, total: int | None, description: str
+    export_dir: str | os.PathLike[str], paths: Sequence[str], batch_size: int, total: int | None, description: str
 ) -> Iterator[tuple[list[Any], dict[str, np.ndarray]]]:
-    """Batches of records, as features by name, with the outputs of `serving_default`."""
+    """Yield batches of records, as features by name, with the outputs of `serving_default`."""
     served = tf.saved_model.load(str(export_dir))
     answer = served.signatures["serving_default"]
     with _full_precision(), progress.bar(total=total, description=description, unit="img") as bar:
@@ -69,7 +69,7 @@ def _answers(
 
 @contextlib.contextmanager
 def _full_precision() -> Iterator[None]:
-    """GPUs multiply in float32 and not in TF32, lest they differ from every CPU that serves the model by up to 1e-2."""
+    """Make GPUs multiply in float32: in TF32 they differ by up to 1e-2 from every CPU that serves the model."""
     before = tf.config.experimental.tensor_float_32_execution_enabled()
     tf.config.experimental.enable_tensor_float_32_execution(False)
     try:
@@ -87,12 +87,12 @@ def _label(feature: Any) -> int:
 
 
 def evaluate_export(
-    export_dir: str | os.PathLike, paths: list[str], batch_size: int = 64, total: int | None = None
+    export_dir: str | os.PathLike[str], paths: list[str], batch_size: int = 64, total: int | None = None
 ) -> Evaluation:
-    """Sends the encoded images of a split through `serving_default`; memory grows by N C float32 values.
+    """Send the encoded images of a split through `serving_default`; memory grows by N C float32 values.
 
     Args:
-        export_dir: a SavedModel written by `kcnn.serving.export.classifier`.
+        export_dir: a SavedModel that `kcnn.serving.export.classifier` wrote.
         paths: the split's shards (`kcnn.data.examples.shard_paths`).
         batch_size: images in one request.
         total: the split's examples, for the progress bar's time left.
@@ -104,7 +104,7 @@ def evaluate_export(
     if not paths:
         raise UserError("no files to evaluate: the split has no shards")
     class_names = _class_names(export_dir)
-    collector = Collector()
+    collector = AttributeCollector()
     filenames: list[str] = []
     labels: list[int] = []
     probabilities: list[np.ndarray] = []
@@ -137,13 +137,13 @@ def evaluate_export(
 
 
 def correct_answers(
-    export_dir: str | os.PathLike,
+    export_dir: str | os.PathLike[str],
     paths: Sequence[str],
     class_names: Sequence[str],
     batch_size: int = 64,
     total: int | None = None,
 ) -> np.ndarray:
-    """Which answers of another export are right, bool [N], in the order of the records; keeps a byte an example.
+    """Evaluate another export on the same records, and return which answers are right.
 
     Args:
         export_dir: the other export, with the same classes in any order.
@@ -151,6 +151,9 @@ def correct_answers(
         class_names: what the records' labels mean.
         batch_size: images in one request.
         total: the split's examples, for the progress bar's time left.
+
+    Returns:
+        bool [N], in the order of the records.
 
     Raises:
         UserError: the export has other classes, cannot be loaded, or fails on an image; the message is the reason

@@ -1,4 +1,4 @@
-"""Whether a model may be published: good enough, and not worse than the one before on the very same examples."""
+"""The gate before publication: a model is good enough, and not worse than the one before on the same examples."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -11,16 +11,16 @@ from kcnn.checks import Check
 from kcnn.evaluation.metrics import proportion
 from kcnn.evaluation.slices import SMALLEST, Attribute
 
-LEVEL = 0.05  # of the test over all examples, and of those over all slices together
+LEVEL = 0.05  # significance level: of the test over all examples, and of all slices' tests together
 
 
 @dataclasses.dataclass(frozen=True)
 class Baseline:
-    """The model that another is held against.
+    """The model that another is compared with.
 
     Attributes:
-        name: for people.
-        correct: bool [N], which of its answers are the label, in the order of the records.
+        name: as messages give it.
+        correct: bool [N], which of its answers are right, in the order of the records.
     """
 
     name: str
@@ -28,24 +28,37 @@ class Baseline:
 
 
 def mcnemar(lost: np.ndarray, won: np.ndarray) -> np.ndarray:
-    """One-sided exact p-values, float [...]: how probable are so many losses among losses and wins, were both equally
-    probable. 1 where there are neither.
+    """Return the one-sided exact p-values of McNemar's test.
+
+    A p-value is the probability of as many losses or more, if losses and wins were equally probable. It is that of
+    `scipy.stats.binomtest(lost, lost + won, alternative="greater")`.
 
     Source: McNemar, "Note on the sampling error of the difference between correlated proportions", Psychometrika 12,
-    1947; exact as in `scipy.stats.binomtest(lost, lost + won, alternative="greater")`.
+    1947.
 
     Args:
         lost: int [...], examples that the old model answers rightly and the new one does not.
-        won: int [...], those the other way round.
+        won: int [...], examples that the new model answers rightly and the old one does not.
+
+    Returns:
+        float [...], 0 to 1; 1 where there are neither losses nor wins.
     """
     return np.where(np.add(lost, won) > 0, binom.sf(np.subtract(lost, 1), np.maximum(np.add(lost, won), 1), 0.5), 1.0)
 
 
 def holm(p: np.ndarray) -> np.ndarray:
-    """p-values of M tests made at once, float [M], adjusted so that a level holds for all of them together: the
-    probability that any is at or below it, where there is nothing to find, is at most the level.
+    """Adjust the p-values of M tests so that a level holds for all of them together.
+
+    Where there is nothing to find, the probability that any adjusted p-value is at or below a level is at most that
+    level.
 
     Source: Holm, "A simple sequentially rejective multiple test procedure", Scandinavian Journal of Statistics 6, 1979.
+
+    Args:
+        p: float [M].
+
+    Returns:
+        float [M], in the same order.
     """
     order = np.argsort(p, kind="stable")
     adjusted = np.empty(len(p))
@@ -53,16 +66,16 @@ def holm(p: np.ndarray) -> np.ndarray:
     return adjusted
 
 
-def absolute(
+def check_accuracy(
     correct: np.ndarray, attributes: Sequence[Attribute], min_accuracy: float, min_slice_accuracy: float
 ) -> list[Check]:
-    """Holds the accuracies against bounds: "accuracy", and "slice_accuracy" for every slice when one is asked.
+    """Check the accuracies against bounds: "accuracy", and "slice_accuracy" for every slice when a bound is given.
 
     Args:
-        correct: bool [N], N ≥ 1, which answers are the label.
+        correct: bool [N], N ≥ 1, which answers are right.
         attributes: of the N examples.
-        min_accuracy: of all, in [0, 1].
-        min_slice_accuracy: of each slice that has enough examples, in [0, 1].
+        min_accuracy: of all examples, 0 to 1.
+        min_slice_accuracy: of each slice that has enough examples, 0 to 1; 0 for no check.
     """
     figure = proportion(int(correct.sum()), len(correct))
     assert figure is not None
@@ -74,7 +87,7 @@ def absolute(
     checks = [Check("accuracy", reached, said, figure=figure["value"], bound=min_accuracy, details=figure)]
     for attribute in attributes if min_slice_accuracy else ():
         examples, right = attribute.count(np.ones(len(correct), bool)), attribute.count(correct)
-        for name, hits, count in zip(attribute.slices(), right.tolist(), examples.tolist(), strict=True):
+        for name, hits, count in zip(attribute.slice_names(), right.tolist(), examples.tolist(), strict=True):
             passed = hits / count >= min_slice_accuracy if count >= SMALLEST else None
             end = {
                 True: f", not below --min_slice_accuracy {min_slice_accuracy:g}",
@@ -86,14 +99,14 @@ def absolute(
     return checks
 
 
-def not_worse(correct: np.ndarray, attributes: Sequence[Attribute], baseline: Baseline) -> list[Check]:
-    """Holds a model against the one before, on all examples ("not_worse") and on each slice ("slice_not_worse").
+def check_not_worse(correct: np.ndarray, attributes: Sequence[Attribute], baseline: Baseline) -> list[Check]:
+    """Check a model against the one before, on all examples ("not_worse") and on each slice ("slice_not_worse").
 
     A check fails when McNemar's test finds the model worse: at `LEVEL` over all examples, and over the slices at
     `LEVEL` for all of them together, by Holm's correction. `figure` is the (adjusted) p-value, `bound` the level.
 
     Args:
-        correct: bool [N], which answers are the label.
+        correct: bool [N], which answers are right.
         attributes: of the N examples.
         baseline: the model before.
     """
@@ -115,7 +128,7 @@ def not_worse(correct: np.ndarray, attributes: Sequence[Attribute], baseline: Ba
         (name, {"examples": count, "lost": losses, "won": wins})
         for attribute in attributes
         for name, count, losses, wins in zip(
-            attribute.slices(),
+            attribute.slice_names(),
             attribute.count(np.ones(len(correct), bool)).tolist(),
             attribute.count(lost).tolist(),
             attribute.count(won).tolist(),
@@ -140,13 +153,16 @@ def _too_small() -> str:
     return f", too few to tell (fewer than {SMALLEST})"
 
 
-def commonest_class(labels: np.ndarray, class_names: Sequence[str], accuracy: dict[str, Any]) -> str | None:
-    """A warning, where a model cannot be told from one that always answers the commonest class of the test images.
+def commonest_class_warning(labels: np.ndarray, class_names: Sequence[str], accuracy: dict[str, Any]) -> str | None:
+    """Return a warning where a model cannot be told from one that always answers the commonest class.
 
     Args:
-        labels: int64 [N], N ≥ 1.
-        class_names: their names.
-        accuracy: "value", "low" and "high" of its interval.
+        labels: int64 [N], N ≥ 1, the true classes of the test images.
+        class_names: the classes' names.
+        accuracy: the model's "value", with "low" and "high" of its interval.
+
+    Returns:
+        one line; None where the model is better.
     """
     counts = np.bincount(labels)
     share = counts.max() / len(labels)

@@ -1,16 +1,16 @@
-"""Labels that are probably wrong, by what a classifier makes of each image that has not seen it nor its copies.
+"""Labels that are probably wrong, found by a classifier that has seen neither the image nor its copies.
 
-The classifier is a logistic regression on embeddings, fitted on four fifths of the images and asked about the last
-fifth, in turns. Confident learning (Northcutt, Jiang and Chuang, "Confident Learning: Estimating Uncertainty in Dataset
-Labels", JAIR 2021; the library cleanlab) tells from its answers which labels to doubt, class by class.
+The classifier is a logistic regression on embeddings. It is fitted on four fifths of the images and asked about the
+last fifth, five times. From its answers, confident learning finds the labels to doubt, class by class (Northcutt, Jiang
+and Chuang, "Confident Learning: Estimating Uncertainty in Dataset Labels", JAIR 2021; the library cleanlab).
 
-A network that has learned its training labels by heart sees them confirmed, the wrong ones too. Of CIFAR-10 with 5%
-wrong labels, average precision is 0.40 with the features of a network that errs as often on training images as on
-others, 0.12 with those of one that errs seven times less often, and 0.33 with those of the weights that training
-started from, which have seen no label. `Audit.by_heart` tells the cases apart.
+A network that has learned its training labels by heart sees them confirmed, the wrong ones too. With 5% wrong labels in
+CIFAR-10, average precision is 0.40 for the features of a network that errs as often on training images as on others,
+0.12 for one that errs seven times less often, and 0.33 for the weights that training started from, which have seen no
+label. `Audit.by_heart` separates the cases.
 
-Memory: 512 bytes an image, and about 2 GiB at most beside it, since more images than fill `_PART_BYTES` are audited in
-parts, each by itself.
+Memory: 512 bytes an image, and about 2 GiB more at most. More images than fill `_PART_BYTES` are audited in parts, each
+by itself.
 """
 
 import dataclasses
@@ -22,20 +22,18 @@ from scipy import stats
 from threadpoolctl import threadpool_limits
 
 FOLDS = 5
-COMPONENTS = (
-    128  # principal ones that are kept; with 1280 dimensions the answers are no better, and take 100 times as long
-)
-_SAMPLE = 10_000  # images that these are found from
+COMPONENTS = 128  # principal components; 1280 dimensions give no better answers, and take 100 times as long
+_SAMPLE = 10_000  # images that the components are fitted to
 _CHUNK = 4096
-_PART_BYTES = 2**28  # of the answers about a part's images, float32
-_PENALTIES = (0.01, 0.1, 1.0, 10.0)  # C: the one is taken with which the first fold's labels are most likely
+_PART_BYTES = 2**28  # float32 answers about the images of a part
+_PENALTIES = (0.01, 0.1, 1.0, 10.0)  # C: the one that makes the first fold's labels most likely is taken
 _ITERATIONS = 100
 BY_HEART = 0.5  # errors on training images, per error on others, below which the network has learned labels by heart
-_SIGNIFICANCE = 0.01  # of that, by Fisher's exact test
+_SIGNIFICANCE = 0.01  # level of Fisher's exact test of the difference
 # A doubted label looks wrong when another class is more probable by a factor: a hundred times the share of images that
-# the classifier gets wrong, within these. Where it knows little it has to be sure; where it knows nearly all, wrong
-# labels among those that it learned from keep its probabilities from the extremes. Of CIFAR-10 with 5% wrong labels and
-# a network that is right for half of the images, 7 in 10 of what looks wrong are; of digits with 3%, all.
+# the classifier gets wrong, within these bounds. A classifier that knows little has to be sure. One that knows nearly
+# all learned from wrong labels too, which keep its probabilities from the extremes. With 5% wrong labels in CIFAR-10
+# and a network that is right for half of the images, 7 in 10 labels that look wrong are wrong; with 3% in digits, all.
 ODDS = (5.0, 50.0)
 
 
@@ -44,11 +42,11 @@ class Doubt:
     """A label that may be wrong.
 
     Attributes:
-        index: of the image.
-        given: its class.
+        index: the image's.
+        given: the class that it is labelled as.
         suggested: the most probable class.
         score: the given class's probability, 0 to 1: the lower, the more doubtful.
-        confidence: that of the suggested class.
+        confidence: the suggested class's probability, 0 to 1.
         wrong: whether the label looks wrong, beyond the doubt that hard pictures arouse.
     """
 
@@ -62,7 +60,7 @@ class Doubt:
 
 @dataclasses.dataclass(frozen=True)
 class LabelError:
-    """A doubt in names.
+    """A doubt with the names of file and classes.
 
     Attributes:
         filename: as in the examples.
@@ -70,8 +68,8 @@ class LabelError:
         given: the class that it is labelled as.
         suggested: the most probable class.
         score: the given class's probability, 0 to 1.
-        confidence: that of the suggested class.
-        wrong: whether the label looks wrong, or is only doubted.
+        confidence: the suggested class's probability, 0 to 1.
+        wrong: whether the label looks wrong; else it is only doubted.
     """
 
     filename: str
@@ -85,14 +83,14 @@ class LabelError:
 
 @dataclasses.dataclass(frozen=True)
 class Audit:
-    """What became of an audit.
+    """The result of an audit.
 
     Attributes:
         doubts: the most doubtful label first.
-        images: how many labels were judged: those of classes that have images to learn from in other folds.
+        images: how many labels were judged. Classes without images to learn from in other folds are not.
         accuracy: of the out-of-fold predictions on images that the network was not trained on, 0 to 1; the lower, the
-            less the doubts are worth. None of no image.
-        accuracy_trained: likewise, of those that it was trained on.
+            less the doubts are worth. None without such images.
+        accuracy_trained: the same on images that it was trained on.
         by_heart: whether the network knows the labels that it was trained on rather than the pictures.
     """
 
@@ -103,35 +101,36 @@ class Audit:
     by_heart: bool
 
 
-def group(filenames: Sequence[str], copies: Iterable[Sequence[str]]) -> np.ndarray:
-    """A number for each image, int [N]: one for all copies of a picture, that no fold may part.
+def group_copies(filenames: Sequence[str], copies: Iterable[Sequence[str]]) -> np.ndarray:
+    """Return the group of each image, int [N]; the copies of a picture are one group, which no fold may part.
 
     Args:
-        filenames: of the images.
-        copies: the names of one picture's copies, each.
+        filenames: the N images' names.
+        copies: for each picture, the names of its copies.
     """
     first = {name: members[0] for members in copies for name in members}
     return np.unique([first.get(name, name) for name in filenames], return_inverse=True)[1]
 
 
-def audit(
+def audit_labels(
     embeddings: np.ndarray,
     labels: np.ndarray,
     groups: np.ndarray,
     trained_on: np.ndarray,
     asked: np.ndarray | None = None,
 ) -> Audit:
-    """Judges labels.
+    """Judge the labels of images.
 
     Args:
         embeddings: float [N, D], which may be mapped from a file.
         labels: int [N], from 0.
-        groups: int [N], as `group` makes them.
-        trained_on: bool [N], whether the network has seen the image's label.
-        asked: bool [N], whose labels to judge; None for all.
+        groups: int [N], as `group_copies` makes them.
+        trained_on: bool [N], whether the network was trained on the image.
+        asked: bool [N], the images whose labels are judged; None for all.
     """
-    with threadpool_limits(1):  # several wait for one another over small matrices: 60 times as long on a busy machine
-        return _audit(reduce(embeddings), labels, groups, trained_on, asked)
+    # Threads wait for one another over small matrices: 60 times as long on a busy machine.
+    with threadpool_limits(1):
+        return _audit(reduce_dimensions(embeddings), labels, groups, trained_on, asked)
 
 
 def _audit(
@@ -139,9 +138,9 @@ def _audit(
 ) -> Audit:
     classes = int(labels.max()) + 1
     parts = -(-4 * len(labels) * classes // _PART_BYTES)
-    places = deal(labels, groups, parts * FOLDS)
+    places = spread_over_bins(labels, groups, parts * FOLDS)
     found: list[tuple[float, int, int, float]] = []  # score, image, suggested class, its probability
-    answers = np.full(len(labels), -1)  # -1 of what is not judged
+    answers = np.full(len(labels), -1)  # -1 where no label is judged
     for part in range(parts):
         members = np.flatnonzero(places // FOLDS == part)
         folds = places[members] % FOLDS
@@ -149,7 +148,7 @@ def _audit(
         if not len(members):
             continue
         names, own = np.unique(labels[members], return_inverse=True)
-        probabilities = out_of_fold(features[members], own, folds)
+        probabilities = predict_out_of_fold(features[members], own, folds)
         answers[members] = names[probabilities.argmax(axis=1)]
         if asked is not None:
             kept = asked[members]
@@ -173,7 +172,7 @@ def _share(right: np.ndarray) -> float | None:
 
 
 def _by_heart(trained: np.ndarray, held_out: np.ndarray) -> bool:
-    """Whether the first are right so much more often than the others, and that not by chance."""
+    """Return whether answers on trained images are right so much more often than others, beyond chance."""
     if not len(trained) or not len(held_out):
         return False
     table = [[int((~right).sum()), int(right.sum())] for right in (trained, held_out)]
@@ -181,8 +180,15 @@ def _by_heart(trained: np.ndarray, held_out: np.ndarray) -> bool:
     return bool(fewer and stats.fisher_exact(table, alternative="less").pvalue < _SIGNIFICANCE)
 
 
-def reduce(embeddings: np.ndarray) -> np.ndarray:
-    """Their principal components, as many as `COMPONENTS`, of variance 1 all together: float32 [N, K]."""
+def reduce_dimensions(embeddings: np.ndarray) -> np.ndarray:
+    """Return the first principal components of embeddings, K of `COMPONENTS` at most, of variance 1 all together.
+
+    Args:
+        embeddings: float [N, D], which may be mapped from a file.
+
+    Returns:
+        float32 [N, K].
+    """
     from sklearn.decomposition import PCA
 
     sample = embeddings[:: -(-len(embeddings) // _SAMPLE)]
@@ -194,8 +200,8 @@ def reduce(embeddings: np.ndarray) -> np.ndarray:
     return features / max(float(features.std()), 1e-12)
 
 
-def deal(labels: np.ndarray, groups: np.ndarray, bins: int) -> np.ndarray:
-    """Each image's bin, int [N]: every class is spread over all bins evenly, and no group is parted.
+def spread_over_bins(labels: np.ndarray, groups: np.ndarray, bins: int) -> np.ndarray:
+    """Return each image's bin, int [N]: every class is spread over all bins evenly, and no group is parted.
 
     Args:
         labels: int [N]; a group counts for the class of its first image.
@@ -210,7 +216,7 @@ def deal(labels: np.ndarray, groups: np.ndarray, bins: int) -> np.ndarray:
 
 
 def _judgeable(members: np.ndarray, folds: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Those of classes that are in two folds at least, if there are two such classes."""
+    """Return the members, and their folds, of classes that are in two folds or more, if there are two such classes."""
     pairs = np.unique(np.stack([labels[members], folds]), axis=1)
     names, spread = np.unique(pairs[0], return_counts=True)
     enough = names[spread > 1]
@@ -218,13 +224,16 @@ def _judgeable(members: np.ndarray, folds: np.ndarray, labels: np.ndarray) -> tu
     return members[kept], folds[kept]
 
 
-def out_of_fold(features: np.ndarray, labels: np.ndarray, folds: np.ndarray) -> np.ndarray:
-    """What a classifier that was fitted on the other folds gives each image, float32 [N, C].
+def predict_out_of_fold(features: np.ndarray, labels: np.ndarray, folds: np.ndarray) -> np.ndarray:
+    """Return each image's class probabilities by a classifier that is fitted on the other folds.
 
     Args:
         features: float [N, K], of about variance 1.
         labels: int [N], from 0 to C - 1, each in two folds at least.
         folds: int [N].
+
+    Returns:
+        float32 [N, C].
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
@@ -236,7 +245,7 @@ def out_of_fold(features: np.ndarray, labels: np.ndarray, folds: np.ndarray) -> 
     def answer(penalty: float, fold: int) -> np.ndarray:
         known, asked = folds != fold, folds == fold
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # what is cut short answers as well
+            warnings.simplefilter("ignore", ConvergenceWarning)  # a fit that is cut short answers as well
             fitted = LogisticRegression(C=penalty, max_iter=_ITERATIONS).fit(features[known], labels[known])
         return fitted.predict_proba(features[asked]).astype(np.float32)
 
@@ -250,9 +259,9 @@ def out_of_fold(features: np.ndarray, labels: np.ndarray, folds: np.ndarray) -> 
 
 
 def _doubted(labels: np.ndarray, probabilities: np.ndarray) -> list[tuple[int, int, float, float]]:
-    """Image, suggested class, and the probabilities of the given and of the suggested one.
+    """Return the doubted images: index, suggested class, and the probabilities of the given and the suggested class.
 
-    Of images that are all of one class there is none: how probable another class has to be is told by its own images.
+    Where all images are of one class there are none: how probable another class has to be follows from its own images.
     """
     from cleanlab.filter import find_label_issues
 

@@ -1,4 +1,4 @@
-"""The page that shows which labels look wrong: the pictures, what they are called, and what they look like."""
+"""The page of labels that look wrong: the pictures, the classes they are labelled as, the classes they look like."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from kcnn.data.scan.markup import box, document, figure, number, text
 from kcnn.evaluation.label_errors import FOLDS, Audit, LabelError
 
-PICTURES = 96  # of each sheet
+PICTURES = 96  # in each sheet
 _PAIRS = 20  # of classes that are listed
 _SHEETS = (
     (True, "wrong", "Look mislabelled", "Another class is far more probable than the one given."),
@@ -14,8 +14,8 @@ _SHEETS = (
 )
 
 
-def shown(errors: Sequence[LabelError]) -> set[str]:
-    """The files whose pictures the page shows."""
+def pictured_files(errors: Sequence[LabelError]) -> set[str]:
+    """Return the files whose pictures the page shows."""
     return {error.filename for wrong, *_ in _SHEETS for error in _sheet(errors, wrong)}
 
 
@@ -23,15 +23,17 @@ def _sheet(errors: Sequence[LabelError], wrong: bool) -> list[LabelError]:
     return [error for error in errors if error.wrong == wrong][:PICTURES]
 
 
-def page(name: str, audit: Audit, seen_by: str, errors: Sequence[LabelError], pictures: Mapping[str, bytes]) -> str:
-    """The HTML.
+def render_label_page(
+    name: str, audit: Audit, seen_by: str, errors: Sequence[LabelError], pictures: Mapping[str, bytes]
+) -> str:
+    """Return the page as HTML.
 
     Args:
-        name: of the data set.
-        audit: what was judged.
-        seen_by: what embedded the images, in words.
+        name: the data set's.
+        audit: its figures.
+        seen_by: the network that embedded the images, in words.
         errors: the most doubtful first.
-        pictures: those of `shown(errors)`, as `kcnn.data.scan.thumbnails` makes them.
+        pictures: of the files of `pictured_files(errors)`, as `kcnn.data.scan.thumbnails` makes them.
     """
     wrong = sum(error.wrong for error in errors)
     accuracy = "" if audit.accuracy is None else f" It names {audit.accuracy:.1%} of held-out images as labelled."

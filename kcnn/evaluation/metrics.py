@@ -1,4 +1,4 @@
-"""What a classifier's answers are worth: proportions with intervals, per-class figures, probabilistic scores."""
+"""Metrics of a classifier: proportions with intervals, per-class figures, probabilistic scores."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,8 +13,8 @@ CALIBRATION_BINS = 15
 BLOCK = 8192  # examples compared with all classes at once
 
 
-def wilson(successes: np.ndarray | int, trials: np.ndarray | int) -> tuple[np.ndarray, np.ndarray]:
-    """The lower and upper ends of proportions' 95% Wilson score intervals, in [0, 1].
+def wilson_interval(successes: np.ndarray | int, trials: np.ndarray | int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the lower and upper ends of proportions' 95% Wilson score intervals, float [...] in [0, 1].
 
     Source: Wilson, "Probable inference, the law of succession, and statistical inference", JASA 22, 1927.
 
@@ -28,20 +28,28 @@ def wilson(successes: np.ndarray | int, trials: np.ndarray | int) -> tuple[np.nd
     reach = z * np.sqrt((share * (1 - share) + z**2 / (4 * np.asarray(trials))) / trials)
     scale = 1 + z**2 / np.asarray(trials)
     low, high = (centre - reach) / scale, (centre + reach) / scale
-    # At the ends rounding alone keeps them from 0 and 1.
+    # The ends are exactly 0 and 1, but for rounding.
     return np.where(share == 0, 0.0, low), np.where(share == 1, 1.0, high)
 
 
 def proportion(successes: int, trials: int) -> dict[str, float] | None:
-    """`value` = successes / trials with its 95% Wilson score interval, `low` and `high`; None without trials."""
+    """Return `value` = successes / trials with its 95% Wilson interval, `low` and `high`; None without trials."""
     if not trials:
         return None
-    low, high = wilson(successes, trials)
+    low, high = wilson_interval(successes, trials)
     return {"value": float(successes / trials), "low": float(low), "high": float(high)}
 
 
 def true_class_rank(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """How many classes come before the true one, int64 [N]; of equal probabilities the lower index comes first."""
+    """Return how many classes come before the true one; among equal probabilities the lower index comes first.
+
+    Args:
+        labels: int [N], the true classes.
+        probabilities: float [N, C].
+
+    Returns:
+        int64 [N], 0 where the answer is right.
+    """
     classes = np.arange(probabilities.shape[1])
 
     def rank(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
@@ -53,9 +61,9 @@ def true_class_rank(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray
 
 
 def macro_f1(matrix: np.ndarray, seed: int = 0) -> dict[str, float]:
-    """Mean F1 over the classes that occur as label or answer, with a 95% percentile bootstrap interval.
+    """Return the mean F1 over the classes that occur as label or answer, with a 95% percentile bootstrap interval.
 
-    Drawing N examples anew is drawing N cells of the confusion matrix, so the cells are drawn.
+    A bootstrap sample of N examples is a sample of N cells of the confusion matrix, so the cells are drawn.
 
     Args:
         matrix: int [C, C], rows are labels, columns answers.
@@ -77,13 +85,16 @@ def macro_f1(matrix: np.ndarray, seed: int = 0) -> dict[str, float]:
 
 
 def expected_calibration_error(correct: np.ndarray, confidence: np.ndarray) -> float:
-    """Mean gap between confidence and accuracy over 15 equal bins of confidence, weighted by their examples.
+    """Return the mean gap between confidence and accuracy over 15 equal bins of confidence, weighted by examples.
 
     Source: Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, equation 3.
 
     Args:
         correct: bool [N], whether the top class is the label.
         confidence: float [N], the top class' probability.
+
+    Returns:
+        the error, 0 to 1.
     """
     bins = np.minimum((confidence * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
     gaps = np.bincount(bins, weights=correct.astype(float) - confidence, minlength=CALIBRATION_BINS)
@@ -93,7 +104,7 @@ def expected_calibration_error(correct: np.ndarray, confidence: np.ndarray) -> f
 def classification_metrics(
     labels: np.ndarray, probabilities: np.ndarray, class_names: Sequence[str], seed: int = 0
 ) -> tuple[dict[str, Any], np.ndarray]:
-    """All figures of a test set, JSON-able, and the confusion matrix.
+    """Return all figures of a test set, JSON-able, and the confusion matrix.
 
     Args:
         labels: int [N], N ≥ 1, in [0, C).

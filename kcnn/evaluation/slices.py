@@ -9,21 +9,21 @@ from typing import Any
 import numpy as np
 
 from kcnn.data.records import COLUMN
-from kcnn.evaluation.metrics import wilson
+from kcnn.evaluation.metrics import wilson_interval
 
-SMALLEST = 20  # examples: what smaller slices show is chance
-MOST_VALUES = 1000  # of an attribute; what is rarer is one slice together
+SMALLEST = 20  # examples: the accuracy of a smaller slice is chance
+MOST_VALUES = 1000  # of an attribute; rarer values are one slice together
 NONE = "(none)"  # the value of an image that has none
 
 
 @dataclasses.dataclass(frozen=True)
 class Attribute:
-    """What divides N examples into slices, each into one.
+    """A property that divides N examples into slices; each example is in one of them.
 
     Attributes:
-        name: "class", "size", "format" or a label column's.
-        values: of its slices, V ≥ 2.
-        codes: int64 [N], of each example the index in `values`.
+        name: "class", "size", "format" or a label column's name.
+        values: the V ≥ 2 values, one for each slice.
+        codes: int64 [N], each example's index in `values`.
     """
 
     name: str
@@ -31,16 +31,16 @@ class Attribute:
     codes: np.ndarray
 
     def count(self, chosen: np.ndarray) -> np.ndarray:
-        """How many of the examples for which `chosen`, bool [N], is true are in each slice, int64 [V]."""
+        """Count the examples of each slice, int64 [V], among those for which `chosen`, bool [N], is true."""
         return np.bincount(self.codes[chosen], minlength=len(self.values))
 
-    def slices(self) -> list[str]:
-        """The names of its slices: "format=PNG"."""
+    def slice_names(self) -> list[str]:
+        """Return the names of its slices: "format=PNG"."""
         return [f"{self.name}={value}" for value in self.values]
 
 
-class Collector:
-    """Gathers what records say of their images: eight bytes an image and attribute, and each value once."""
+class AttributeCollector:
+    """Gathers the attributes of records: eight bytes an image and attribute, and each value once."""
 
     def __init__(self) -> None:
         self._count = 0
@@ -48,7 +48,7 @@ class Collector:
         self._codes: dict[str, array.array] = {}
 
     def add(self, feature: Mapping[str, Any]) -> None:
-        """Takes the features of a record, tf.train.Feature messages by name."""
+        """Add the features of a record, tf.train.Feature messages by name."""
         found = {_column(name): _text(feature[name]) for name in feature if name.startswith(COLUMN)}
         found["size"] = _size(feature)
         found["format"] = _text(feature["image/format"]) if "image/format" in feature else ""
@@ -60,11 +60,11 @@ class Collector:
         self._count += 1
 
     def attributes(self, labels: np.ndarray, class_names: Sequence[str]) -> list[Attribute]:
-        """The attributes that divide the examples at all: class, size, format, then the columns by name.
+        """Return the attributes with two values or more: class, size, format, then the columns by name.
 
         Args:
             labels: int64 [N], the class of each record.
-            class_names: their names.
+            class_names: the classes' names.
         """
         columns = sorted(self._values.keys() - {"size", "format"})
         coded = [("class", list(class_names), labels)] + [
@@ -87,7 +87,7 @@ def _text(feature: Any) -> str:
 
 
 def _size(feature: Mapping[str, Any]) -> str:
-    """Of the shorter side, between powers of two."""
+    """Return the range of the shorter side between powers of two, or "" where the record has no sides."""
     sides = [
         side for name in ("image/height", "image/width") if name in feature for side in feature[name].int64_list.value
     ]
@@ -98,7 +98,7 @@ def _size(feature: Mapping[str, Any]) -> str:
 
 
 def _attribute(name: str, values: list[str], codes: np.ndarray) -> Attribute:
-    """The values that occur, in their natural order; of too many the commonest."""
+    """Make an attribute of the values that occur, in their natural order; of too many, the commonest are kept."""
     counts = np.bincount(codes, minlength=len(values))
     kept = [int(code) for code in np.argsort(-counts, kind="stable")[:MOST_VALUES] if counts[code]]
     kept.sort(key=None if name == "class" else lambda code: _natural(values[code]))
@@ -110,22 +110,25 @@ def _attribute(name: str, values: list[str], codes: np.ndarray) -> Attribute:
 
 
 def _natural(value: str) -> list[str | int]:
-    """Numbers within a text by their size."""
+    """Return a sort key by which numbers within a text are ordered by their size."""
     return [int(part) if part.isdecimal() else part for part in re.split(r"([0-9]+)", value)]
 
 
-def table(attributes: Sequence[Attribute], correct: np.ndarray) -> list[dict[str, Any]]:
-    """A row for each slice, JSON-able: "attribute", "value", "examples", "correct", "accuracy" with its 95% Wilson
-    interval ("value", "low", "high"), and "judged", whether there are enough examples to tell anything.
+def slice_rows(attributes: Sequence[Attribute], correct: np.ndarray) -> list[dict[str, Any]]:
+    """Return a row for each slice, JSON-able.
 
     Args:
         attributes: of the N examples.
-        correct: bool [N], whether the answer is the label.
+        correct: bool [N], whether each answer is right.
+
+    Returns:
+        rows of "attribute", "value", "examples", "correct", "accuracy" with its 95% Wilson interval ("value", "low",
+        "high"), and "judged", whether there are enough examples to judge the slice.
     """
     rows = []
     for attribute in attributes:
         examples, right = attribute.count(np.ones(len(correct), bool)), attribute.count(correct)
-        low, high = wilson(right, examples)
+        low, high = wilson_interval(right, examples)
         for index, value in enumerate(attribute.values):
             accuracy = {"value": float(right[index] / examples[index]), "low": float(low[index])}
             rows.append(
@@ -141,7 +144,13 @@ def table(attributes: Sequence[Attribute], correct: np.ndarray) -> list[dict[str
     return rows
 
 
-def worst(rows: Sequence[dict[str, Any]], overall: float, most: int) -> list[dict[str, Any]]:
-    """The judged rows of `table` with the least accuracy, at most `most` and all below `overall`; the worst first."""
+def least_accurate(rows: Sequence[dict[str, Any]], overall: float, most: int) -> list[dict[str, Any]]:
+    """Return the judged rows of `slice_rows` with the least accuracy, the worst first.
+
+    Args:
+        rows: of `slice_rows`.
+        overall: the accuracy that they are all below, 0 to 1.
+        most: how many at most.
+    """
     below = [row for row in rows if row["judged"] and row["accuracy"]["value"] < overall]
     return sorted(below, key=lambda row: row["accuracy"]["value"])[:most]

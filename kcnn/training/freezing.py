@@ -1,4 +1,4 @@
-"""Which layers train in a phase, and training on the features of those that do not."""
+"""The layers that train in a phase, and training on the features of frozen ones."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,15 +13,15 @@ from kcnn.progress import bar
 
 
 def set_trainable(model: keras.Model, *, unfreeze: int | None, batch_norm: str) -> None:
-    """Sets `trainable` on every layer.
+    """Set `trainable` on every layer of a model.
 
     Args:
-        model: of `create_model`, whose layer names begin with their stage.
+        model: a model of `create_model`: its layers' names begin with their stage.
         unfreeze: how many of the backbone's last stages train beside the head; None for all.
         batch_norm: "train" lets the batch norm of training stages train; "frozen" keeps it in inference mode.
 
     Raises:
-        UserError: more stages than the model has.
+        UserError: `unfreeze` is more stages than the model has.
     """
     backbone = [stage for stage in stages(model) if stage not in ("preprocess", "head")]
     if unfreeze is not None and unfreeze > len(backbone):
@@ -34,10 +34,10 @@ def set_trainable(model: keras.Model, *, unfreeze: int | None, batch_norm: str) 
 
 
 def shorten_batch_norm_memory(model: keras.Model, steps: int) -> None:
-    """Lets the moving statistics of training batch norm remember a twentieth of `steps`, where it would be more.
+    """Lower the momentum of training batch norm so that its statistics average over a twentieth of `steps` at most.
 
-    Momentum 0.99 averages over 100 steps: a run of 100 steps on few photos would be evaluated with statistics that are
-    still half their initial values, at chance level, however well it trained.
+    Momentum 0.99 averages over 100 steps. A run of 100 steps on few photos would be evaluated with statistics that are
+    still half their initial values: at chance level, however well it trained.
     """
     momentum = 1 - 1 / max(5.0, steps / 20)
     for layer in model.layers:
@@ -46,9 +46,15 @@ def shorten_batch_norm_memory(model: keras.Model, steps: int) -> None:
 
 
 def split_at_head(model: keras.Model) -> tuple[keras.Model, keras.Model]:
-    """(images → features, features → logits), which share the model's weights.
+    """Split a classifier after the head's pooling; both parts share the model's weights.
 
-    The cut is behind the head's pooling: before its first layer that has weights or draws random numbers.
+    The cut is before the first layer of the head that has weights or draws random numbers.
+
+    Args:
+        model: images [N, H, W, 3] → logits [N, classes], one output.
+
+    Returns:
+        images → features, and features → logits.
     """
     head = [layer for layer in model.layers if layer.name.startswith("head_")]
     first = next(layer for layer in head if layer.weights or isinstance(layer, keras.layers.Dropout))
@@ -58,14 +64,14 @@ def split_at_head(model: keras.Model) -> tuple[keras.Model, keras.Model]:
 def compute_features(
     backbone: keras.Model, batches: tf.data.Dataset, count: int, path: Path
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Runs the frozen backbone once over `count` images.
+    """Run the frozen backbone once over `count` images.
 
     Args:
         backbone: images → features.
         batches: (images, one-hot labels), each image once.
         count: images in `batches`.
-        path: a .npy file to keep the features in, so that memory does not grow with the data. It is written as any
-            other: on a full disk, writing to a mapped file would end the process without a word.
+        path: a .npy file to keep the features in, so that memory does not grow with the data. It is written without
+            mapping: on a full disk, writing to a mapped file would end the process without a message.
 
     Returns:
         features float32 [count, ...], mapped from `path`, and labels float32 [count, classes].
@@ -86,10 +92,20 @@ def compute_features(
 def feature_batches(
     features: np.ndarray, labels: np.ndarray, *, batch_size: int, seed: int, epochs: range
 ) -> tf.data.Dataset:
-    """Shuffled (features, labels) batches of the given epochs, the last batch of each dropped unless it is the only
-    one.
+    """Return the shuffled batches of the given epochs.
 
-    The order depends on (seed, epoch) alone, so that a resumed run sees what an uninterrupted one does.
+    The last, incomplete batch of an epoch is dropped unless it is the only one. The order depends on (seed, epoch)
+    alone, so that a resumed run sees the batches of an uninterrupted one.
+
+    Args:
+        features: float32 [count, ...].
+        labels: float32 [count, classes], one-hot.
+        batch_size: images in a batch.
+        seed: of the order.
+        epochs: the epochs to go through, from 0.
+
+    Returns:
+        (features, labels), `max(1, count // batch_size)` batches for each epoch.
     """
     steps = max(1, len(labels) // batch_size)
 

@@ -1,4 +1,4 @@
-"""What a search for hyperparameters may change, and where it looks."""
+"""The hyperparameters that a search may change, and the ranges that it looks in."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -7,12 +7,22 @@ from typing import Any
 from kcnn.config import Config
 from kcnn.data.ingestion.summary import Summary
 from kcnn.errors import UserError
-from kcnn.training.suit import suit
+from kcnn.training.adaptation import adapt_phase
+
+Values = Mapping[str, Any]  # hyperparameters by name
 
 
 @dataclasses.dataclass(frozen=True)
 class Range:
-    """Numbers from `low` to `high`; times the recipe's own where `relative`, and by their logarithms where `log`."""
+    """Numbers to choose from.
+
+    Attributes:
+        low: the smallest; above 0 where `log`.
+        high: the largest, above `low`.
+        log: whether numbers are drawn by their logarithms. A value below `low`, which only a recipe can have (weight
+            decay 0), then counts as `low`: a logarithm cannot reach it.
+        relative: whether `low` and `high` are multiples of the recipe's own value.
+    """
 
     low: float
     high: float
@@ -20,9 +30,9 @@ class Range:
     relative: bool = False
 
 
-Ranges = Mapping[str, Range | tuple[Any, ...]]  # a tuple is a choice
-# By the names of the flags.
-SPACE: Ranges = {
+SearchSpace = Mapping[str, Range | tuple[Any, ...]]  # by name; a tuple is a choice
+# The keys are the names of the flags.
+SPACE: SearchSpace = {
     "learning_rate": Range(0.1, 10.0, log=True, relative=True),
     "weight_decay": Range(1e-4, 0.5, log=True),
     "label_smoothing": Range(0.0, 0.2),
@@ -32,8 +42,8 @@ SPACE: Ranges = {
 }
 
 
-def own_values(config: Config) -> dict[str, Any]:
-    """What `config` has of the hyperparameters; of augmentation nothing where its last phase crops no images."""
+def get_hyperparameters(config: Config) -> dict[str, Any]:
+    """Return the hyperparameters of `config`; those of augmentation only where its last phase crops images."""
     phase = config.phases[-1]
     values = {
         "learning_rate": phase.learning_rate,
@@ -46,8 +56,8 @@ def own_values(config: Config) -> dict[str, Any]:
     return {**values, "augment": ",".join(phase.augmentations), "crop_area": phase.crop_scale[0]}
 
 
-def with_values(config: Config, values: Mapping[str, Any]) -> Config:
-    """`config` with these hyperparameters; learning rate and augmentation are the last phase's."""
+def replace_hyperparameters(config: Config, values: Values) -> Config:
+    """Return `config` with other hyperparameters; learning rate and augmentation are the last phase's."""
     settings, phase = dict(values), config.phases[-1]
     if "learning_rate" in settings:
         phase = dataclasses.replace(phase, learning_rate=settings.pop("learning_rate"))
@@ -58,44 +68,61 @@ def with_values(config: Config, values: Mapping[str, Any]) -> Config:
     return dataclasses.replace(config, phases=(*config.phases[:-1], phase), **settings)
 
 
-def ranges_for(config: Config, summary: Summary, devices: int = 1) -> dict[str, Range | tuple[Any, ...]]:
-    """Where to search for `config`, which suits the data: `SPACE` without what the user has given, within what suits
-    the data and around the config's own values; batches divide over the devices.
+def search_space(config: Config, summary: Summary, devices: int = 1) -> dict[str, Range | tuple[Any, ...]]:
+    """Return where to search: `SPACE` around the config's own values, without what the user has given.
+
+    Args:
+        config: a config that is adapted to the data.
+        summary: of the data; no value goes beyond what is adapted to it.
+        devices: over which batches divide.
 
     Raises:
         UserError: nothing is left to search.
     """
     given = {"augment" if name == "augmentations" else name for name in config.overrides}
-    ranges: dict[str, Range | tuple[Any, ...]] = {}
-    for name, own in own_values(config).items():
+    space: dict[str, Range | tuple[Any, ...]] = {}
+    for name, own in get_hyperparameters(config).items():
         where = SPACE[name]
         if name in given:
             continue
         if isinstance(where, Range):
-            ends = [
-                _suited(config, summary, name, end * (own if where.relative else 1)) for end in (where.low, where.high)
-            ]
-            ranges[name] = Range(min(ends[0], own), max(ends[1], own), log=where.log)
+            found = _range_around(config, summary, name, where, own)
+            if found.low < found.high:
+                space[name] = found
             continue
-        choices = {_suited(config, summary, name, choice) for choice in where}
+        choices = {_adapted(config, summary, name, choice) for choice in where}
         if name == "batch_size":
             choices = {size for size in choices if size <= summary.total("train") and size % devices == 0}
         if len(choices | {own}) > 1:
-            ranges[name] = tuple(sorted(choices | {own}))
-    if not ranges:
+            space[name] = tuple(sorted(choices | {own}))
+    if not space:
         raise UserError("--tune: nothing is left to search, since flags give every setting")
-    return ranges
+    return space
 
 
-def _suited(config: Config, summary: Summary, name: str, value: Any) -> Any:
-    """What becomes of a value when it is made to suit the data (`kcnn.training.suit`)."""
-    changed = with_values(config, {name: value})
-    return own_values(dataclasses.replace(changed, phases=(suit(changed.phases[-1], summary),)))[name]
+def _range_around(config: Config, summary: Summary, name: str, where: Range, own: float) -> Range:
+    """Widen a range to the config's own value, as far as a logarithm allows."""
+    low, high = (
+        _adapted(config, summary, name, end * (own if where.relative else 1)) for end in (where.low, where.high)
+    )
+    return Range(low if where.log and own <= 0 else min(low, own), max(high, own), log=where.log)
 
 
-def keras_tuner_config(ranges: Ranges, own: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    """A space with its defaults and the values chosen as `keras_tuner.HyperParameters.get_config()` has them, version
-    1.4, which is what TFX's Tuner writes.
+def _adapted(config: Config, summary: Summary, name: str, value: Any) -> Any:
+    """Return what becomes of a value when its phase is adapted to the data (`kcnn.training.adaptation`)."""
+    changed = replace_hyperparameters(config, {name: value})
+    return get_hyperparameters(dataclasses.replace(changed, phases=(adapt_phase(changed.phases[-1], summary),)))[name]
+
+
+def keras_tuner_config(space: SearchSpace, own: Values, values: Values) -> dict[str, Any]:
+    """Return a search's space and result as `keras_tuner.HyperParameters.get_config()` of version 1.4 does.
+
+    That is what TFX's Tuner writes.
+
+    Args:
+        space: where was searched.
+        own: the recipe's own values, the defaults.
+        values: the values that were chosen.
     """
 
     def dimension(name: str, where: Range | tuple[Any, ...]) -> dict[str, Any]:
@@ -107,4 +134,4 @@ def keras_tuner_config(ranges: Ranges, own: Mapping[str, Any], values: Mapping[s
         config = {**common, "min_value": where.low, "max_value": where.high, "step": None, "sampling": sampling}
         return {"class_name": "Float", "config": config}
 
-    return {"space": [dimension(name, where) for name, where in ranges.items()], "values": dict(values)}
+    return {"space": [dimension(name, where) for name, where in space.items()], "values": dict(values)}

@@ -1,18 +1,52 @@
-"""The network that a training starts from."""
+"""The networks of a run: the one that training starts from, and the trained one that answers."""
+
+import os
 
 import keras
 
 from kcnn.config import Config
 from kcnn.models.factory import create_model
+from kcnn.nn.precision import dtype_policy
+from kcnn.training.auxiliary import without_auxiliary
 from kcnn.weights import load_weights
 
 
-def starting_network(
-    config: Config, classes: int, image_size: int, weights: str | None
-) -> tuple[keras.Model, str | None]:
-    """The network that `config` names, in its dtype policy, which becomes Keras' own, with `weights` (None for random
-    ones); and what was loaded of them, in words.
+def build_network(config: Config, classes: int, size: int | tuple[int, int], dtype: str | None = None) -> keras.Model:
+    """Build the network of `config` with random weights, its auxiliary classifiers included.
+
+    Args:
+        config: names the architecture and its design.
+        classes: outputs.
+        size: height and width in pixels, or one number for both.
+        dtype: the Keras dtype policy of the layers; None for the one that `config` trains in. The global policy stays.
+
+    Returns:
+        images [N, H, W, 3] → float32 logits [N, classes]; with auxiliary classifiers → a list of them, theirs last.
+
+    Raises:
+        UserError: the architecture does not take the design or the size.
     """
-    keras.config.set_dtype_policy(config.dtype)
-    network = create_model(config.model, classes, image_size, **config.design)
-    return network, None if weights is None else str(load_weights(network, weights))
+    with dtype_policy(dtype or config.dtype):
+        return create_model(config.model, classes, size, **config.design)
+
+
+def inference_network(
+    config: Config, classes: int, size: int | tuple[int, int], weights: str | os.PathLike[str]
+) -> keras.Model:
+    """Build the network of `config` as it answers: in float32, with weights, without auxiliary classifiers.
+
+    Args:
+        config: names the architecture and its design.
+        classes: outputs.
+        size: height and width in pixels, or one number for both.
+        weights: a file of trained weights, or what else `kcnn.load_weights` takes.
+
+    Returns:
+        images [N, H, W, 3] → float32 logits [N, classes].
+
+    Raises:
+        UserError: the weights cannot be had, or are for another network.
+    """
+    network = build_network(config, classes, size, "float32")
+    load_weights(network, weights)
+    return without_auxiliary(network)

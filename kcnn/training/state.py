@@ -1,4 +1,4 @@
-"""What an interrupted run leaves behind: weights, optimizer and progress in one file, replaced by a rename.
+"""What an interrupted run goes on from: weights, optimizer and progress in one file, replaced by a rename.
 
 The file is a safetensors file: it holds numbers and one JSON text, and loading it can run nothing.
 """
@@ -19,11 +19,12 @@ class Progress:
     """Where training stands between two epochs.
 
     Attributes:
-        phase: index of the phase under way.
+        phase: index of the phase under way; the number of phases when training is finished.
         epoch: the next epoch of that phase, from 0.
         best: (validation accuracy, -validation loss) of the best epoch so far, over all phases.
-        best_in_phase: likewise, within the phase.
+        best_in_phase: the same, over the phase under way.
         waited: epochs since `best_in_phase`.
+        seconds: how long training has taken, in all processes that took part in it.
         history: one row of metrics per finished epoch.
     """
 
@@ -32,32 +33,59 @@ class Progress:
     best: tuple[float, float] | None = None
     best_in_phase: tuple[float, float] | None = None
     waited: int = 0
+    seconds: float = 0.0
     history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
 
-    def next_phase(self) -> None:
-        """Moves to the start of the next phase."""
+    def record_epoch(self, score: tuple[float, float], row: dict[str, Any]) -> bool:
+        """Count a finished epoch, and return whether it is the best of all.
+
+        Args:
+            score: (validation accuracy, -validation loss); higher is better.
+            row: the epoch's metrics, for the history.
+        """
+        self.epoch += 1
+        self.history.append({"phase": self.phase, "epoch": self.epoch, **row})
+        if self.best_in_phase is None or score > self.best_in_phase:
+            self.best_in_phase, self.waited = score, 0
+        else:
+            self.waited += 1
+        improved = self.best is None or score > self.best
+        if improved:
+            self.best = score
+        return improved
+
+    def phase_is_over(self, epochs: int, patience: int) -> bool:
+        """Return whether the phase has had its epochs, or has waited for a better one as long as patience allows."""
+        return self.epoch >= epochs or self.waited >= patience
+
+    def start_next_phase(self) -> None:
+        """Move to the start of the next phase."""
         self.phase, self.epoch, self.best_in_phase, self.waited = self.phase + 1, 0, None, 0
 
 
-def _tensors(model: keras.Model, optimizer: keras.optimizers.Optimizer | None) -> dict[str, Any]:
-    variables = {f"model/{i}": v for i, v in enumerate(model.variables)}
+def _variables(model: keras.Model, optimizer: keras.optimizers.Optimizer | None) -> dict[str, keras.Variable]:
+    variables = {f"model/{i}": variable for i, variable in enumerate(model.variables)}
     if optimizer is not None:
-        variables |= {f"optimizer/{i}": v for i, v in enumerate(optimizer.variables)}
+        variables |= {f"optimizer/{i}": variable for i, variable in enumerate(optimizer.variables)}
     return variables
 
 
 def save_state(
     path: Path, progress: Progress, model: keras.Model, optimizer: keras.optimizers.Optimizer | None
 ) -> None:
-    """Writes the state; `path` holds the old one or the new one, never a part."""
-    tensors = {name: keras.ops.convert_to_numpy(variable) for name, variable in _tensors(model, optimizer).items()}
+    """Write the state to `path`, which holds the old one or the new one at any time, never a part.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    tensors = {name: keras.ops.convert_to_numpy(variable) for name, variable in _variables(model, optimizer).items()}
     temporary = path.with_suffix(".tmp")
     save_file(tensors, temporary, metadata={"progress": json.dumps(dataclasses.asdict(progress))})
     os.replace(temporary, path)
 
 
 def load_progress(path: Path) -> Progress:
-    """How far the run that wrote `path` had come."""
+    """Return the progress of the run that wrote `path`."""
     with safe_open(path, "numpy") as file:
         fields = json.loads(file.metadata()["progress"])
     for name in ("best", "best_in_phase"):
@@ -66,9 +94,9 @@ def load_progress(path: Path) -> Progress:
 
 
 def load_state(path: Path, model: keras.Model, optimizer: keras.optimizers.Optimizer | None) -> None:
-    """Gives the model, and the optimizer where the file has one, the values they had."""
+    """Give the model, and the optimizer where the file has one, the values that they had."""
     with safe_open(path, "numpy") as file:
         names = set(file.keys())
-        for name, variable in _tensors(model, optimizer).items():
+        for name, variable in _variables(model, optimizer).items():
             if name in names or name.startswith("model/"):
                 variable.assign(file.get_tensor(name))

@@ -1,6 +1,7 @@
 """Training: the phases of a recipe, one after the other, from data shards to the best weights."""
 
 import dataclasses
+import functools
 import math
 import time
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import tensorflow as tf
+from tqdm import tqdm
 
 from kcnn.config import Config, Phase
 from kcnn.data.input_pipeline.batches import (
@@ -20,9 +22,10 @@ from kcnn.data.input_pipeline.batches import (
 from kcnn.data.input_pipeline.transform import Preprocessing
 from kcnn.errors import UserError
 from kcnn.models.spec import model_spec
+from kcnn.nn.precision import dtype_policy
 from kcnn.progress import bar
-from kcnn.training.auxiliary import main_output, with_auxiliary
-from kcnn.training.distribution import check_batch_size, choose_strategy
+from kcnn.training.auxiliary import with_auxiliary, without_auxiliary
+from kcnn.training.distribution import check_batch_size, choose_strategy, without_sharding
 from kcnn.training.freezing import (
     compute_features,
     feature_batches,
@@ -34,20 +37,20 @@ from kcnn.training.optimizers import build_optimizer, warmup_cosine
 from kcnn.training.state import Progress, load_progress, load_state, save_state
 from kcnn.weights import load_weights, save_weights
 
-_CACHE_BYTES = 2**26  # of validation images, decoded
+_CACHE_BYTES = 2**26  # decoded validation images up to this size are cached
 
 
 @dataclasses.dataclass(frozen=True)
-class Data:
-    """What training reads.
+class TrainingData:
+    """The examples that training reads.
 
     Attributes:
         train: shard files of the training split.
         val: shard files of the validation split.
         train_count: images in `train`.
         val_count: images in `val`; with 0, every epoch counts as an improvement.
-        classes: number of classes, of the objective where it has its own.
-        mean_bytes: of an encoded image, by which the shuffle buffer is bounded.
+        classes: number of classes; the objective's, where it has its own.
+        mean_bytes: mean size of an encoded image, by which the shuffle buffer is bounded.
         preprocessing: the deterministic transform of evaluation and serving.
     """
 
@@ -64,83 +67,116 @@ class DivergedError(UserError):
     """The loss is no longer a number."""
 
 
-class _Keeper(keras.callbacks.Callback):
-    """After each epoch: keeps the best weights and the state to resume from, and ends the phase when patience does."""
+class _EpochEnd(keras.callbacks.Callback):
+    """Keep the best weights and the state to resume from after each epoch, and end the phase when patience does."""
 
-    STATE_SHARE = 0.1  # of the time may go into keeping the state: a large network's takes seconds to write
+    STATE_SHARE = 0.1  # the part of the time for writing the state, which takes seconds for a large network
 
-    def __init__(
-        self,
-        whole: keras.Model,
-        directory: Path,
-        progress: Progress,
-        patience: int,
-        step_bar,
-        after_epoch: Callable[[Progress], None],
-    ):
+    def __init__(self, run: "_Run", step_bar: tqdm):
         super().__init__()
-        self._after_epoch = after_epoch
-        self._whole, self._directory, self._progress = whole, directory, progress
-        self._patience, self._bar = patience, step_bar
+        self._run, self._bar = run, step_bar
         self._saved_at, self._save_seconds, self._began = -math.inf, 0.0, 0.0
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         self._began = time.monotonic()
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
         self._bar.update(1)
 
-    def on_epoch_end(self, epoch, logs=None):
-        progress, metrics = self._progress, {name: float(value) for name, value in (logs or {}).items()}
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        run, progress = self._run, self._run.progress
+        metrics = {name: float(value) for name, value in (logs or {}).items()}
         if not math.isfinite(metrics["loss"]):
             raise DivergedError(f"the loss became {metrics['loss']} in epoch {epoch + 1}: try a lower --learning_rate")
-        progress.epoch += 1
-        seconds = round(time.monotonic() - self._began, 2)
-        progress.history.append({"phase": progress.phase, "epoch": progress.epoch, "seconds": seconds, **metrics})
         # Without validation images the latest epoch is the best.
-        latest = (0.0, float(len(progress.history)))
+        latest = (0.0, float(len(progress.history) + 1))
         score = (metrics["val_accuracy"], -metrics["val_loss"]) if "val_loss" in metrics else latest
-        if progress.best is None or score > progress.best:
-            progress.best = score
-            save_weights(self._whole, self._directory / "best.safetensors")
-        if progress.best_in_phase is None or score > progress.best_in_phase:
-            progress.best_in_phase, progress.waited = score, 0
-        else:
-            progress.waited += 1
-            self.model.stop_training = progress.waited >= self._patience
+        if progress.record_epoch(score, {"seconds": round(time.monotonic() - self._began, 2), **metrics}):
+            save_weights(run.model, run.best)
+        self.model.stop_training = progress.waited >= run.config.patience
         shown = {"loss": metrics["loss"], "acc": metrics["accuracy"], "val acc": metrics.get("val_accuracy")}
         texts = {name: f"{value:.3f}" for name, value in shown.items() if value is not None}
         self._bar.set_postfix(texts, refresh=False)
         self._save_state()
-        self._after_epoch(progress)
+        run.after_epoch(progress)
 
-    def _save_state(self):
+    def _save_state(self) -> None:
         now = time.monotonic()
         if (now - self._saved_at) * self.STATE_SHARE >= self._save_seconds or self.model.stop_training:
-            save_state(self._directory / "state.safetensors", self._progress, self._whole, self.model.optimizer)
+            self._run.save(self.model.optimizer)
             self._saved_at = time.monotonic()
             self._save_seconds = self._saved_at - now
 
 
+@dataclasses.dataclass
+class _Run:
+    """A training under way in a directory."""
+
+    config: Config
+    data: TrainingData
+    model: keras.Model
+    directory: Path
+    progress: Progress
+    after_epoch: Callable[[Progress], None]
+    began: float  # by time.monotonic, as if one process had trained all the time
+
+    @property
+    def best(self) -> Path:
+        return self.directory / "best.safetensors"
+
+    @property
+    def state(self) -> Path:
+        return self.directory / "state.safetensors"
+
+    @functools.cached_property
+    def validation(self) -> tf.data.Dataset | None:
+        """The validation batches, made once for all phases; None without validation images."""
+        if not self.data.val_count:
+            return None
+        batches = self.in_order(self.data.val, self.data.val_count)
+        decoded_bytes = 12 * self.data.val_count * math.prod(self.data.preprocessing.image_size)
+        # Reading them anew takes half a second an epoch.
+        return batches.cache() if decoded_bytes <= _CACHE_BYTES else batches
+
+    def in_order(self, paths: list[str], count: int) -> tf.data.Dataset:
+        """Return the batches of `count` images in `paths`, each image once."""
+        batches = evaluation_batches(
+            paths,
+            num_classes=self.data.classes,
+            batch_size=self.config.batch_size,
+            preprocessing=self.data.preprocessing,
+            objective=self.config.objective,
+        )
+        # Without a known length Keras warns of its end.
+        return batches.apply(tf.data.experimental.assert_cardinality(math.ceil(count / self.config.batch_size)))
+
+    def save(self, optimizer: keras.optimizers.Optimizer | None = None) -> None:
+        self.progress.seconds = round(time.monotonic() - self.began, 2)
+        save_state(self.state, self.progress, self.model, optimizer)
+
+
 def train(
     config: Config,
-    data: Data,
+    data: TrainingData,
     build_model: Callable[[], keras.Model],
     directory: Path,
     *,
     devices: list[str] | None = None,
     after_epoch: Callable[[Progress], None] = lambda progress: None,
 ) -> Progress:
-    """Runs the phases of `config`; goes on where an interrupted run of them in the same directory stopped.
+    """Run the phases of `config`, or go on where an interrupted run of them in the same directory stopped.
+
+    Where all phases are finished nothing is trained. The global dtype policy is the same afterwards.
 
     Args:
-        config: phases, optimizer, batch size, seed, ...
+        config: phases, optimizer, batch size, dtype policy, seed, ...
         data: shards and counts.
-        build_model: makes the model with its starting weights; called within the strategy's scope.
+        build_model: makes the model with its starting weights; called once, within the strategy's scope.
         directory: receives `best.safetensors` (the weights of the best validation epoch over all phases),
             `state.safetensors` (what an interrupted run goes on from) and `logs/` (TensorBoard).
         devices: logical devices to mirror over; None for all GPUs.
-        after_epoch: called at the end of every epoch; what it raises ends the training.
+        after_epoch: called at the end of every epoch, and before an interrupted run goes on; what it raises ends the
+            training.
 
     Returns:
         the final Progress, with the history of every epoch.
@@ -154,40 +190,38 @@ def train(
     strategy = choose_strategy(devices)
     check_batch_size(config.batch_size, strategy)
     keras.utils.set_random_seed(config.seed)
-    state, best = directory / "state.safetensors", directory / "best.safetensors"
-    resume = state.exists()
-    progress = load_progress(state) if resume else Progress()
+    state = directory / "state.safetensors"
+    resumed = state.exists()
+    progress = load_progress(state) if resumed else Progress()
+    began = time.monotonic() - progress.seconds
     if progress.history:
         print(f"Resuming after {len(progress.history)} epochs")
-    with strategy.scope():
-        model = build_model()
-        if resume:
-            load_state(state, model, None)
+        after_epoch(progress)
+    with strategy.scope(), dtype_policy(config.dtype):
+        run = _Run(config, data, build_model(), directory, progress, after_epoch, began)
+        if resumed:
+            load_state(state, run.model, None)
         else:
-            best.unlink(missing_ok=True)
-            save_state(state, progress, model, None)  # an interruption in the first epoch leaves something too
+            run.best.unlink(missing_ok=True)
+            run.save()  # so that a run can go on that is interrupted in its first epoch
         while progress.phase < len(config.phases):
-            _run_phase(config, data, model, directory, progress, after_epoch)
-            load_weights(model, best)
-            progress.next_phase()
-            save_state(state, progress, model, None)
+            phase = config.phases[progress.phase]
+            if not progress.phase_is_over(phase.epochs, config.patience):
+                _run_phase(run, phase)
+            load_weights(run.model, run.best)
+            progress.start_next_phase()
+            run.save()
     return progress
 
 
-def _run_phase(
-    config: Config,
-    data: Data,
-    model: keras.Model,
-    directory: Path,
-    progress: Progress,
-    after_epoch: Callable[[Progress], None],
-) -> None:
-    phase = config.phases[progress.phase]
+def _run_phase(run: _Run, phase: Phase) -> None:
+    """Train a phase from the epoch that is next."""
+    config, model, progress = run.config, run.model, run.progress
     set_trainable(model, unfreeze=phase.unfreeze, batch_norm=config.batch_norm)
-    fitted, batches, validation = _phase_data(config, phase, data, model, directory, progress.epoch)
+    fitted, batches, validation = _phase_data(run, phase)
     crossentropy = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=config.label_smoothing)
     fitted, loss, metrics = with_auxiliary(fitted, crossentropy, model_spec(config.model).auxiliary_weight)
-    steps = steps_per_epoch(data.train_count, config.batch_size)
+    steps = steps_per_epoch(run.data.train_count, config.batch_size)
     shorten_batch_norm_memory(model, steps * phase.epochs)
     optimizer = build_optimizer(
         config.optimizer,
@@ -197,56 +231,43 @@ def _run_phase(
     )
     fitted.compile(optimizer=optimizer, loss=loss, metrics=metrics)
     if progress.epoch:
-        load_state(directory / "state.safetensors", model, fitted.optimizer)
+        load_state(run.state, model, fitted.optimizer)
     with bar(total=steps * phase.epochs, description=f"Training ({phase.name})", unit="step") as step_bar:
         step_bar.update(steps * progress.epoch)
         fitted.fit(
-            batches,
+            without_sharding(batches),
             epochs=phase.epochs,
             initial_epoch=progress.epoch,
             steps_per_epoch=steps,
-            validation_data=validation,
+            validation_data=None if validation is None else without_sharding(validation),
             callbacks=[
-                keras.callbacks.TensorBoard(directory / "logs" / phase.name, write_graph=False),
-                _Keeper(model, directory, progress, config.patience, step_bar, after_epoch),
+                keras.callbacks.TensorBoard(run.directory / "logs" / phase.name, write_graph=False),
+                _EpochEnd(run, step_bar),
             ],
-            shuffle=False,  # the batches are, by seed and epoch
+            shuffle=False,  # the batches are shuffled already, by seed and epoch
             verbose=0,
         )
 
 
-def _phase_data(
-    config: Config, phase: Phase, data: Data, model: keras.Model, directory: Path, first_epoch: int
-) -> tuple[keras.Model, tf.data.Dataset, tf.data.Dataset | None]:
-    """What a phase fits, and on which batches: the model on images, or its head on features computed once."""
-    epochs = range(first_epoch, phase.epochs)
+def _phase_data(run: _Run, phase: Phase) -> tuple[keras.Model, tf.data.Dataset, tf.data.Dataset | None]:
+    """Return the model that a phase fits, its training batches and its validation batches.
 
-    def in_order(paths: list[str], count: int) -> tf.data.Dataset:
-        batches = evaluation_batches(
-            paths,
-            num_classes=data.classes,
-            batch_size=config.batch_size,
-            preprocessing=data.preprocessing,
-            objective=config.objective,
-        )
-        # Of a known length, or Keras warns of its end.
-        return batches.apply(tf.data.experimental.assert_cardinality(math.ceil(count / config.batch_size)))
-
-    validation = in_order(data.val, data.val_count) if data.val_count else None
-    pixels = data.val_count * math.prod(data.preprocessing.image_size)
-    if validation is not None and 12 * pixels <= _CACHE_BYTES:
-        validation = validation.cache()  # to begin anew takes half a second an epoch
+    The model is the run's, on images, or its head, on features that are computed once.
+    """
+    config, data, model = run.config, run.data, run.model
+    epochs = range(run.progress.epoch, phase.epochs)
     if phase.unfreeze == 0 and not phase.augmentations and phase.crop_scale is None:
-        backbone, head = split_at_head(main_output(model))
+        backbone, head = split_at_head(without_auxiliary(model))
 
-        def features(paths: list[str], count: int, name: str) -> tuple[np.ndarray, np.ndarray]:
-            return compute_features(backbone, in_order(paths, count), count, directory / f"features-{name}.npy")
+        def features(batches: tf.data.Dataset, count: int, split: str) -> tuple[np.ndarray, np.ndarray]:
+            return compute_features(backbone, batches, count, run.directory / f"features-{split}.npy")
 
-        trained_on = features(data.train, data.train_count, "train")
+        trained_on = features(run.in_order(data.train, data.train_count), data.train_count, "train")
         batches = feature_batches(*trained_on, batch_size=config.batch_size, seed=config.seed, epochs=epochs)
-        if validation is not None:
-            validation = tf.data.Dataset.from_tensor_slices(features(data.val, data.val_count, "val")).batch(256)
-        return head, batches, validation
+        if run.validation is None:
+            return head, batches, None
+        judged_on = features(run.validation, data.val_count, "val")
+        return head, batches, tf.data.Dataset.from_tensor_slices(judged_on).batch(256)
     batches = training_batches(
         TrainingShards(data.train, data.train_count, data.mean_bytes),
         num_classes=data.classes,
@@ -258,4 +279,4 @@ def _phase_data(
         epochs=epochs,
         objective=config.objective,
     )
-    return model, batches, validation
+    return model, batches, run.validation

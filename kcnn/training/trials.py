@@ -1,11 +1,11 @@
-"""The trials of a search for hyperparameters: kept as they finish, and told as a table and a picture."""
+"""The trials of a search for hyperparameters: their journal, their table and their picture."""
 
 import csv
 import dataclasses
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from matplotlib import ticker
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from kcnn.training.hyperparameters import Ranges
+from kcnn.training.hyperparameters import SearchSpace, Values
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,59 +21,65 @@ class Trial:
     """One training with values of its own.
 
     Attributes:
-        number: from 1; the first has the recipe's own values.
+        number: from 1; the first trial has the recipe's own values.
         values: by the hyperparameter's name.
         scores: the validation accuracy after each epoch, from 0 to 1.
         ending: "finished"; "stopped", since half of the trials were better by then; or "failed", since the loss
             diverged or the memory did not suffice.
-        seconds: that it took.
+        seconds: the time that it took.
     """
 
     number: int
-    values: Mapping[str, Any]
+    values: Values
     scores: Sequence[float]
     ending: str
     seconds: float
 
     @property
     def score(self) -> float:
-        """The best epoch's; 0 where none was finished."""
+        """The best epoch's validation accuracy; 0 where no epoch was finished."""
         return max(self.scores, default=0.0)
 
-    def told(self, count: int, best: "Trial", left: float) -> str:
-        """A line for people, of trial `number` of `count`, with `left` seconds for the rest."""
+    def message(self, count: int, best: "Trial", left: float) -> str:
+        """Return a line about the trial.
+
+        Args:
+            count: trials of the search.
+            best: the best trial so far.
+            left: seconds that the other trials will take.
+        """
         ending = "" if self.ending == "finished" else f", {self.ending}"
         ending += f" after {len(self.scores)} epoch{'s' * (len(self.scores) != 1)}" * (self.ending == "stopped")
         ending += "; the best so far" if best == self else f"; the best is trial {best.number}'s {best.score:.2%}"
         rest = f"; about {math.ceil(left / 60)} min left" if left else ""
-        return f"Trial {self.number} of {count}: {self.score:.2%}{ending}{rest}: {in_words(self.values)}"
+        return f"Trial {self.number} of {count}: {self.score:.2%}{ending}{rest}: {describe_values(self.values)}"
 
 
-def in_words(values: Mapping[str, Any]) -> str:
-    """Name and value, one behind the other."""
+def describe_values(values: Values) -> str:
+    """Return names and values as one line."""
     return ", ".join(f"{name} {value or repr(value)}" for name, value in values.items())
 
 
-def best(trials: Sequence[Trial]) -> Trial:
-    """That with the highest score, the first of several."""
+def best_trial(trials: Sequence[Trial]) -> Trial:
+    """Return the trial with the highest score, the first of several."""
     return max(trials, key=lambda trial: trial.score)
 
 
-def write(path: Path, trials: Sequence[Trial]) -> None:
-    """Keeps trials, a line each; `path` holds the old ones or the new ones, never a part."""
+def write_trials(path: Path, trials: Sequence[Trial]) -> None:
+    """Write trials to `path`, a JSON line each; the file holds the old ones or the new ones, never a part."""
     temporary = path.with_suffix(".tmp")
     temporary.write_text("".join(json.dumps(dataclasses.asdict(trial)) + "\n" for trial in trials), encoding="utf-8")
     os.replace(temporary, path)
 
 
-def read(path: Path) -> list[Trial]:
-    """Those that `write` kept; none where there is no such file."""
+def read_trials(path: Path) -> list[Trial]:
+    """Read the trials that `write_trials` wrote; there are none where there is no such file."""
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     return [Trial(**json.loads(line)) for line in lines]
 
 
-def write_table(path: Path, trials: Sequence[Trial]) -> None:
-    """A CSV, a trial a row."""
+def write_trials_table(path: Path, trials: Sequence[Trial]) -> None:
+    """Write trials as a CSV, a row each: number, validation accuracy, ending, epochs, seconds, values."""
     names = list(trials[0].values)
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
@@ -85,21 +91,24 @@ def write_table(path: Path, trials: Sequence[Trial]) -> None:
             )
 
 
-def plot(path: Path, trials: Sequence[Trial], ranges: Ranges) -> None:
-    """Draws the score against each hyperparameter as a PNG, over all of the range that is searched."""
-    columns = min(3, len(ranges))
-    rows = math.ceil(len(ranges) / columns)
+def plot_trials(path: Path, trials: Sequence[Trial], space: SearchSpace) -> None:
+    """Draw the score against each hyperparameter as a PNG, over the whole range that is searched."""
+    columns = min(3, len(space))
+    rows = math.ceil(len(space) / columns)
     figure = Figure(figsize=(4.2 * columns, 3.1 * rows + 0.6), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
     panels = figure.subplots(rows, columns, sharey=True, squeeze=False)
-    winner, own = best(trials), trials[0]
+    winner, own = best_trial(trials), trials[0]
     lowest = min(trial.score for trial in trials if trial.scores)  # where failures are drawn
     groups = [([trial for trial in trials[1:] if trial.ending == ending], mark) for ending, mark in _MARKS.items()]
     groups += [([own], _OWN), ([winner], _BEST)]
-    for panel, (name, where) in zip(panels.flat, ranges.items(), strict=False):
+    for panel, (name, where) in zip(panels.flat, space.items(), strict=False):
         for found, mark in groups:
             values = [trial.values[name] for trial in found]
-            places = [where.index(value) for value in values] if isinstance(where, tuple) else values
+            if isinstance(where, tuple):
+                places = [where.index(value) for value in values]
+            else:
+                places = [max(value, where.low) for value in values]  # a recipe's 0 has no logarithm
             if found:
                 panel.scatter(places, [max(trial.score, lowest) for trial in found], **mark)
         if isinstance(where, tuple):
@@ -121,7 +130,7 @@ def plot(path: Path, trials: Sequence[Trial], ranges: Ranges) -> None:
     for first in panels[:, 0]:
         first.set_ylabel("validation accuracy")
         first.yaxis.set_major_formatter(ticker.PercentFormatter(1.0))
-    for panel in panels.flat[len(ranges) :]:
+    for panel in panels.flat[len(space) :]:
         panel.remove()
     handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=2 * columns, frameon=False)

@@ -21,6 +21,7 @@ from safetensors.numpy import save_file
 
 from kcnn.errors import UserError
 from kcnn.models.spec import model_spec
+from kcnn.nn.precision import dtype_policy
 from kcnn.weights.copy import LoadReport, assign, copy_weights
 from kcnn.weights.designs import Layers, check_default_design, check_layers, describe_layers, read_layers
 from kcnn.weights.torch_files import load_state_dict, read_state_dict
@@ -143,12 +144,8 @@ def _read_application(model: keras.Model, path: Path) -> _Give:
     # The last layer is the classifier, under one name or another, where it is dense or a 1x1 convolution.
     classifies = len(kernel) == 2 or kernel[:-2] == (1, 1)
     top = {"include_top": True, "classes": kernel[-1]} if classifies else {"include_top": False}
-    policy = keras.config.dtype_policy()
-    keras.config.set_dtype_policy("float32")
-    try:
+    with dtype_policy("float32"):
         twin = getattr(keras.applications, application.function)(weights=None, **top, **application.arguments)
-    finally:
-        keras.config.set_dtype_policy(policy)
     try:
         twin.load_weights(path)
     except ValueError as error:

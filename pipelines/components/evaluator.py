@@ -3,8 +3,8 @@
 from kcnn.checks import Check
 from kcnn.errors import UserError
 from kcnn.evaluation.evaluate import Evaluation, correct_answers, evaluate_export
-from kcnn.evaluation.gate import LEVEL, Baseline, absolute, commonest_class, not_worse
-from kcnn.evaluation.report import write_report
+from kcnn.evaluation.gate import LEVEL, Baseline, check_accuracy, check_not_worse, commonest_class_warning
+from kcnn.evaluation.results import write_evaluation
 from pipelines.artifacts import Examples, Model, ModelBlessing, ModelEvaluation
 from pipelines.engine.component import Output, component
 
@@ -25,11 +25,11 @@ def evaluator(
     """
     paths, total = examples.shards("test"), examples.summary().total("test")
     result = evaluate_export(model.serving, paths, total=total)
-    metrics = write_report(evaluation.report, result)
+    metrics = write_evaluation(evaluation.report, result)
     evaluation.write_probabilities(result.probabilities)
-    checks = absolute(result.correct, result.attributes, min_accuracy, min_slice_accuracy)
+    checks = check_accuracy(result.correct, result.attributes, min_accuracy, min_slice_accuracy)
     checks += _against_baseline(baseline, paths, total, result)
-    warning = commonest_class(result.labels, result.class_names, metrics["top1"])
+    warning = commonest_class_warning(result.labels, result.class_names, metrics["top1"])
     warnings = [warning] if warning else []
     compared = {"baseline": baseline, "baseline_digest": baseline_digest, "level": LEVEL}
     blessing.write(checks, {**compared, "warnings": warnings})
@@ -42,4 +42,4 @@ def _against_baseline(baseline: str | None, paths: list[str], total: int, result
         correct = correct_answers(baseline, paths, result.class_names, total=total)
     except UserError as error:
         return [Check("not_worse", None, f"not compared with {baseline}, the last that was pushed: {error}")]
-    return not_worse(result.correct, result.attributes, Baseline(baseline, correct))
+    return check_not_worse(result.correct, result.attributes, Baseline(baseline, correct))

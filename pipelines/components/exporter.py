@@ -1,14 +1,10 @@
 """Exporter: a trained network becomes what is served: calibrated, made fast, with its preprocessing inside."""
 
-import dataclasses
-
 from kcnn.data.examples import first_images
 from kcnn.evaluation.calibration import fit_temperature, validation_logits
 from kcnn.progress import clock
 from kcnn.serving.export.classifier import CALIBRATION, SAMPLES, export_classifier
-from kcnn.training.auxiliary import main_output
-from kcnn.training.network import starting_network
-from kcnn.weights import load_weights
+from kcnn.training.network import inference_network
 from pipelines.artifacts import Examples, Model, ModelRun, TransformGraph
 from pipelines.engine.component import Output, component
 
@@ -29,10 +25,7 @@ def exporter(
     preprocessing = transform_graph.preprocessing()
     val, train = examples.shards("val"), examples.shards("train")
     with clock("Exporting"):
-        in_float32 = dataclasses.replace(settings, dtype="float32")
-        height, _ = preprocessing.image_size
-        network = main_output(starting_network(in_float32, len(summary.labels), height, weights=None)[0])
-        load_weights(network, model_run.weights)
+        network = inference_network(settings, len(summary.labels), preprocessing.image_size, model_run.weights)
         exported = export_classifier(
             network,
             model.serving,

@@ -5,10 +5,10 @@ import numpy as np
 from kcnn.data.records import SPLITS
 from kcnn.data.scan.findings import COPIES
 from kcnn.data.scan.thumbnails import make_thumbnails
-from kcnn.evaluation import label_errors, label_page
-from kcnn.evaluation.embeddings import Embeddings, embedded
-from kcnn.models.factory import create_model
-from kcnn.weights import load_weights
+from kcnn.evaluation.embeddings import Embeddings, compute_embeddings
+from kcnn.evaluation.label_errors import Audit, LabelError, audit_labels, group_copies
+from kcnn.evaluation.label_page import pictured_files, render_label_page
+from kcnn.training.network import inference_network
 from pipelines.artifacts import Examples, Findings, LabelErrors, ModelRun, TransformGraph
 from pipelines.engine.component import Output, component
 
@@ -28,15 +28,14 @@ def label_audit(
     kinds = {kind.name for kind in COPIES}
     copies = [finding.filenames for finding in findings.read().findings if finding.finding in kinds]
 
-    def audited(weights: str, *, held_out: bool = False) -> tuple[Embeddings, label_errors.Audit]:
-        network = create_model(settings.model, len(summary.labels), preprocessing.image_size, **settings.design)
-        load_weights(network, weights)
+    def audited(weights: str, *, held_out: bool = False) -> tuple[Embeddings, Audit]:
+        network = inference_network(settings, len(summary.labels), preprocessing.image_size, weights)
         total = sum(map(summary.total, SPLITS))
-        with embedded(network, shards, total, preprocessing, errors.path / "features.npy") as seen:
+        with compute_embeddings(network, shards, total, preprocessing, errors.path / "features.npy") as seen:
             trained_on = np.array(seen.splits) == "train"
-            groups = label_errors.group(seen.filenames, copies)
+            groups = group_copies(seen.filenames, copies)
             asked = ~trained_on if held_out else None
-            return seen, label_errors.audit(seen.features, seen.labels, groups, trained_on, asked)
+            return seen, audit_labels(seen.features, seen.labels, groups, trained_on, asked)
 
     seen_by, start = "the trained network sees", model_run.training()["weights"]
     seen, audit = audited(str(model_run.weights))
@@ -47,7 +46,7 @@ def label_audit(
         seen_by = "the trained network sees (which knows its training images by heart, so that only others are judged)"
         seen, audit = audited(str(model_run.weights), held_out=True)
     found = [
-        label_errors.LabelError(
+        LabelError(
             seen.filenames[doubt.index],
             seen.splits[doubt.index],
             summary.labels[doubt.given],
@@ -58,5 +57,5 @@ def label_audit(
         )
         for doubt in audit.doubts
     ]
-    pictures = make_thumbnails([path for paths in shards.values() for path in paths], label_page.shown(found))
-    errors.write(audit, seen_by, found, label_page.page(dataset, audit, seen_by, found, pictures))
+    pictures = make_thumbnails([path for paths in shards.values() for path in paths], pictured_files(found))
+    errors.write(audit, seen_by, found, render_label_page(dataset, audit, seen_by, found, pictures))

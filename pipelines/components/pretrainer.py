@@ -16,9 +16,8 @@ from kcnn.data.ingestion.summary import check_trainable
 from kcnn.data.input_pipeline.objectives import OBJECTIVES
 from kcnn.data.input_pipeline.transform import Preprocessing
 from kcnn.models.spec import model_spec
-from kcnn.training.auxiliary import main_output
-from kcnn.training.network import starting_network
-from kcnn.training.suit import image_size, suit
+from kcnn.training.adaptation import adapt_config, choose_image_size
+from kcnn.training.network import build_network, inference_network
 from kcnn.training.trainer import train
 from kcnn.weights import load_weights, save_backbone
 from pipelines.artifacts import Backbone, Examples
@@ -41,20 +40,21 @@ def pretrainer(
     settings, summary = Config.from_json(config), examples.summary()
     check_trainable(summary)
     spec = model_spec(settings.model)
-    size = settings.image_size or image_size(spec, summary.median_side)
-    settings = dataclasses.replace(settings, phases=tuple(suit(phase, summary) for phase in settings.phases))
+    size = settings.image_size or choose_image_size(spec, summary.median_side)
+    settings = adapt_config(settings, summary)
     data = examples.training_data(Preprocessing((size, size), crop_fraction=1.0))
     data = dataclasses.replace(data, classes=OBJECTIVES.get(settings.objective).classes or data.classes)
 
-    def build(dtype: str = settings.dtype) -> keras.Model:
-        return starting_network(dataclasses.replace(settings, dtype=dtype), data.classes, size, weights)[0]
+    def build() -> keras.Model:
+        network = build_network(settings, data.classes, size)
+        if weights is not None:
+            load_weights(network, weights)
+        return network
 
     print(f"Pre-training {spec.name} at {size}x{size} on {data.train_count} images to tell {data.classes} classes")
     progress = train(settings, data, build, backbone.path)
-    network = main_output(build("float32"))
     best = backbone.path / "best.safetensors"
-    load_weights(network, best)
-    save_backbone(network, backbone.weights)
+    save_backbone(inference_network(settings, data.classes, size, best), backbone.weights)
     gpus = tf.config.list_physical_devices("GPU")
     provenance = {
         **record,
@@ -67,7 +67,7 @@ def pretrainer(
         "seed": settings.seed,
         "config": settings.to_dict(),
         "hardware": {"cores": os.cpu_count(), "machine": platform.machine(), "gpus": len(gpus)},
-        "hours": round(sum(epoch["seconds"] for epoch in progress.history) / 3600, 4),
+        "hours": round(progress.seconds / 3600, 4),
         "validation_accuracy": progress.best and round(progress.best[0], 4),
         "history": progress.history,
         "sha256": sha256(backbone.weights),

@@ -2,17 +2,17 @@
 
 import dataclasses
 import json
-import time
 
 import keras
 
 from kcnn.config import Config
 from kcnn.models.spec import model_spec
-from kcnn.training.hyperparameters import with_values
-from kcnn.training.network import starting_network
-from kcnn.training.suit import suit
+from kcnn.training.adaptation import adapt_config
+from kcnn.training.hyperparameters import replace_hyperparameters
+from kcnn.training.network import build_network
 from kcnn.training.trainer import train
-from kcnn.training.trials import in_words
+from kcnn.training.trials import describe_values
+from kcnn.weights import load_weights
 from pipelines.artifacts import Examples, HyperParameters, ModelRun, TransformGraph
 from pipelines.engine.component import Output, component
 
@@ -34,28 +34,27 @@ def trainer(
     spec = model_spec(settings.model)
     preprocessing = transform_graph.preprocessing()
     height, width = preprocessing.image_size
-    settings = dataclasses.replace(settings, phases=tuple(suit(phase, summary) for phase in settings.phases))
+    settings = adapt_config(settings, summary)
     if hyperparameters is not None:
-        settings = with_values(settings, hyperparameters.values())
-        print(f"Tuned: {in_words(hyperparameters.values())}")
+        settings = replace_hyperparameters(settings, hyperparameters.values())
+        print(f"Tuned: {describe_values(hyperparameters.values())}")
     loaded: list[str] = []
 
     def build() -> keras.Model:
-        network, told = starting_network(settings, len(summary.labels), height, weights)
-        loaded.extend(filter(None, [told]))
+        network = build_network(settings, len(summary.labels), preprocessing.image_size)
+        if weights is not None:
+            loaded.append(str(load_weights(network, weights)))
         return network
 
     data = examples.training_data(preprocessing)
     print(f"Training {spec.name} at {width}x{height} on {data.train_count} images of {data.classes} classes")
-    start = time.monotonic()
     progress = train(settings, data, build, model_run.path)
-    seconds = time.monotonic() - start
 
     training = {
         "weights": weights,
         "weights_loaded": loaded,
         "preprocessing": dataclasses.asdict(preprocessing),
-        "seconds": round(seconds, 1),
+        "seconds": round(progress.seconds, 1),
         "best": progress.best,
         "history": progress.history,
     }

@@ -2,7 +2,7 @@
 
 from kcnn.data.ingestion.summary import check_trainable
 from kcnn.models.spec import model_spec
-from kcnn.training.suit import preprocessing
+from kcnn.training.adaptation import choose_preprocessing
 from pipelines.artifacts import Examples, Schema, TransformGraph
 from pipelines.engine.component import Output, component
 
@@ -16,7 +16,7 @@ def transform(
     """
     summary = examples.summary()
     check_trainable(summary)
-    spec = preprocessing(model_spec(model), summary, image_size)
+    spec = choose_preprocessing(model_spec(model), summary, image_size)
     transform_graph.write(spec, summary.labels, schema.read())
     height, width = spec.image_size
     print(f"Images become {width}x{height}, {spec.resize_mode} {spec.crop_fraction:g}, {spec.interpolation}")

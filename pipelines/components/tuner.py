@@ -1,13 +1,12 @@
 """Tuner: hyperparameters for Trainer, searched on the training and validation splits alone."""
 
-import dataclasses
-
 import keras
 
 from kcnn.config import Config
-from kcnn.training.network import starting_network
-from kcnn.training.suit import suit
+from kcnn.training.adaptation import adapt_config
+from kcnn.training.network import build_network
 from kcnn.training.tuning import tune
+from kcnn.weights import load_weights
 from pipelines.artifacts import Examples, HyperParameters, TransformGraph, TunerResults
 from pipelines.engine.component import Output, component
 
@@ -26,11 +25,14 @@ def tuner(
     """Tries `trials` settings of `config` (JSON), of which the user has given none; takes up what an interrupted search
     left in its outputs.
     """
-    settings, summary = Config.from_json(config), examples.summary()
-    settings = dataclasses.replace(settings, phases=tuple(suit(phase, summary) for phase in settings.phases))
+    summary = examples.summary()
+    settings = adapt_config(Config.from_json(config), summary)
     data = examples.training_data(transform_graph.preprocessing())
 
     def build() -> keras.Model:
-        return starting_network(settings, data.classes, data.preprocessing.image_size[0], weights)[0]
+        network = build_network(settings, data.classes, data.preprocessing.image_size)
+        if weights is not None:
+            load_weights(network, weights)
+        return network
 
     best_hyperparameters.write(tune(settings, data, summary, build, tuner_results.path, trials=trials))

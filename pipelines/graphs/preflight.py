@@ -1,6 +1,7 @@
 """What is settled before the work begins: where it may write, and which weights it starts from."""
 
 import contextlib
+import dataclasses
 import os
 import tempfile
 from collections.abc import Sequence
@@ -24,7 +25,10 @@ from pipelines.engine import metadata
 
 
 def settle_weights(config: Config) -> tuple[Config, str | None]:
-    """What the training starts from, said in one line; without weights, fine-tuning gives way to the recipe "scratch".
+    """Settle the weights that the training starts from, and print them as one line.
+
+    Without weights nothing is frozen: fine-tuning becomes the schedule of the recipe "scratch", and a recipe without
+    frozen phases keeps its own.
 
     Returns:
         the Config to run, and the weights for `load_weights` or None.
@@ -53,9 +57,28 @@ def settle_weights(config: Config) -> tuple[Config, str | None]:
                 reasons.append(str(error))
         reasons = reasons or ["no pretrained weights to be had"]
     reason = "; ".join(reasons) or "--weights none"
-    print(f"Weights: {reason}, so all of {spec.name} trains from scratch, in one phase")
-    kept = {name: value for name, value in config.overrides.items() if name not in ("weights", "unfreeze")}
-    return build("scratch", **kept), None
+    unused = [f"--{name} {config.overrides[name]}" for name in _OF_WEIGHTS if config.overrides.get(name) is not None]
+    without = f", without {' and '.join(unused)}" if unused else ""
+    config = _from_scratch(config)
+    phases = "one phase" if len(config.phases) == 1 else f"{len(config.phases)} phases"
+    print(f"Weights: {reason}, so all of {spec.name} trains from scratch, in {phases}{without}")
+    return config, None
+
+
+_OF_WEIGHTS = ("unfreeze", "batch_norm")  # settings that mean something only where weights are loaded
+
+
+def _from_scratch(config: Config) -> Config:
+    """Return `config` for random weights: all layers train, and all else is as it was."""
+    given = {name: value for name, value in config.overrides.items() if name not in ("weights", *_OF_WEIGHTS)}
+    recipe, phases = config.recipe, config.phases
+    if any(phase.unfreeze is not None for phase in build(recipe).phases):  # its schedule is for weights that are there
+        scratch = build("scratch", **given)
+        recipe, phases = scratch.recipe, scratch.phases
+    phases = tuple(dataclasses.replace(phase, unfreeze=None) for phase in phases)
+    return dataclasses.replace(
+        config, recipe=recipe, phases=phases, weights="none", batch_norm=build(recipe).batch_norm, overrides=given
+    )
 
 
 def settle_dataset(config: Config) -> Config:

@@ -7,9 +7,9 @@ from typing import Any
 
 from kcnn.checks import Check
 from kcnn.data.scan.findings import scan_warnings
-from kcnn.evaluation.slices import worst
+from kcnn.evaluation.slices import least_accurate
 from kcnn.serving.formats import FORMATS
-from kcnn.training.trials import in_words
+from kcnn.training.trials import describe_values
 from pipelines.artifacts import HyperParameters, LabelErrors, TunerResults
 
 WORST = 3  # slices that it names
@@ -77,7 +77,7 @@ def tuned(best_hyperparameters: HyperParameters, tuner_results: TunerResults) ->
     """What a search chose, what it rests on, and where the trials are."""
     found, folder = tuner_results.properties(), tuner_results.path
     return [
-        f"Tuned: {in_words(best_hyperparameters.values())}",
+        f"Tuned: {describe_values(best_hyperparameters.values())}",
         f"  validation accuracy {found['best']:.2%} in trial {found['best_trial']} of {found['trials']}, "
         f"{found['own']:.2%} with the recipe's own values; the best of many looks better than it is",
         f"  trials:  {folder}/trials.csv, trials.png",
@@ -92,7 +92,7 @@ def mislabelled(errors: LabelErrors) -> list[str]:
 
 def worst_slices(metrics: dict[str, Any]) -> list[str]:
     """A line for the slices of the test images with the least accuracy, if any is below that of all."""
-    rows = worst(metrics["slices"], metrics["top1"]["value"], WORST)
+    rows = least_accurate(metrics["slices"], metrics["top1"]["value"], WORST)
     return [
         "Weakest slices: "
         + ", ".join(

@@ -33,8 +33,8 @@ from kcnn.data.input_pipeline.transform import Preprocessing
 from kcnn.evaluation.metrics import proportion
 from kcnn.models.spec import model_spec
 from kcnn.recipes import scratch
+from kcnn.training.adaptation import adapt_phase, choose_image_size
 from kcnn.training.optimizers import build_optimizer, warmup_cosine
-from kcnn.training.suit import image_size, suit
 
 BATCH = 32
 RECIPE = scratch()
@@ -58,9 +58,9 @@ class Contest:
 
     def __init__(self, name: str, summary: Summary, directory: Path):
         self.name, self.summary = name, summary
-        self.size = image_size(model_spec(name), 2 * summary.median_side)
+        self.size = choose_image_size(model_spec(name), 2 * summary.median_side)
         self.preprocessing = Preprocessing((self.size, self.size), crop_fraction=1.0)
-        self.phase = suit(RECIPE.phases[0], summary)
+        self.phase = adapt_phase(RECIPE.phases[0], summary)
         self.model = self.network(0)
         self.optimizer = build_optimizer(RECIPE.optimizer, self.model, schedule=0.0, weight_decay=RECIPE.weight_decay)
         self.blank = [variable.numpy() for variable in self.optimizer.variables]

@@ -1,4 +1,4 @@
-"""The temperature, on answers of which the right one is known."""
+"""The temperature, on answers whose right temperature is known."""
 
 import keras
 import numpy as np
@@ -12,7 +12,7 @@ from kcnn.evaluation.metrics import expected_calibration_error
 
 
 def answers(count, classes, scale, seed=0):
-    """Logits of a network that is too sure by a factor of `scale`, and labels drawn as the right ones say."""
+    """Return logits of a network that is too sure by a factor of `scale`, and labels drawn from the right ones."""
     random = np.random.default_rng(seed)
     logits = random.normal(0, 2, (count, classes))
     labels = (softmax(logits, axis=1).cumsum(1) > random.random((count, 1))).argmax(1)

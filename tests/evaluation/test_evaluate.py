@@ -1,4 +1,4 @@
-"""Evaluation of an export over records, and the report it leaves."""
+"""Evaluation of an export over records, and the files that it leaves."""
 
 import csv
 import hashlib
@@ -8,14 +8,13 @@ import json
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 from PIL import Image
 
 from kcnn.data import examples
 from kcnn.data.input_pipeline.transform import Preprocessing
 from kcnn.errors import UserError
 from kcnn.evaluation.evaluate import Evaluation, correct_answers, evaluate_export
-from kcnn.evaluation.report import plot_confusion_matrix, write_report
+from kcnn.evaluation.results import plot_confusion_matrix, write_evaluation
 from kcnn.serving.export.classifier import export_classifier
 from tests import shards
 
@@ -24,9 +23,11 @@ COLOURS = {"red": (255, 0, 0), "grün": (0, 255, 0), "blue, light": (0, 0, 255)}
 
 @pytest.fixture(scope="module")
 def export_dir(tmp_path_factory):
-    """A model whose logits are the image's mean red, green and blue, over 25.5."""
+    """Export a model whose logits are the image's mean red, green and blue, over 25.5; those of grey are no numbers."""
     inputs = keras.Input((8, 8, 3))
-    outputs = keras.layers.GlobalAveragePooling2D()(keras.layers.Rescaling(1 / 25.5)(inputs))
+    colour = keras.layers.GlobalAveragePooling2D()(keras.layers.Rescaling(1 / 25.5)(inputs))
+    grey = keras.layers.Rescaling(1e38)(keras.layers.Rescaling(1e38)(keras.ops.prod(colour, axis=1, keepdims=True)))
+    outputs = keras.layers.Activation("linear")(keras.layers.Add()([colour, grey]))
     directory = tmp_path_factory.mktemp("export") / "1"
     export_classifier(keras.Model(inputs, outputs), directory, list(COLOURS), Preprocessing(image_size=(8, 8)))
     return directory
@@ -76,14 +77,10 @@ def test_nothing_to_evaluate(export_dir, tmp_path):
         evaluate_export(export_dir, [])
 
 
-def test_an_answer_that_is_no_number_is_no_score(tmp_path):
-    inputs = keras.Input((8, 8, 3))
-    outputs = keras.layers.GlobalAveragePooling2D()(keras.layers.Rescaling(1e38)(inputs))
-    model = keras.Model(inputs, keras.layers.Rescaling(1e38)(outputs))
-    export_classifier(model, tmp_path / "1", list(COLOURS), Preprocessing(image_size=(8, 8)))
+def test_an_answer_that_is_no_number_is_no_score(export_dir, tmp_path):
     paths = write(tmp_path, [example("fine.png", 0, (0, 0, 0)), example("far.png", 0, (200, 200, 200))])
     with pytest.raises(UserError, match=r"answer for 'far.png' is no number"):
-        evaluate_export(tmp_path / "1", paths)
+        evaluate_export(export_dir, paths)
 
 
 def test_the_answers_of_another_export(export_dir, tmp_path):
@@ -108,7 +105,7 @@ def read(path):
 
 
 def test_report(evaluation, tmp_path):
-    metrics = write_report(tmp_path / "report", evaluation)
+    metrics = write_evaluation(tmp_path / "report", evaluation)
     directory = tmp_path / "report"
     assert json.loads((directory / "metrics.json").read_text(encoding="utf-8")) == metrics
     assert metrics["top1"]["value"] == pytest.approx(10 / 11)
@@ -156,9 +153,7 @@ def test_confusion_matrix_picture(tmp_path, classes):
     assert image.mean() > 150
 
 
-def test_evaluation_is_of_one_export(export_dir):
+def test_evaluation_is_of_one_export(evaluation):
     """The graph that is scored has labels as wide as its answers."""
-    served = tf.saved_model.load(str(export_dir))
-    answers = served.signatures["serving_default"](image_bytes=tf.constant([example("x", 0, (1, 2, 3)).encoded]))
     with pytest.raises(ValueError, match="do not fit 2 classes"):
-        write_report("unused", Evaluation(["a", "b"], ["x"], np.array([0]), answers["probabilities"].numpy()))
+        write_evaluation("unused", Evaluation(["a", "b"], ["x"], np.array([0]), evaluation.probabilities[:1]))

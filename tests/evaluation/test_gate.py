@@ -1,4 +1,4 @@
-"""Slices and the tests that hold a model against the one before, against scipy and figures worked out by hand."""
+"""Slices, and the tests that compare a model with the one before, against scipy and figures worked out by hand."""
 
 import itertools
 import time
@@ -10,8 +10,16 @@ from scipy.stats import binomtest
 from kcnn.checks import Check, failures
 from kcnn.data.records import TFExample
 from kcnn.evaluation import slices
-from kcnn.evaluation.gate import LEVEL, Baseline, absolute, commonest_class, holm, mcnemar, not_worse
-from kcnn.evaluation.slices import Attribute, Collector, table, worst
+from kcnn.evaluation.gate import (
+    LEVEL,
+    Baseline,
+    check_accuracy,
+    check_not_worse,
+    commonest_class_warning,
+    holm,
+    mcnemar,
+)
+from kcnn.evaluation.slices import SMALLEST, Attribute, AttributeCollector, least_accurate, slice_rows
 
 
 def test_mcnemar_is_scipys_exact_one_sided_test():
@@ -47,7 +55,7 @@ def test_holm_rejects_what_its_step_down_definition_rejects():
 
 
 def halves(count):
-    """Two classes of equal size, in turns."""
+    """Return an attribute of two values, which the examples have in turns."""
     return Attribute("class", ("cat", "dog"), np.arange(count) % 2)
 
 
@@ -63,7 +71,7 @@ def by_name(checks):
 
 def test_a_worse_model_is_found_and_a_better_or_equal_one_is_not():
     good, bad = answers(100, 0), answers(100, *range(0, 20, 2))
-    (overall, cat, dog) = not_worse(bad, [halves(100)], Baseline("m/1", good))
+    (overall, cat, dog) = check_not_worse(bad, [halves(100)], Baseline("m/1", good))
     assert overall.passed is False
     assert overall.details == {"examples": 100, "lost": 9, "won": 0}
     assert overall.figure == pytest.approx(binomtest(9, 9, alternative="greater").pvalue)
@@ -71,36 +79,36 @@ def test_a_worse_model_is_found_and_a_better_or_equal_one_is_not():
     assert "level 0.05" in overall.said
     assert (cat.slice, cat.passed, dog.slice, dog.passed) == ("class=cat", False, "class=dog", True)
     assert cat.figure == pytest.approx(2 / 2**9)  # one of two slices
-    assert all(check.passed for check in not_worse(good, [halves(100)], Baseline("m/1", bad)))
-    assert all(check.passed for check in not_worse(bad, [halves(100)], Baseline("m/1", bad)))
+    assert all(check.passed for check in check_not_worse(good, [halves(100)], Baseline("m/1", bad)))
+    assert all(check.passed for check in check_not_worse(bad, [halves(100)], Baseline("m/1", bad)))
 
 
 def test_a_slice_that_gets_worse_is_found_behind_a_better_whole():
     baseline, candidate = answers(400, *range(1, 101, 2)), answers(400, *range(0, 40, 2))
-    found = by_name(not_worse(candidate, [halves(400)], Baseline("m/1", baseline)))
+    found = by_name(check_not_worse(candidate, [halves(400)], Baseline("m/1", baseline)))
     assert found["not_worse"].passed  # 20 lost, 50 won
     assert found["class=cat"].passed is False
     assert found["class=dog"].passed
 
 
 def test_a_small_slice_is_neither_passed_nor_failed():
-    size = Attribute("size", ("few", "many"), (np.arange(100) >= slices.SMALLEST - 1).astype(int))
+    size = Attribute("size", ("few", "many"), (np.arange(100) >= SMALLEST - 1).astype(int))
     nothing = np.zeros(100, bool)
-    found = by_name(not_worse(nothing, [size], Baseline("m/1", ~nothing)))
+    found = by_name(check_not_worse(nothing, [size], Baseline("m/1", ~nothing)))
     assert found["size=few"].passed is None
     assert found["size=few"].figure is None
     assert "19 test images, too few to tell" in found["size=few"].said
     assert found["size=many"].passed is False
     assert "over 1 slices" in found["size=many"].said  # the small one takes nothing from it
-    found = by_name(absolute(nothing, [size], 0.0, 0.5))
+    found = by_name(check_accuracy(nothing, [size], 0.0, 0.5))
     assert (found["size=few"].passed, found["size=many"].passed) == (None, False)
 
 
 def test_absolute_bounds():
     correct = answers(100, *range(0, 30, 2))  # 85 right; of the cats 35 of 50
-    assert [check.passed for check in absolute(correct, [halves(100)], 0.0, 0.0)] == [True]
-    assert absolute(correct, [], 0.85, 0.0)[0].passed
-    (overall, cat, dog) = absolute(correct, [halves(100)], 0.86, 0.8)
+    assert [check.passed for check in check_accuracy(correct, [halves(100)], 0.0, 0.0)] == [True]
+    assert check_accuracy(correct, [], 0.85, 0.0)[0].passed
+    (overall, cat, dog) = check_accuracy(correct, [halves(100)], 0.86, 0.8)
     assert overall.passed is False
     assert overall.said.startswith("accuracy 85.0% (95% interval ")
     assert overall.said.endswith("on 100 test images, below --min_accuracy 0.86")
@@ -110,9 +118,9 @@ def test_absolute_bounds():
 def test_always_answering_the_commonest_class_is_warned_of():
     labels = np.array([0] * 60 + [1] * 40)
     constant = {"value": 0.6, "low": 0.5, "high": 0.69}
-    warning = commonest_class(labels, ["cat", "dog"], constant)
+    warning = commonest_class_warning(labels, ["cat", "dog"], constant)
     assert "always answering 'cat', which is right for 60.0%" in warning
-    assert commonest_class(labels, ["cat", "dog"], {"value": 0.9, "low": 0.82, "high": 0.94}) is None
+    assert commonest_class_warning(labels, ["cat", "dog"], {"value": 0.9, "low": 0.82, "high": 0.94}) is None
 
 
 def test_failures_name_the_worst_slice_and_the_others():
@@ -136,7 +144,7 @@ def record(width=100, height=80, kind="JPEG", **columns):
 
 
 def collect(labels, records, names=("cat", "dog")):
-    collector = Collector()
+    collector = AttributeCollector()
     for feature in records:
         collector.add(feature)
     return {attribute.name: attribute for attribute in collector.attributes(np.array(labels), names)}
@@ -154,7 +162,7 @@ def test_records_are_divided_by_what_they_say():
         ],
     )
     assert list(found) == ["class", "size", "format", "column size", "site"]
-    assert found["class"].slices() == ["class=cat", "class=dog"]
+    assert found["class"].slice_names() == ["class=cat", "class=dog"]
     assert found["size"].values == ("1 to 8 px", "9 to 16 px", "17 to 32 px")  # by the shorter side
     assert found["size"].codes.tolist() == [1, 1, 0, 2, 0]
     assert found["format"].codes.tolist() == [0, 0, 0, 1, 0]
@@ -176,7 +184,7 @@ def test_of_too_many_values_the_rarest_are_one_slice(monkeypatch):
 
 def test_table_and_the_worst():
     correct = answers(100, *range(0, 30, 2), 1)
-    rows = table([halves(100), Attribute("size", ("s", "m"), (np.arange(100) >= 3).astype(int))], correct)
+    rows = slice_rows([halves(100), Attribute("size", ("s", "m"), (np.arange(100) >= 3).astype(int))], correct)
     assert [(row["attribute"], row["value"], row["examples"], row["correct"], row["judged"]) for row in rows] == [
         ("class", "cat", 50, 35, True),
         ("class", "dog", 50, 49, True),
@@ -185,7 +193,7 @@ def test_table_and_the_worst():
     ]
     expected = binomtest(35, 50).proportion_ci(0.95, method="wilson")
     assert rows[0]["accuracy"] == pytest.approx({"value": 0.7, "low": expected.low, "high": expected.high})
-    assert [row["value"] for row in worst(rows, 0.84, 3)] == ["cat"]
+    assert [row["value"] for row in least_accurate(rows, 0.84, 3)] == ["cat"]
 
 
 def test_a_million_examples_take_seconds():
@@ -196,8 +204,8 @@ def test_a_million_examples_take_seconds():
     ]
     before, after = random.random(count) < 0.9, random.random(count) < 0.9
     start = time.process_time()
-    table(attributes, after)
-    checks = not_worse(after, attributes, Baseline("m/1", before))
+    slice_rows(attributes, after)
+    checks = check_not_worse(after, attributes, Baseline("m/1", before))
     assert time.process_time() - start < 5
     assert len(checks) == 3001
     assert sum(check.passed is False for check in checks) <= 1  # there is nothing to find

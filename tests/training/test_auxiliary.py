@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax
 
-from kcnn.training.auxiliary import main_output, with_auxiliary
+from kcnn.training.auxiliary import with_auxiliary, without_auxiliary
 
 
 def network(auxiliary):
@@ -29,7 +29,7 @@ def test_the_loss_is_the_weighted_sum_and_the_accuracy_the_main_classifiers(auxi
     losses = [-np.mean(np.sum(labels * log_softmax(one, axis=1), axis=1)) for one in logits]
     assert found["loss"] == pytest.approx(losses[0] + 0.3 * sum(losses[1:]), rel=1e-5)
     assert found["accuracy"] == pytest.approx(np.mean(logits[0].argmax(1) == labels.argmax(1)))
-    np.testing.assert_allclose(main_output(model)(images), logits[0], rtol=1e-5)
+    np.testing.assert_allclose(without_auxiliary(model)(images), logits[0], rtol=1e-5)
 
     before = [np.array(variable) for variable in model.trainable_variables]
     fitted.fit(images, labels, verbose=0)

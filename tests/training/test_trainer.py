@@ -3,11 +3,13 @@
 import dataclasses
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from kcnn.config import Config, Phase
 from kcnn.data import examples
@@ -18,14 +20,15 @@ from kcnn.errors import UserError
 from kcnn.nn.normalization import BatchNorm
 from kcnn.training import trainer
 from kcnn.training.freezing import set_trainable, shorten_batch_norm_memory, split_at_head
-from kcnn.training.trainer import Data, train
+from kcnn.training.state import load_progress
+from kcnn.training.trainer import TrainingData, train
 
 
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory):
     folder = tmp_path_factory.mktemp("digits")
     summary = ingest.ingest(open_dataset("digits"), folder)
-    return Data(
+    return TrainingData(
         train=examples.shard_paths(folder, "train"),
         val=examples.shard_paths(folder, "val"),
         train_count=summary.total("train"),
@@ -37,7 +40,7 @@ def digits(tmp_path_factory):
 
 
 def network(norm=BatchNorm):
-    """Two convolutions and a head, named as kcnn's models name their layers."""
+    """Build two convolutions and a head, named as kcnn's models name their layers."""
     inputs = keras.Input((8, 8, 3))
     x = keras.layers.Rescaling(1 / 128, offset=-1, name="preprocess_rescale")(inputs)
     x = keras.layers.Conv2D(16, 3, padding="same", use_bias=False, name="stem_conv")(x)
@@ -64,6 +67,11 @@ def weights(path):
     return load_file(path)
 
 
+def validation_accuracy(model, data):
+    validation = trainer.evaluation_batches(data.val, num_classes=10, batch_size=64, preprocessing=data.preprocessing)
+    return np.mean(np.concatenate([np.argmax(model(x), 1) == np.argmax(y, 1) for x, y in validation]))
+
+
 def test_it_learns_and_keeps_the_best_epoch(digits, tmp_path):
     progress = train(config(ALL), digits, network, tmp_path)
     accuracies = [row["val_accuracy"] for row in progress.history]
@@ -73,33 +81,7 @@ def test_it_learns_and_keeps_the_best_epoch(digits, tmp_path):
     assert list((tmp_path / "logs").rglob("events*"))
     model = network()
     trainer.load_weights(model, tmp_path / "best.safetensors")
-    validation = trainer.evaluation_batches(
-        digits.val, num_classes=10, batch_size=64, preprocessing=digits.preprocessing
-    )
-    hits = [np.argmax(model(x), 1) == np.argmax(y, 1) for x, y in validation]
-    assert np.mean(np.concatenate(hits)) == pytest.approx(max(accuracies))
-
-
-def test_the_head_trains_on_features_computed_once(digits, tmp_path):
-    before = network()
-    phases = Phase("head", epochs=3, learning_rate=1e-2, unfreeze=0), Phase("all", epochs=1, learning_rate=1e-9)
-    seen = []
-
-    def build():
-        model = network()
-        model.set_weights(before.get_weights())
-        seen.append(model)
-        return model
-
-    progress = train(config(*phases, batch_norm="frozen"), digits, build, tmp_path)
-    assert (tmp_path / "features-train.npy").exists()
-    assert [row["phase"] for row in progress.history] == [0, 0, 0, 1]
-    # The accuracy on features is the whole model's: the second phase, which hardly moves, finds the same.
-    head, all_ = progress.history[2], progress.history[3]
-    assert all_["val_loss"] == pytest.approx(head["val_loss"], abs=1e-3)
-    np.testing.assert_allclose(
-        seen[0].get_layer("stem_conv").kernel.numpy(), before.get_layer("stem_conv").kernel.numpy(), atol=1e-6
-    )
+    assert validation_accuracy(model, digits) == pytest.approx(max(accuracies))
 
 
 def test_features_and_head_compose_to_the_model():
@@ -144,14 +126,14 @@ def test_too_many_stages():
 
 
 def build_alike():
-    """Without dropout, whose draws depend on how many there were before."""
+    """Build a network without dropout, whose draws depend on how many there were before."""
     keras.utils.set_random_seed(5)
     model = network()
     model.get_layer("head_dropout").rate = 0.0
     return model
 
 
-RESUMED = config(
+TWO_PHASES = config(
     Phase("head", epochs=2, learning_rate=3e-3, unfreeze=0),
     Phase("all", epochs=3, learning_rate=3e-3, crop_scale=(0.8, 1.0)),
 )
@@ -159,17 +141,40 @@ RESUMED = config(
 
 @pytest.fixture(scope="module")
 def uninterrupted(digits, tmp_path_factory):
+    """Train two phases: return progress, weights, and the whole network's accuracy after the head's phase."""
     folder = tmp_path_factory.mktemp("whole")
-    return train(RESUMED, digits, build_alike, folder), weights(folder / "best.safetensors")
+    built, seen = [], {}
+
+    def build():
+        built.append(build_alike())
+        seen["before"] = built[-1].get_layer("stem_conv").kernel.numpy()
+        return built[-1]
+
+    def after_epoch(progress):
+        if (progress.phase, progress.epoch) == (0, 2):
+            seen["after"] = built[-1].get_layer("stem_conv").kernel.numpy()
+            seen["accuracy"] = validation_accuracy(built[-1], digits)
+
+    progress = train(TWO_PHASES, digits, build, folder, after_epoch=after_epoch)
+    assert (folder / "features-train.npy").exists()
+    return progress, weights(folder / "best.safetensors"), seen
+
+
+def test_the_head_trains_on_features_computed_once(uninterrupted):
+    """The accuracy on features is the whole network's, and the backbone stays what it is."""
+    progress, _, seen = uninterrupted
+    assert [row["phase"] for row in progress.history] == [0, 0, 1, 1, 1]
+    assert progress.history[1]["val_accuracy"] == pytest.approx(seen["accuracy"])
+    np.testing.assert_array_equal(seen["before"], seen["after"])
 
 
 @pytest.mark.parametrize(
     "stop_after", [1, pytest.param(2, marks=pytest.mark.slow), pytest.param(4, marks=pytest.mark.slow)]
 )
 def test_an_interrupted_run_resumes_to_the_same_weights(digits, tmp_path, monkeypatch, uninterrupted, stop_after):
-    """Interrupted in the head phase, between the phases, in the second: the end is that of an uninterrupted run."""
+    """A run that is interrupted in a phase or between two ends as an uninterrupted one."""
     epochs = []
-    end = trainer._Keeper.on_epoch_end
+    end = trainer._EpochEnd.on_epoch_end
 
     def interrupt(self, epoch, logs=None):
         end(self, epoch, logs)
@@ -177,13 +182,13 @@ def test_an_interrupted_run_resumes_to_the_same_weights(digits, tmp_path, monkey
         if len(epochs) == stop_after:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(trainer._Keeper, "STATE_SHARE", float("inf"))  # keep the state after every epoch
+    monkeypatch.setattr(trainer._EpochEnd, "STATE_SHARE", float("inf"))  # keep the state after every epoch
     with monkeypatch.context() as patch:
-        patch.setattr(trainer._Keeper, "on_epoch_end", interrupt)
+        patch.setattr(trainer._EpochEnd, "on_epoch_end", interrupt)
         with pytest.raises(KeyboardInterrupt):
-            train(RESUMED, digits, build_alike, tmp_path)
-    resumed = train(RESUMED, digits, build_alike, tmp_path)
-    whole, expected = uninterrupted
+            train(TWO_PHASES, digits, build_alike, tmp_path)
+    resumed = train(TWO_PHASES, digits, build_alike, tmp_path)
+    whole, expected, _ = uninterrupted
     assert len(resumed.history) == len(whole.history) == 5
     for a, b in zip(whole.history, resumed.history, strict=True):
         assert a["val_loss"] == pytest.approx(b["val_loss"], abs=2e-3)
@@ -192,13 +197,37 @@ def test_an_interrupted_run_resumes_to_the_same_weights(digits, tmp_path, monkey
         np.testing.assert_allclose(value, found[name], atol=5e-3, err_msg=name)
 
 
-def test_without_validation_images_the_last_epoch_counts(digits, tmp_path):
-    data = dataclasses.replace(digits, val=[], val_count=0)
+@pytest.fixture
+def in_memory(monkeypatch):
+    """Replace the data by 64 images of noise in memory, for tests of what happens around the epochs."""
+    rng = np.random.default_rng(0)
+    images = rng.uniform(0, 255, (64, 8, 8, 3)).astype(np.float32)
+    labels = np.eye(10, dtype=np.float32)[rng.integers(0, 10, 64)]
+    batches = tf.data.Dataset.from_tensor_slices((images, labels)).batch(64)
+    monkeypatch.setattr(trainer, "training_batches", lambda paths, **_: batches.repeat())
+    monkeypatch.setattr(trainer, "evaluation_batches", lambda paths, **_: batches)
+    return TrainingData(["train"], ["val"], 64, 64, 10, 200, Preprocessing((8, 8)))
+
+
+def small_network():
+    inputs = keras.Input((8, 8, 3))
+    x = keras.layers.Rescaling(1 / 128, offset=-1, name="preprocess_rescale")(inputs)
+    x = keras.layers.Conv2D(4, 3, strides=2, name="stem_conv")(x)
+    x = keras.layers.Flatten(name="head_flatten")(x)
+    return keras.Model(inputs, keras.layers.Dense(10, name="head_logits", dtype="float32")(x))
+
+
+# Without a learning rate the first epoch is the best.
+STILL = config(Phase("all", epochs=9, learning_rate=0.0), Phase("more", epochs=2, learning_rate=0.0), patience=2)
+
+
+def test_without_validation_images_the_last_epoch_counts(in_memory, tmp_path):
+    data = dataclasses.replace(in_memory, val=[], val_count=0)
     phases = Phase("head", epochs=3, learning_rate=3e-3, unfreeze=0), Phase("all", epochs=1, learning_rate=3e-3)
     built = []
 
     def build():
-        built.append(network())
+        built.append(small_network())
         return built[-1]
 
     progress = train(config(*phases), data, build, tmp_path)
@@ -207,16 +236,85 @@ def test_without_validation_images_the_last_epoch_counts(digits, tmp_path):
     np.testing.assert_array_equal(kept["stem_conv/kernel"], built[0].get_layer("stem_conv").kernel.numpy())
 
 
-def test_early_stopping(digits, tmp_path):
-    settings = config(Phase("all", epochs=30, learning_rate=1e-8, crop_scale=(0.8, 1.0)), patience=2, optimizer="sgd")
-    progress = train(settings, digits, lambda: network(norm=None), tmp_path)
-    assert len(progress.history) < 30
+def test_early_stopping_ends_each_phase(in_memory, tmp_path):
+    progress = train(STILL, in_memory, small_network, tmp_path)
+    assert [(row["phase"], row["epoch"]) for row in progress.history] == [(0, 1), (0, 2), (0, 3), (1, 1), (1, 2)]
+    assert progress.best == (progress.history[0]["val_accuracy"], -progress.history[0]["val_loss"])
 
 
-def test_a_diverging_loss_is_the_users_to_mend(digits, tmp_path):
-    settings = config(Phase("all", epochs=2, learning_rate=90.0, warmup=0.0), optimizer="sgd", weight_decay=0.0)
+def test_patience_that_has_run_out_is_not_given_again_to_a_resumed_run(in_memory, tmp_path):
+    def killed(progress):
+        if progress.waited == STILL.patience:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(STILL, in_memory, small_network, tmp_path, after_epoch=killed)
+    progress = train(STILL, in_memory, small_network, tmp_path)
+    assert [(row["phase"], row["epoch"]) for row in progress.history] == [(0, 1), (0, 2), (0, 3), (1, 1), (1, 2)]
+
+
+def test_finished_training_is_not_repeated(in_memory, tmp_path, monkeypatch, capsys):
+    first = train(STILL, in_memory, small_network, tmp_path)
+    content = (tmp_path / "best.safetensors").read_bytes()
+
+    def fit(*arguments, **options):
+        raise AssertionError("an epoch more")
+
+    monkeypatch.setattr(keras.Model, "fit", fit)
+    seen = []
+    assert train(STILL, in_memory, small_network, tmp_path, after_epoch=seen.append) == first
+    assert seen == [first]  # for a caller that keeps the scores
+    assert (tmp_path / "best.safetensors").read_bytes() == content
+    assert "Resuming after 5 epochs" in capsys.readouterr().out
+
+
+def test_seconds_are_those_of_all_processes(in_memory, tmp_path, monkeypatch):
+    """The clock goes on by a second whenever it is read."""
+    clock = iter(range(10**6))
+    monkeypatch.setattr(trainer, "time", types.SimpleNamespace(monotonic=lambda: float(next(clock))))
+
+    def killed(progress):
+        if len(progress.history) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(trainer._EpochEnd, "STATE_SHARE", float("inf"))
+    with pytest.raises(KeyboardInterrupt):
+        train(STILL, in_memory, small_network, tmp_path, after_epoch=killed)
+    before = load_progress(tmp_path / "state.safetensors").seconds
+    assert before > 0
+    for _ in range(10**5):  # the time between the processes does not count
+        next(clock)
+    after = train(STILL, in_memory, small_network, tmp_path).seconds
+    assert before < after < 1000
+
+
+@pytest.mark.parametrize("dtype", ["mixed_bfloat16", "mixed_float16"])
+def test_the_programs_dtype_policy_stays(in_memory, tmp_path, dtype):
+    settings = config(Phase("all", epochs=1, learning_rate=1e-3), dtype=dtype)
+    seen = []
+
+    def build():
+        seen.append(small_network())
+        return seen[-1]
+
+    train(settings, in_memory, build, tmp_path / "well")
+    assert seen[0].get_layer("stem_conv").dtype_policy.name == dtype
+    scaled = isinstance(seen[0].optimizer, keras.optimizers.LossScaleOptimizer)
+    assert scaled == (dtype == "mixed_float16")
+    assert keras.config.dtype_policy().name == "float32"
+
+    def broken():
+        raise ValueError("no network")
+
+    with pytest.raises(ValueError, match="no network"):
+        train(settings, in_memory, broken, tmp_path / "broken")
+    assert keras.config.dtype_policy().name == "float32"
+
+
+def test_a_diverging_loss_is_the_users_to_mend(in_memory, tmp_path):
+    settings = config(Phase("all", epochs=20, learning_rate=90.0, warmup=0.0), optimizer="sgd", weight_decay=0.0)
     with pytest.raises(UserError, match="--learning_rate"):
-        train(settings, digits, lambda: network(norm=None), tmp_path)
+        train(settings, in_memory, small_network, tmp_path)
 
 
 DEVICES = """
@@ -229,10 +327,10 @@ from test_trainer import config, network, Phase
 from kcnn.data import examples
 from kcnn.data.input_pipeline.transform import Preprocessing
 from kcnn.nn.normalization import BatchNorm
-from kcnn.training.trainer import Data, train
+from kcnn.training.trainer import TrainingData, train
 folder, out, count = sys.argv[1:]
 few = examples.shard_paths(folder, "val")
-data = Data(few, few, int(count), int(count), 10, 200, Preprocessing((8, 8)))
+data = TrainingData(few, few, int(count), int(count), 10, 200, Preprocessing((8, 8)))
 def build():
     keras.utils.set_random_seed(1)
     model = network(norm=lambda **kwargs: BatchNorm(synchronized=True, **kwargs))

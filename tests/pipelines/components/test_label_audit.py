@@ -14,7 +14,7 @@ from kcnn.data.ingestion.ingest import ingest
 from kcnn.data.input_pipeline.transform import Preprocessing, preprocess
 from kcnn.data.records import SPLITS
 from kcnn.data.scan.scan import scan_shards
-from kcnn.evaluation.embeddings import embedded
+from kcnn.evaluation.embeddings import compute_embeddings
 from kcnn.models.taps import penultimate
 from kcnn.recipes import build
 from kcnn.weights import save_weights
@@ -108,7 +108,7 @@ def test_embeddings_are_of_the_records_in_order_and_leave_no_file(photos, tmp_pa
     model, preprocessing = kcnn.create_model("lenet5", 2, 32), Preprocessing((32, 32), crop_fraction=1.0)
     shards = {split: examples.shards(split) for split in SPLITS}
     path = tmp_path / "features.npy"
-    with embedded(model, shards, 120, preprocessing, path) as seen:
+    with compute_embeddings(model, shards, 120, preprocessing, path) as seen:
         assert path.exists()
         assert seen.features.dtype == np.float32
         assert seen.splits == ("train",) * 80 + ("val",) * 20 + ("test",) * 20
@@ -118,6 +118,6 @@ def test_embeddings_are_of_the_records_in_order_and_leave_no_file(photos, tmp_pa
         expected = penultimate(model)(preprocess(image, preprocessing)[None], training=False)
         np.testing.assert_allclose(seen.features[90], expected[0], rtol=1e-4, atol=1e-4)
     assert not path.exists()
-    with pytest.raises(ValueError, match="half"), embedded(model, shards, 120, preprocessing, path):
+    with pytest.raises(ValueError, match="half"), compute_embeddings(model, shards, 120, preprocessing, path):
         raise ValueError("half way")
     assert not path.exists()

@@ -20,7 +20,7 @@ from kcnn.data.ingestion.summary import Summary
 from kcnn.data.input_pipeline.transform import Preprocessing, preprocess
 from kcnn.errors import UserError
 from kcnn.serving.export.classifier import export_classifier
-from kcnn.training.suit import preprocessing
+from kcnn.training.adaptation import choose_preprocessing
 from pipelines.artifacts import TransformGraph
 from pipelines.components.example_gen import example_gen
 from pipelines.components.schema_gen import schema_gen
@@ -188,7 +188,7 @@ def test_a_schema_without_image_or_label(tmp_path, wrong, words):
 )
 def test_size_and_crop_follow_from_network_and_images(model, side, asked, size, crop):
     summary = Summary(("a", "b"), {}, {}, (), mean_bytes=1000, median_side=side, mirror=True)
-    spec = preprocessing(kcnn.model_spec(model), summary, asked)
+    spec = choose_preprocessing(kcnn.model_spec(model), summary, asked)
     assert (spec.image_size, spec.crop_fraction) == ((size, size), crop)
 
 

@@ -1,7 +1,6 @@
 """Tuner: where it searches, how well, how it goes on after a kill, and what Trainer takes from it."""
 
 import csv
-import dataclasses
 import json
 import math
 import os
@@ -21,13 +20,17 @@ from kcnn.data.ingestion.summary import Summary
 from kcnn.data.input_pipeline.transform import Preprocessing
 from kcnn.errors import UserError
 from kcnn.recipes import build
-from kcnn.training import trials as records
-from kcnn.training import tuning
-from kcnn.training.hyperparameters import Range, own_values, ranges_for, with_values
-from kcnn.training.suit import suit
-from kcnn.training.trainer import Data, DivergedError
-from kcnn.training.trials import Trial
-from kcnn.training.tuning import expected_scores, hopeless, search
+from kcnn.training.adaptation import adapt_config
+from kcnn.training.hyperparameters import (
+    Range,
+    get_hyperparameters,
+    keras_tuner_config,
+    replace_hyperparameters,
+    search_space,
+)
+from kcnn.training.trainer import DivergedError, TrainingData
+from kcnn.training.trials import Trial, best_trial, plot_trials, read_trials, write_trials
+from kcnn.training.tuning import expected_scores, is_hopeless, run_trials, tune
 from pipelines.artifacts import HyperParameters, ModelRun, TunerResults
 from pipelines.engine.component import component
 from pipelines.graphs import image_classification
@@ -44,10 +47,6 @@ RANGES = {
 OWN = {"learning_rate": 1e-3, "weight_decay": 0.1, "batch_size": 32}
 
 
-def suited(config, summary):
-    return dataclasses.replace(config, phases=tuple(suit(phase, summary) for phase in config.phases))
-
-
 def accuracy(values):
     """Has its optimum, 0.98, at 0.02, 0.003 and 64."""
     off = (
@@ -60,12 +59,12 @@ def accuracy(values):
 
 def quick(values, report):
     """Four epochs of a training that takes no time."""
-    report([accuracy(values) * part for part in (0.7,)])
-    report([accuracy(values) * part for part in (0.7, 0.8, 0.9, 1.0)])
+    report([accuracy(values) * part for part in (0.7,)], 0.0)
+    report([accuracy(values) * part for part in (0.7, 0.8, 0.9, 1.0)], 0.0)
 
 
 def searched(folder, objective=quick, trials=12, seed=0):
-    return search(RANGES, OWN, objective, trials=trials, epochs=4, seed=seed, journal=folder / "trials.jsonl")
+    return run_trials(RANGES, OWN, objective, trials=trials, epochs=4, seed=seed, journal=folder / "trials.jsonl")
 
 
 def test_it_finds_the_planted_optimum_better_than_chance(tmp_path):
@@ -75,7 +74,7 @@ def test_it_finds_the_planted_optimum_better_than_chance(tmp_path):
         done = searched(tmp_path / str(seed), trials=15, seed=seed)
         assert len(done) == 15
         assert done[0].values == OWN
-        found.append(records.best(done).score)
+        found.append(best_trial(done).score)
         draws = random.Random(seed)
         by_chance += [
             max(
@@ -124,7 +123,7 @@ def test_a_killed_search_goes_on_and_repeats_nothing(tmp_path):
         searched(tmp_path / "killed", dying, trials=9)
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
-    assert len(records.read(tmp_path / "killed" / "trials.jsonl")) == 6
+    assert len(read_trials(tmp_path / "killed" / "trials.jsonl")) == 6
     resumed = searched(tmp_path / "killed", counted, trials=9)
     whole = searched(tmp_path / "whole", trials=9)
     assert [(t.values, t.scores, t.ending) for t in resumed] == [(t.values, t.scores, t.ending) for t in whole]
@@ -136,36 +135,36 @@ def test_a_journal_of_other_proposals_is_not_believed(tmp_path):
     """As another version of a library would leave it."""
     searched(tmp_path, trials=4)
     journal = tmp_path / "trials.jsonl"
-    kept = records.read(journal)
+    kept = read_trials(journal)
     other = Trial(3, {**OWN, "learning_rate": 0.07}, [1.0], "finished", 1.0)
-    records.write(journal, [*kept[:2], other, kept[3]])
+    write_trials(journal, [*kept[:2], other, kept[3]])
     again = searched(tmp_path, trials=4)
     assert [trial.values for trial in again] == [trial.values for trial in kept]
-    assert records.read(journal) == again
+    assert read_trials(journal) == again
 
 
 def test_hopeless_trials_are_stopped_at_a_quarter_or_half_of_their_epochs(tmp_path):
     done = [Trial(n, {}, [0.1 * n, 0.5, 0.5, 0.5, 0.1 * n + 0.3, 0.6, 0.6, 0.6], "finished", 1.0) for n in (1, 2, 3)]
-    assert not hopeless([0.15], done, 8)  # no rung
-    assert hopeless([0.15, 0.49], done, 8)
-    assert not hopeless([0.15, 0.5], done, 8)
-    assert not hopeless([0.15, 0.49, 0.4], done, 8)
-    assert hopeless([0.15, 0.49, 0.4, 0.4], done, 8)
-    assert not hopeless([0.15, 0.49], done[:2], 8)  # too few to tell
-    assert not hopeless([0.1] * 4, [Trial(n, {}, [0.9], "stopped", 1.0) for n in range(4)], 8)  # none came as far
+    assert not is_hopeless([0.15], done, 8)  # no rung
+    assert is_hopeless([0.15, 0.49], done, 8)
+    assert not is_hopeless([0.15, 0.5], done, 8)
+    assert not is_hopeless([0.15, 0.49, 0.4], done, 8)
+    assert is_hopeless([0.15, 0.49, 0.4, 0.4], done, 8)
+    assert not is_hopeless([0.15, 0.49], done[:2], 8)  # too few to tell
+    assert not is_hopeless([0.1] * 4, [Trial(n, {}, [0.9], "stopped", 1.0) for n in range(4)], 8)  # none came as far
 
     def one_epoch_after_another(values, report):
         scores = []
         for part in (0.7, 0.8, 0.9, 1.0):
             scores.append(accuracy(values) * part)
-            report(scores)
+            report(scores, 0.0)
 
     trials = searched(tmp_path, one_epoch_after_another)
     stopped = [trial for trial in trials if trial.ending == "stopped"]
     assert stopped
     assert {len(trial.scores) for trial in stopped} <= {1, 2}
     assert all(len(trial.scores) == 4 for trial in trials if trial.ending == "finished")
-    assert records.best(trials).ending == "finished"
+    assert best_trial(trials).ending == "finished"
 
 
 def test_a_stopped_trial_counts_with_what_others_gained_later():
@@ -204,47 +203,77 @@ def test_no_values_are_tried_twice(tmp_path):
 
     def counted(values, report):
         calls.append((values["batch_size"], values["augment"]))
-        report([0.5])
+        report([0.5], 0.0)
 
     ranges = {"batch_size": (16, 32, 64), "augment": ("", "flip")}
     own = {"batch_size": 32, "augment": "flip"}
-    search(ranges, own, counted, trials=20, epochs=1, seed=0, journal=tmp_path / "trials.jsonl")
+    run_trials(ranges, own, counted, trials=20, epochs=1, seed=0, journal=tmp_path / "trials.jsonl")
     assert sorted(calls) == [(size, augment) for size in (16, 32, 64) for augment in ("", "flip")]
 
 
 def test_what_the_user_gave_is_not_searched():
-    free = ranges_for(build("scratch"), SUMMARY)
-    assert free.keys() == own_values(build("scratch")).keys()
+    free = search_space(build("scratch"), SUMMARY)
+    assert free.keys() == get_hyperparameters(build("scratch")).keys()
     given = {"learning_rate": 0.01, "weight_decay": 0.1, "augmentations": ("flip",), "epochs": 3}
-    left = ranges_for(build("scratch", **given), SUMMARY)
+    left = search_space(build("scratch", **given), SUMMARY)
     assert left.keys() == free.keys() - {"learning_rate", "weight_decay", "augment"}
     everything = {**given, "label_smoothing": 0.0, "batch_size": 8}
     with pytest.raises(UserError, match="--tune: nothing is left to search"):
-        ranges_for(build("linear_probe", **everything), SUMMARY)
+        search_space(build("linear_probe", **everything), SUMMARY)
+
+
+@pytest.mark.parametrize("zero", ["weight_decay", "label_smoothing", "learning_rate"])
+@pytest.mark.parametrize("recipe", ["scratch", "linear_probe"])
+def test_a_recipes_own_value_may_be_zero(zero, recipe, tmp_path):
+    config = replace_hyperparameters(build(recipe), {zero: 0.0})
+    space, own = search_space(config, SUMMARY), get_hyperparameters(config)
+    assert all(where.low < where.high for where in space.values() if isinstance(where, Range))
+    assert all(where.low > 0 for where in space.values() if isinstance(where, Range) and where.log)
+    assert (zero in space) == (zero != "learning_rate")  # multiples of 0 are 0
+    own = {name: own[name] for name in space}
+
+    def objective(values, report):
+        report([0.5 + 0.1 * values["label_smoothing"] + (values.get("weight_decay", 0.0) > 0.01)], 0.0)
+
+    done = run_trials(space, own, objective, trials=8, epochs=1, seed=0, journal=tmp_path / "trials.jsonl")
+    assert done[0].values == own
+    assert len({json.dumps(trial.values) for trial in done}) == 8
+    plot_trials(tmp_path / "trials.png", done, space)
+    loaded = keras_tuner.HyperParameters.from_config(keras_tuner_config(space, own, best_trial(done).values))
+    assert loaded.values == best_trial(done).values
+
+
+def test_a_trial_that_was_finished_before_a_kill_counts_with_its_scores_and_its_seconds(tmp_path):
+    def found_finished(values, report):
+        report([0.5, accuracy(values)], 1000.0)
+
+    done = searched(tmp_path, found_finished, trials=2)
+    assert [trial.seconds for trial in done] == [1000.0, 1000.0]
+    assert all(trial.score for trial in done)
 
 
 def test_ranges_suit_the_recipe_and_the_data():
-    ranges = ranges_for(build("finetune"), SUMMARY, devices=1)
+    ranges = search_space(build("finetune"), SUMMARY, devices=1)
     assert (ranges["learning_rate"].low, ranges["learning_rate"].high) == pytest.approx((3e-5, 3e-3))
     assert ranges["batch_size"] == (16, 32, 64)  # of 100 images
-    assert ranges_for(build("finetune", batch_size=48), SUMMARY).keys() == ranges.keys() - {"batch_size"}
-    assert ranges_for(build("finetune"), SUMMARY, devices=32)["batch_size"] == (32, 64)
+    assert search_space(build("finetune", batch_size=48), SUMMARY).keys() == ranges.keys() - {"batch_size"}
+    assert search_space(build("finetune"), SUMMARY, devices=32)["batch_size"] == (32, 64)
     assert ranges["crop_area"].low == 0.1
     digits = Summary(("a", "b"), SUMMARY.counts, {}, (), mean_bytes=100, median_side=8, mirror=False)
-    ranges = ranges_for(suited(build("scratch"), digits), digits)
+    ranges = search_space(adapt_config(build("scratch"), digits), digits)
     assert ranges["augment"] == ("", "cutmix_mixup", "randaugment", "randaugment,cutmix_mixup")
     assert ranges["crop_area"].low == 0.7
-    assert "augment" not in ranges_for(build("linear_probe"), SUMMARY)  # whose features are computed once
+    assert "augment" not in search_space(build("linear_probe"), SUMMARY)  # whose features are computed once
 
 
 def test_values_go_where_the_flags_go():
     config = build("finetune")
     values = {"learning_rate": 0.01, "batch_size": 64, "augment": "", "crop_area": 0.5, "label_smoothing": 0.0}
-    tuned = with_values(config, values)
+    tuned = replace_hyperparameters(config, values)
     assert tuned.phases[0] == config.phases[0]
-    assert own_values(tuned) == {**values, "weight_decay": config.weight_decay}
+    assert get_hyperparameters(tuned) == {**values, "weight_decay": config.weight_decay}
     assert tuned.phases[1].augmentations == ()
-    assert with_values(config, own_values(config)) == config
+    assert replace_hyperparameters(config, get_hyperparameters(config)) == config
 
 
 @component
@@ -282,15 +311,15 @@ def test_a_real_search_and_its_artifacts(tmp_path, capfd):
     for shard in examples.shard_paths(tmp_path, "test"):
         os.remove(shard)
     shards = {split: examples.shard_paths(tmp_path, split) for split in ("train", "val")}
-    data = Data(**shards, train_count=summary.total("train"), val_count=summary.total("val"), classes=10,
+    data = TrainingData(**shards, train_count=summary.total("train"), val_count=summary.total("val"), classes=10,
                 mean_bytes=summary.mean_bytes, preprocessing=Preprocessing((8, 8), crop_fraction=1.0))  # fmt: skip
     config = build("finetune", epochs=2, label_smoothing=0.0, batch_size=64)
-    config = suited(config, summary)
+    config = adapt_config(config, summary)
     results, best = TunerResults(tmp_path / "results"), HyperParameters(tmp_path / "best")
     for artifact in (results, best):
         artifact.path.mkdir()
-    best.write(tuning.tune(config, data, summary, network, results.path, trials=3))
-    done = records.read(results.journal)
+    best.write(tune(config, data, summary, network, results.path, trials=3))
+    done = read_trials(results.journal)
 
     captured = capfd.readouterr()
     assert captured.out.count("Trial ") == 3
@@ -302,7 +331,7 @@ def test_a_real_search_and_its_artifacts(tmp_path, capfd):
     config_read = json.loads((best.path / "best_hyperparameters.txt").read_text())
     assert keras_tuner.HyperParameters.from_config(config_read).get_config() == config_read
     loaded = keras_tuner.HyperParameters.from_config(json.loads((best.path / "best_hyperparameters.txt").read_text()))
-    assert loaded.values == best.values() == best.properties() == dict(records.best(done).values)
+    assert loaded.values == best.values() == best.properties() == dict(best_trial(done).values)
     assert not {"label_smoothing", "batch_size"} & loaded.values.keys()
     rows = list(csv.DictReader((results.path / "trials.csv").open()))
     assert [float(row["validation_accuracy"]) for row in rows] == pytest.approx([t.score for t in done], abs=1e-6)

@@ -11,7 +11,7 @@ from kcnn.data.ingestion.summary import Summary
 from kcnn.errors import UserError
 from kcnn.recipes import build
 from kcnn.serving.publishing.versions import next_version
-from kcnn.training.suit import image_size, suit
+from kcnn.training.adaptation import adapt_phase, choose_image_size
 from kcnn.weights import save_weights
 from pipelines.graphs.preflight import check_writable, settle_weights
 
@@ -30,16 +30,16 @@ SUMMARY = Summary(("a", "b"), {}, {}, (), mean_bytes=1000, median_side=400, mirr
     ],
 )
 def test_image_size_follows_the_data_within_what_the_network_takes(model, side, expected):
-    assert image_size(kcnn.model_spec(model), 2 * side) == expected
+    assert choose_image_size(kcnn.model_spec(model), 2 * side) == expected
 
 
 def test_digits_are_not_mirrored_and_small_images_not_cropped_away():
     phase = Phase("all", 1, 0.1, augmentations=("flip", "randaugment"), crop_scale=(0.35, 1.0))
-    assert suit(phase, SUMMARY) == phase
-    digits = suit(phase, dataclasses.replace(SUMMARY, median_side=8, mirror=False))
+    assert adapt_phase(phase, SUMMARY) == phase
+    digits = adapt_phase(phase, dataclasses.replace(SUMMARY, median_side=8, mirror=False))
     assert digits.augmentations == ("randaugment",)
     assert digits.crop_scale == (0.7, 1.0)
-    assert suit(dataclasses.replace(phase, crop_scale=None), SUMMARY).crop_scale is None
+    assert adapt_phase(dataclasses.replace(phase, crop_scale=None), SUMMARY).crop_scale is None
 
 
 @pytest.mark.parametrize("weights", ["none", "auto"])
@@ -60,6 +60,29 @@ def test_without_weights_nothing_is_frozen(weights, capsys, monkeypatch, tmp_pat
     assert (phase.epochs, phase.learning_rate, phase.unfreeze, config.seed) == (7, 0.01, None, 5)
     (line,) = capsys.readouterr().out.splitlines()
     assert "from scratch" in line
+
+
+@pytest.mark.parametrize("recipe", ["pretrain", "scratch", "finetune", "linear_probe"])
+@pytest.mark.parametrize("asked", [{"weights": "auto"}, {"weights": "none", "unfreeze": 2, "batch_norm": "frozen"}])
+def test_training_from_scratch_keeps_all_but_what_is_for_weights(recipe, asked, capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    given = {"model": "mobilenetv2_0.5", "learning_rate": 0.01, "offline": True, **asked}
+    before = dataclasses.replace(build(recipe, **given), label_smoothing=0.3)  # as a recipe of one's own might set it
+    config, weights = settle_weights(before)
+    (line,) = capsys.readouterr().out.splitlines()
+    assert weights is None
+    assert ("without --unfreeze 2 and --batch_norm frozen" in line) == ("unfreeze" in asked)
+    schedule = build("scratch" if recipe in ("finetune", "linear_probe") else recipe, learning_rate=0.01)
+    assert (config.recipe, config.phases) == (schedule.recipe, schedule.phases)
+    assert config.overrides == {name: given[name] for name in ("model", "learning_rate", "offline")}
+    changed = {"recipe", "phases", "weights", "overrides"}
+    changed |= {"batch_norm"} & asked.keys()
+    for field in dataclasses.fields(config):
+        if field.name not in changed:
+            assert getattr(config, field.name) == getattr(before, field.name), field.name
+    assert (config.weights, config.batch_norm) == ("none", "train")
+    if recipe == "pretrain":
+        assert (config.dataset, config.batch_size) == ("fractals", 64)
 
 
 def test_the_starter_comes_behind_imagenet_and_before_scratch(capsys, monkeypatch, tmp_path):

@@ -1,4 +1,4 @@
-"""What is left of an evaluation for people: figures, tables and the picture of the confusion matrix."""
+"""The files of an evaluation: figures, tables and the picture of the confusion matrix."""
 
 import csv
 import json
@@ -13,20 +13,19 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 
-from kcnn.evaluation import slices
 from kcnn.evaluation.evaluate import Evaluation
 from kcnn.evaluation.metrics import classification_metrics, expected_calibration_error
+from kcnn.evaluation.slices import SMALLEST, slice_rows
 
-COUNTS_UP_TO = 20  # classes with which the counts still fit into the cells
-NAMES_UP_TO = 100  # classes with which every name still fits beside its row
+COUNTS_UP_TO = 20  # classes: with more, the counts do not fit into the cells
+NAMES_UP_TO = 100  # classes: with more, not every name fits beside its row
 NAME_LENGTH = 28
-# Those installed are tried in this order for every letter; DejaVu comes with matplotlib.
+# The installed ones are tried in this order for every letter; DejaVu comes with matplotlib.
 FONTS = ("DejaVu Sans", "Noto Sans CJK SC", "Noto Sans CJK JP", "Arial Unicode MS", "Microsoft YaHei")
 
 
-def write_report(directory: str | os.PathLike, evaluation: Evaluation, seed: int = 0) -> dict[str, Any]:
-    """Writes a report and returns its figures: those of `classification_metrics`; `expected_calibration_error_before`,
-    what it would be without the export's temperature; and `slices`, the rows of `kcnn.evaluation.slices.table`.
+def write_evaluation(directory: str | os.PathLike[str], evaluation: Evaluation, seed: int = 0) -> dict[str, Any]:
+    """Write the files of an evaluation, and return its figures.
 
     metrics.json: the figures.
     slices.csv: examples, right answers, and accuracy with its interval; for each class, size, format, ...
@@ -39,13 +38,17 @@ def write_report(directory: str | os.PathLike, evaluation: Evaluation, seed: int
         directory: made when missing.
         evaluation: N ≥ 1 answers.
         seed: of the bootstrap.
+
+    Returns:
+        the figures of `classification_metrics`; `expected_calibration_error_before`, what it would be without the
+        export's temperature; and `slices`, the rows of `slice_rows`.
     """
     directory, names = Path(directory), evaluation.class_names
     metrics, matrix = classification_metrics(evaluation.labels, evaluation.probabilities, names, seed)
     if evaluation.uncalibrated is not None:
         error = expected_calibration_error(evaluation.correct, evaluation.uncalibrated)
         metrics["expected_calibration_error_before"] = error
-    metrics["slices"] = slices.table(evaluation.attributes, evaluation.correct)
+    metrics["slices"] = slice_rows(evaluation.attributes, evaluation.correct)
     directory.mkdir(parents=True, exist_ok=True)
     text = json.dumps(metrics, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
     (directory / "metrics.json").write_text(text + "\n", encoding="utf-8")
@@ -69,7 +72,7 @@ def write_report(directory: str | os.PathLike, evaluation: Evaluation, seed: int
             [
                 *(row[name] for name in ("attribute", "value", "examples", "correct")),
                 *_interval(row["accuracy"]),
-                "" if row["judged"] else f"too few to tell (fewer than {slices.SMALLEST})",
+                "" if row["judged"] else f"too few to tell (fewer than {SMALLEST})",
             ]
             for row in metrics["slices"]
         ),
@@ -107,12 +110,12 @@ def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]])
         writer.writerows(rows)
 
 
-def plot_confusion_matrix(path: str | os.PathLike, matrix: np.ndarray, class_names: Sequence[str]) -> None:
-    """Draws a confusion matrix as a PNG, coloured by the share of each row.
+def plot_confusion_matrix(path: str | os.PathLike[str], matrix: np.ndarray, class_names: Sequence[str]) -> None:
+    """Draw a confusion matrix as a PNG, coloured by the share of each row.
 
-    With up to 20 classes the counts are written in; beyond, colour goes by the share's square root, which keeps small
-    ones visible, and beyond 100 only every so-many-th class is named. Long names lose their middle, and a name that no
-    installed font can write becomes "class <index>".
+    With up to 20 classes the counts are written in. With more, the colour is that of the share's square root, which
+    keeps small shares visible; with more than 100, only every so-many-th class is named. Long names lose their middle,
+    and a name that no installed font can write becomes "class <index>".
 
     Args:
         path: the PNG.
@@ -152,7 +155,7 @@ def plot_confusion_matrix(path: str | os.PathLike, matrix: np.ndarray, class_nam
 
 
 def _writable(names: Sequence[str], fonts: Sequence[str]) -> list[str]:
-    """Names short enough to stand beside a row, in letters that the fonts have."""
+    """Return names that are short enough to stand beside a row, in letters that the fonts have."""
     letters: set[int] = set()
     for font in fonts:
         letters |= ft2font.FT2Font(font_manager.findfont(font)).get_charmap().keys()

@@ -1,0 +1,51 @@
+"""What a run takes from its data: the size of its images, and the augmentations that leave a class what it is."""
+
+import dataclasses
+import math
+
+from kcnn.config import Config, Phase
+from kcnn.data.ingestion.summary import Summary
+from kcnn.data.input_pipeline.transform import Preprocessing
+from kcnn.models.spec import ModelSpec
+
+
+def choose_image_size(spec: ModelSpec, side: float) -> int:
+    """Return the input size in pixels for images whose side is `side` pixels.
+
+    It is `side` in steps of 32, from 64 on, between what the network takes and what it was designed for. A network that
+    halves the image five times makes a single position of 32 pixels; beyond the designed size there is cost and little
+    gain.
+    """
+    return max(spec.min_size, min(spec.input_size, max(64, 32 * math.ceil(side / 32))))
+
+
+def choose_preprocessing(spec: ModelSpec, summary: Summary, size: int | None = None) -> Preprocessing:
+    """Return the deterministic transform that brings the images to the network.
+
+    The centre of photos is evaluated, as is usual; images smaller than the network's input are needed whole.
+
+    Args:
+        spec: the architecture.
+        summary: of the data.
+        size: height and width in pixels; None chooses them by the data.
+    """
+    size = size or choose_image_size(spec, 2 * summary.median_side)
+    return Preprocessing((size, size), crop_fraction=0.875 if size < summary.median_side else 1.0)
+
+
+def adapt_phase(phase: Phase, summary: Summary) -> Phase:
+    """Return `phase` without the augmentations that would change the class of this data's images.
+
+    Letters and digits are not mirrored. Small images (to 64 pixels) hold little but their object: at least 70% of
+    their area stays, about what the usual padding by 4 of 32 pixels leaves of CIFAR's.
+    """
+    augmentations = tuple(name for name in phase.augmentations if name != "flip" or summary.mirror)
+    crop_scale = phase.crop_scale
+    if crop_scale and summary.median_side <= 64:
+        crop_scale = (max(0.7, crop_scale[0]), crop_scale[1])
+    return dataclasses.replace(phase, augmentations=augmentations, crop_scale=crop_scale)
+
+
+def adapt_config(config: Config, summary: Summary) -> Config:
+    """Return `config` with all its phases adapted to the data."""
+    return dataclasses.replace(config, phases=tuple(adapt_phase(phase, summary) for phase in config.phases))
