@@ -3,7 +3,7 @@
 Figure 3 with a reduction of 16: the channels of each residual branch are weighed before they are added (table 1;
 SENet-154: appendix). The networks are those of the authors' release: a stage's stride in its first 1x1 convolution (in
 the 3x3 where that is grouped), and Caffe's pooling, which rounds sizes up. SE-ResNet-18/34, which it does not have, are
-the ports' (timm's "legacy_" networks): an activation more in front of the squeeze.
+the ports' (timm's "legacy_" networks): one more activation, before the squeeze.
 
 `.torch` are timm's own: the stride always in the 3x3 convolution, pooling with symmetric padding, at least 8 channels
 in the middle of the squeeze.

@@ -65,7 +65,7 @@ class ModelSpec:
             `kcnn.load_weights` takes.
         top1: accuracy on ImageNet's validation images, one central crop, in percent: of the weights that can be loaded
             where there are any, otherwise the paper's.
-        top5: likewise.
+        top5: the same, of the five most likely classes.
         auxiliary: the layers that auxiliary classifiers are attached to under the design argument `aux_heads`, and
             their heads, (x, ops, classes, *, name) → logits.
         auxiliary_weight: of each one's loss.

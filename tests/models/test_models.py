@@ -106,7 +106,7 @@ def test_every_variable_learns(network):
     gradients = tape.gradient(loss, [variable.value for variable in network.trainable_variables])
     for variable, gradient in zip(network.trainable_variables, gradients, strict=True):
         assert np.isfinite(gradient).all(), variable.path
-        # Batch norm takes away what a bias in front of it adds: nothing but rounding is left of its gradient.
+        # Batch norm takes away what a bias before it adds: nothing but rounding is left of its gradient.
         redundant = variable.name == "bias" and f"{variable.path.split('/')[0]}_norm" in names
         assert np.abs(gradient).max() > 0 or redundant, variable.path
 

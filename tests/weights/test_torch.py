@@ -29,7 +29,7 @@ def clean():
 
 
 def some_size(spec):
-    """Even and odd, where paddings differ; torch pools to a fixed size in front of what is flattened here."""
+    """Return sizes, even and odd, where paddings differ; torch pools to a fixed size before what is flattened here."""
     flattens = any(isinstance(layer, keras.layers.Flatten) for layer in kcnn.create_model(spec.name).layers)
     return (spec.input_size,) * 2 if flattens else (2 * max(32, -(-spec.min_size // 2)), max(71, spec.min_size | 1))
 

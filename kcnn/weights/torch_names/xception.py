@@ -8,7 +8,7 @@ _PARTS = {"depthwise": ".conv1", "pointwise": ".pointwise"}
 def _separable(block: int, index: int, part: str) -> str:
     if block == 14:
         return f"bn{index + 2}" if part == "norm" else f"conv{index + 2}{_PARTS[part]}"
-    position = 3 * index - (3 if block == 2 else 2)  # the first block has no activation in front
+    position = 3 * index - (3 if block == 2 else 2)  # the first block has no activation before it
     return f"block{block - 1}.rep.{position + 1 if part == 'norm' else position}{_PARTS.get(part, '')}"
 
 
