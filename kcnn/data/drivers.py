@@ -155,7 +155,7 @@ def _run_pool(
             yield future.result()
     except BrokenProcessPool:
         raise UserError(
-            "a worker process was killed, as a rule for want of memory; run again with more of it"
+            "a worker process was killed, usually because memory ran out; run again with more memory"
         ) from None
 
 

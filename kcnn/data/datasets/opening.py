@@ -64,8 +64,8 @@ def _check_labels(dataset: str, labels: Iterable[str]) -> None:
             raise UserError(f"--dataset {dataset}: the class {label!r} has a line break in its name; rename it")
         if label.encode(errors="replace").decode() != label:
             raise UserError(
-                f"--dataset {dataset}: the class {label!a} has a name that is not UTF-8, as of an archive that was "
-                "unpacked under another encoding; rename it"
+                f"--dataset {dataset}: the class {label!a} has a name that is not UTF-8, for example from an archive "
+                "that was unpacked under another encoding; rename it"
             )
 
 

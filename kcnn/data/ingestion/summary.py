@@ -108,7 +108,7 @@ def _warnings(dataset: Dataset, tally: Tally, summary: Summary) -> list[str]:
         lines.append(f"classes without a test image (add images to measure them): {_names(untested)}")
     if tally.straddling:
         lines.append(
-            f"{tally.straddling} images are in train and, byte for byte, in val or test too: the figures will flatter"
+            f"{tally.straddling} images are in train and, byte for byte, in val or test too: figures will be too high"
         )
     if tally.ambiguous:
         lines.append(f"{tally.ambiguous} images appear under two or more labels")

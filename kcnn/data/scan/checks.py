@@ -94,7 +94,7 @@ CHECKS = (
         lambda one: one.damage,
         _constant(""),
         operator.ne,
-        "TensorFlow reads it, Pillow does not: part of the picture may be missing.",
+        "TensorFlow reads the file, Pillow does not: part of the image may be missing.",
     ),
     ImageCheck(
         "wrong_extension",
@@ -102,7 +102,7 @@ CHECKS = (
         lambda one: one.format,
         lambda one, norms: _FORMATS.get(PurePosixPath(one.filename).suffix.lower(), one.format),
         operator.ne,
-        "The content is not what the name says; here the content decides, other programs may refuse or misread it.",
+        "The content has another format than the name says. kcnn goes by the content; other programs may refuse it.",
     ),
     ImageCheck(
         "animated",
@@ -119,8 +119,8 @@ CHECKS = (
         lambda one, norms: norms.modes,
         lambda value, limit: value not in limit,
         "Everything becomes 8-bit RGB: alpha is dropped and shows what it hid, CMYK changes colours, 16 bits lose the "
-        f"lower 8. Greyscale among colour, or the reverse, in less than {_RARE:.0%} of the images, can be learned in "
-        "the place of what is pictured.",
+        f"lower 8. Greyscale among colour, or the reverse, in less than {_RARE:.0%} of the images, can be learned "
+        "instead of the content.",
     ),
     ImageCheck(
         "exif_rotated",
@@ -128,7 +128,7 @@ CHECKS = (
         lambda one: one.orientation,
         _constant(1),
         operator.ne,
-        "The pixels lie, and a tag says how to turn them; that is honoured here, other programs may show them lying.",
+        "The pixels are stored turned, and a tag says how to turn them back. kcnn does so; other programs may not.",
     ),
     ImageCheck(
         "extreme_aspect",
@@ -136,7 +136,7 @@ CHECKS = (
         lambda one: round(max(one.width / one.height, one.height / one.width), 2) if one.height else None,
         _constant(3.0),
         operator.gt,
-        "Of a picture three times as long as wide, the central square leaves a third at most.",
+        "The central square shows at most a third of an image that is three times as long as wide.",
     ),
     ImageCheck(
         "tiny",
@@ -144,7 +144,7 @@ CHECKS = (
         lambda one: min(one.width, one.height) or None,
         _constant(32),
         operator.lt,
-        "Pixels of the shorter side; under 32, most networks see an enlarged blur.",
+        "Pixels of the shorter side: most networks see an enlarged blur of fewer than 32.",
     ),
     ImageCheck(
         "blank",
@@ -152,7 +152,7 @@ CHECKS = (
         lambda one: None if one.damage else one.deviation,
         _constant(BLANK),
         operator.lt,
-        "Standard deviation of the luminance (0 to 255); what is about 1% of the range is noise and compression.",
+        "Standard deviation of the luminance (0 to 255); noise and compression alone make about 1% of the range.",
     ),
     ImageCheck(
         "dark",
@@ -160,8 +160,8 @@ CHECKS = (
         _unless_blank(lambda one: one.high),
         _constant(64),
         operator.lt,
-        "99% of the pixels are darker than the value, of 255: all but a few in the lowest quarter of the range. "
-        "A night scene with lights is not.",
+        "99% of the pixels are darker than the value (0 to 255): nearly all are in the lowest quarter of the range. "
+        "A night scene with lights is not dark in this sense.",
     ),
     ImageCheck(
         "bright",
@@ -169,8 +169,8 @@ CHECKS = (
         _unless_blank(lambda one: one.low),
         _constant(224),
         operator.gt,
-        "99% of the pixels are brighter than the value, of 255: all but a few in the highest eighth of the range. "
-        "An object on white paper is not.",
+        "99% of the pixels are brighter than the value (0 to 255): nearly all are in the highest eighth of the range. "
+        "An object on white paper is not bright in this sense.",
     ),
     ImageCheck(
         "blurry",
@@ -179,7 +179,7 @@ CHECKS = (
         lambda one, norms: norms.sharpness,
         operator.lt,
         f"Energy of the Laplacian over that of the gradient, more than {_DEVIATIONS:.0f} robust standard deviations "
-        "(median and MAD of the logarithms) below the data set's own median, so that soft pictures among their like "
-        "are none.",
+        "(median and MAD of the logarithms) below the data set's own median, so that a soft image among soft images "
+        "is not blurry.",
     ),
 )

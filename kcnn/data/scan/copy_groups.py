@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from scipy.sparse import coo_array
@@ -12,6 +12,8 @@ from kcnn.data.scan import copies
 from kcnn.data.scan.checks import BLANK
 from kcnn.data.scan.findings import COPIES, Finding
 from kcnn.data.scan.scanned_images import ScannedImage
+
+_Rank = tuple[bool, bool, float, int, int]  # by which groups are sorted
 
 
 class _Link(NamedTuple):
@@ -41,7 +43,7 @@ def group_copies(images: Sequence[ScannedImage]) -> Iterator[Finding]:
         members_of[component[index]].append(index)
     for link in links:
         links_of[component[link.one]].append(link)
-    found: dict[str, list[tuple[Any, Finding]]] = {kind.name: [] for kind in COPIES}
+    found: dict[str, list[tuple[_Rank, Finding]]] = {kind.name: [] for kind in COPIES}
     for key, members in members_of.items():
         for name, kept in (
             ("leak", [link for link in links_of[key] if images[link.one].split != images[link.other].split]),
@@ -88,13 +90,13 @@ def _one_of_each(members: Sequence[int], images: Sequence[ScannedImage]) -> list
 
 def _ranked_finding(
     name: str, members: Sequence[int], links: Sequence[_Link], images: Sequence[ScannedImage]
-) -> tuple[Any, Finding]:
+) -> tuple[_Rank, Finding]:
     """Return the rank and the finding of a group.
 
     A group that train shares with test ranks first; equal files rank before similar ones.
     """
 
-    def rank(link: _Link) -> Any:
+    def rank(link: _Link) -> _Rank:
         splits = {images[link.one].split, images[link.other].split}
         return (splits != {"train", "test"}, splits != {"train", "val"}, -link.score, link.one, link.other)
 

@@ -27,17 +27,17 @@ COPIES = (
     CopyRelation(
         "leak",
         "Leaks: one picture in several splits",
-        "What was trained on is no test: the measured accuracy flatters.",
+        "The network is tested on images that it was trained on: the measured accuracy is too high.",
     ),
     CopyRelation(
         "contradiction",
         "Contradictions: one picture under several labels",
-        "One of the labels is wrong, or the picture shows both: no answer can be right for all.",
+        "One of the labels is wrong, or the picture shows both: no answer is right for all copies.",
     ),
     CopyRelation(
         "duplicate",
         "Duplicates: one picture several times in a split",
-        "It counts several times in training, and in an evaluation as if it were several pieces of evidence.",
+        "It counts several times in training and in the evaluation.",
     ),
 )
 

@@ -19,11 +19,11 @@ _HOW = {
     "turned": "the same picture, turned or flipped",
 }
 _USE = (
-    "<p>Nothing was excluded by it. All of it is in the folder <b>ImageScan/findings</b> of the pipeline root, under "
-    "the number that the command printed:</p>"
+    "<p>The findings exclude nothing. They are in the folder <b>ImageScan/findings</b> of the pipeline root, under the "
+    "number that the command printed:</p>"
     "<p><b>exclusions.csv</b> has an image a row; copies have the number of their group on this page. To leave images "
-    "out, write anything in the last column, <b>exclude</b>, and give the file as --exclude, here and in training. Of "
-    "a leak leave out the copy in train, and test stays what it was. No file is deleted.</p>"
+    "out, write anything in the last column, <b>exclude</b>, and pass the file as --exclude, here and in training. For "
+    "a leak, leave out the copy in train: then test stays the same. No file is deleted.</p>"
     "<p><b>findings.jsonl</b> has a finding a line, for programs.</p>"
 )
 _MEASURED = {

@@ -8,7 +8,12 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+import tensorflow as tf
+
 from kcnn.registry import Registry
+
+ImageFunction = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+BatchFunction = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,12 +34,12 @@ class Augmentation:
 AUGMENTATIONS: Registry[Augmentation] = Registry("augmentation", "kcnn.data.input_pipeline.augmentations")
 
 
-def per_image(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def per_image(name: str) -> Callable[[ImageFunction], ImageFunction]:
     """Return a decorator that registers a function on images."""
     return lambda function: _add(name, Augmentation(function, per_batch=False))
 
 
-def per_batch(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def per_batch(name: str) -> Callable[[BatchFunction], BatchFunction]:
     """Return a decorator that registers a function on batches."""
     return lambda function: _add(name, Augmentation(function, per_batch=True))
 
