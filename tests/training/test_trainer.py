@@ -317,36 +317,36 @@ def test_a_diverging_loss_is_the_users_to_mend(in_memory, tmp_path):
         train(settings, in_memory, small_network, tmp_path)
 
 
-DEVICES = """
-import sys, keras, tensorflow as tf
-from pathlib import Path
+def train_on(devices, shards, count, directory):
+    """Train on few images for two epochs, with and without random crops, over logical devices."""
+
+    def build():
+        keras.utils.set_random_seed(1)
+        model = network(norm=lambda **kwargs: BatchNorm(synchronized=True, **kwargs))
+        model.get_layer("head_dropout").rate = 0.0
+        return model
+
+    data = TrainingData(shards, shards, count, count, 10, 200, Preprocessing((8, 8)))
+    phases = Phase("head", 1, 3e-3, unfreeze=0), Phase("all", 1, 3e-3, crop_scale=(0.8, 1.0))
+    train(config(*phases, optimizer="sgd"), data, build, Path(directory), devices=devices)
+
+
+TWO_DEVICES = """
+import sys, tensorflow as tf
 cpu, twice = tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
 tf.config.set_logical_device_configuration(cpu, twice)
 sys.path.insert(0, "tests/training")
-from test_trainer import config, network, Phase
-from kcnn.data import examples
-from kcnn.data.input_pipeline.transform import Preprocessing
-from kcnn.nn.normalization import BatchNorm
-from kcnn.training.trainer import TrainingData, train
-folder, out, count = sys.argv[1:]
-few = examples.shard_paths(folder, "val")
-data = TrainingData(few, few, int(count), int(count), 10, 200, Preprocessing((8, 8)))
-def build():
-    keras.utils.set_random_seed(1)
-    model = network(norm=lambda **kwargs: BatchNorm(synchronized=True, **kwargs))
-    model.get_layer("head_dropout").rate = 0.0
-    return model
-phases = Phase("head", 1, 3e-3, unfreeze=0), Phase("all", 1, 3e-3, crop_scale=(0.8, 1.0))
-for name, devices in ("one", ["CPU:0"]), ("two", ["CPU:0", "CPU:1"]):
-    train(config(*phases, optimizer="sgd"), data, build, Path(out, name), devices=devices)
+from test_trainer import train_on
+count, directory, *shards = sys.argv[1:]
+train_on(["CPU:0", "CPU:1"], shards, int(count), directory)
 """
 
 
 def test_two_devices_train_the_weights_that_one_does(digits, tmp_path):
-    folder = str(Path(digits.train[0]).parent.parent)
-    command = [sys.executable, "-c", DEVICES, folder, tmp_path, str(digits.val_count)]
+    command = [sys.executable, "-c", TWO_DEVICES, str(digits.val_count), str(tmp_path / "two"), *digits.val]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+    train_on(["CPU:0"], digits.val, digits.val_count, tmp_path / "one")
     one, two = (weights(tmp_path / name / "best.safetensors") for name in ("one", "two"))
     assert one.keys() == two.keys()
     for name, value in one.items():
