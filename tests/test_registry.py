@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from kcnn.data.datasets import DATASETS
-from kcnn.data.input_pipeline.augment import AUGMENTATIONS
+from kcnn.data.input_pipeline.augmentations import AUGMENTATIONS
 from kcnn.errors import UserError
 from kcnn.models.spec import MODELS
 from kcnn.registry import Registry
@@ -103,4 +103,4 @@ def test_every_architecture_and_dataset_knows_its_file():
     assert MODELS.module("wideresnet50_2") == "kcnn.models.wideresnet"
     assert {MODELS.module(name).rpartition(".")[0] for name in MODELS} == {"kcnn.models"}
     assert DATASETS.module("digits") == "kcnn.data.datasets.digits"
-    assert AUGMENTATIONS.module("flip") == "kcnn.data.input_pipeline.augment"
+    assert AUGMENTATIONS.module("flip") == "kcnn.data.input_pipeline.augmentations.flip"

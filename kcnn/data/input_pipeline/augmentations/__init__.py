@@ -36,19 +36,13 @@ AUGMENTATIONS: Registry[Augmentation] = Registry("augmentation", "kcnn.data.inpu
 
 def per_image(name: str) -> Callable[[ImageFunction], ImageFunction]:
     """Return a decorator that registers a function on images."""
-
-    def register(function: ImageFunction) -> ImageFunction:
-        AUGMENTATIONS.add(name, Augmentation(function, per_batch=False), module=function.__module__)
-        return function
-
-    return register
+    return lambda function: _add(name, Augmentation(function, per_batch=False))
 
 
 def per_batch(name: str) -> Callable[[BatchFunction], BatchFunction]:
     """Return a decorator that registers a function on batches."""
+    return lambda function: _add(name, Augmentation(function, per_batch=True))
 
-    def register(function: BatchFunction) -> BatchFunction:
-        AUGMENTATIONS.add(name, Augmentation(function, per_batch=True), module=function.__module__)
-        return function
 
-    return register
+def _add(name: str, augmentation: Augmentation) -> Callable[..., Any]:
+    return AUGMENTATIONS.add(name, augmentation, module=augmentation.function.__module__).function
