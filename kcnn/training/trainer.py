@@ -13,7 +13,12 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from kcnn.config import Config, Phase
-from kcnn.data.input_pipeline.batches import TrainingShards, evaluation_batches, steps_per_epoch, training_batches
+from kcnn.data.input_pipeline.batches import (
+    TrainingShards,
+    evaluation_batches,
+    steps_per_epoch,
+    training_batches,
+)
 from kcnn.data.input_pipeline.transform import Preprocessing
 from kcnn.errors import UserError
 from kcnn.models.spec import model_spec
