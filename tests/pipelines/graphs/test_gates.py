@@ -371,7 +371,8 @@ def test_other_bounds_judge_the_same_evaluation(copy, monkeypatch):
         for name in ("evaluate_export", "correct_answers"):
             patch.setattr(evaluator_module, name, None)
         baseline = str(copy / "saved_models" / "m" / "1")
-        patch.setattr(sys.modules[__name__], "last_pushed", lambda folder: (baseline, versions.version_digest(Path(baseline))))
+        pushed = (baseline, versions.version_digest(Path(baseline)))
+        patch.setattr(sys.modules[__name__], "last_pushed", lambda folder: pushed)
         made = run(copy, right=100, min_accuracy=0.9, min_slice_accuracy=0.5)
     assert made["Pusher"]["pushed"].refused()[0].endswith("below --min_accuracy 0.9")
     assert made["Gate"]["blessing"].facts()["baseline"] == baseline
