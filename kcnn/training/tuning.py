@@ -233,7 +233,6 @@ def tune(
         journal=directory / "trials.jsonl",
     )
     best = dict(best_trial(done).values)
-    shutil.rmtree(work, ignore_errors=True)
     write_trials_table(directory / "trials.csv", done)
     plot_trials(directory / "trials.png", done, space)
     rows = [{"trial_id": str(trial.number), "score": trial.score, **trial.values} for trial in done]

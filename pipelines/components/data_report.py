@@ -1,10 +1,12 @@
-"""DataReport: what the steps before found, on a page to look at."""
+"""DataReport: a page with what the steps before it found."""
 
 from kcnn.data.records import SPLITS
 from kcnn.data.scan.findings import scan_warnings
 from kcnn.data.scan.page import pictured_files, render_data_page
 from kcnn.data.scan.thumbnails import make_thumbnails
-from pipelines.artifacts import DataPage, ExampleAnomalies, Examples, ExampleStatistics, Findings
+from pipelines.artifacts.examples import Examples
+from pipelines.artifacts.scan import DataPage, Findings
+from pipelines.artifacts.validation import ExampleAnomalies, ExampleStatistics
 from pipelines.engine.component import Output, component
 
 
@@ -17,7 +19,7 @@ def data_report(
     findings: Findings,
     report: Output[DataPage],
 ) -> None:
-    """Writes the page, with the data set's name for a heading, and says the worst of it in a line each."""
+    """Write the page, with the data set's name for a heading, and print the worst of it in a line each."""
     scan = findings.read()
     pictures = make_thumbnails([path for split in SPLITS for path in examples.shards(split)], pictured_files(scan))
     parts = {split: statistics.read(split) for split in SPLITS}

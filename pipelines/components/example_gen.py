@@ -3,16 +3,19 @@
 from collections.abc import Sequence
 
 from kcnn.data import drivers
-from kcnn.data.datasets import Dataset
+from kcnn.data.datasets import DATASETS, Dataset
 from kcnn.data.datasets.opening import open_dataset
 from kcnn.data.ingestion import exclusions
 from kcnn.data.ingestion.ingest import ingest
 from kcnn.errors import UserError
-from pipelines.artifacts import Examples
+from pipelines.artifacts.examples import Examples
 from pipelines.engine.component import Output, component
 
 
-@component(ignored=("offline", "beam"))
+@component(
+    ignored=("offline", "beam"),
+    entries=lambda dataset, **_: {DATASETS: [dataset] if dataset in DATASETS else []},
+)
 def example_gen(
     dataset: str,
     data_dir: str | None,
@@ -24,9 +27,21 @@ def example_gen(
     exclude_digest: str = "",
     beam: list[str] | None = None,
 ) -> None:
-    """Reads `dataset`, its labels only if `labelled`, without what the lists `exclude` leave out; `fingerprint` and
-    `exclude_digest` tell the present data and lists from others of the same names. `beam` is as `drivers.open_driver`
-    takes it.
+    """Read a data set into examples.
+
+    Args:
+        dataset: as `open_dataset` takes it, like `data_dir` and `offline`.
+        data_dir: see there.
+        offline: see there.
+        fingerprint: of the present data, which tells them from others of the same name.
+        labelled: whether to read the labels.
+        examples: what is made.
+        exclude: lists of images to leave out.
+        exclude_digest: of the present lists.
+        beam: Apache Beam's options, as `drivers.open_driver` takes them; None for this machine.
+
+    Raises:
+        UserError: the data or the lists have changed since the run began.
     """
 
     def opened() -> Dataset:

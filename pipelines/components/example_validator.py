@@ -1,12 +1,13 @@
-"""ExampleValidator: what in the splits departs from the schema, the training split or the data of an earlier run. It
-warns and never stops.
+"""ExampleValidator: what in the splits departs from the schema, the training split or the data of an earlier run.
+
+It warns and never stops.
 """
 
 from pathlib import Path
 
 from kcnn.data.records import SPLITS
 from kcnn.data.validation.anomalies import find_anomalies
-from pipelines.artifacts import ExampleAnomalies, ExampleStatistics, Schema
+from pipelines.artifacts.validation import ExampleAnomalies, ExampleStatistics, Schema
 from pipelines.engine.component import Output, component
 
 
@@ -18,8 +19,14 @@ def example_validator(
     previous: str | None = None,
     previous_fingerprint: str = "",
 ) -> None:
-    """Validates every split, the training split against the ExampleStatistics in the folder `previous` too, and says
-    what it finds in a line each; `previous_fingerprint` is of that folder's content.
+    """Validate every split, and print what it finds in a line each.
+
+    Args:
+        statistics: of the splits.
+        schema: what they should be like.
+        anomalies: what is made.
+        previous: the folder of other ExampleStatistics, which the training split is compared with too.
+        previous_fingerprint: of that folder's content.
     """
     expected, train = schema.read(), statistics.read("train")
     earlier = ExampleStatistics(Path(previous)).read("train") if previous else None

@@ -5,11 +5,15 @@ from kcnn.evaluation.calibration import fit_temperature, validation_logits
 from kcnn.progress import clock
 from kcnn.serving.export.classifier import CALIBRATION, SAMPLES, export_classifier
 from kcnn.training.network import inference_network
-from pipelines.artifacts import Examples, Model, ModelRun, TransformGraph
+from pipelines.artifacts.examples import Examples
+from pipelines.artifacts.serving import Model
+from pipelines.artifacts.training import ModelRun
+from pipelines.artifacts.transform import TransformGraph
 from pipelines.engine.component import Output, component
+from pipelines.entries import trained_network_entries
 
 
-@component
+@component(entries=lambda model_run, **_: trained_network_entries(model_run.config()))
 def exporter(
     optimize_for: str,
     formats: list[str],
@@ -18,8 +22,15 @@ def exporter(
     model_run: ModelRun,
     model: Output[Model],
 ) -> None:
-    """Fits the temperature on the validation images, and exports the network `optimize_for` a purpose in all `formats`,
-    those in whole numbers calibrated on training images.
+    """Fit the temperature on the validation images, and export the network.
+
+    Args:
+        optimize_for: what the export is made for, one of `OPTIMIZE_FOR` of `kcnn.serving.export.classifier`.
+        formats: what it is written as; formats in whole numbers are calibrated on training images.
+        examples: the images.
+        transform_graph: how images are brought to the network.
+        model_run: the trained network.
+        model: what is made.
     """
     settings, summary = model_run.config(), examples.summary()
     preprocessing = transform_graph.preprocessing()

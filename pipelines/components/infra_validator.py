@@ -2,9 +2,12 @@
 
 from kcnn.data.examples import first_images
 from kcnn.progress import clock
-from kcnn.serving.formats.parity import parity
-from kcnn.serving.validation.validate import validate
-from pipelines.artifacts import Examples, InfraBlessing, Model, ModelEvaluation
+from kcnn.serving.formats.parity import measure_parity
+from kcnn.serving.validation.saved_model import validate_export
+from pipelines.artifacts.blessing import InfraBlessing
+from pipelines.artifacts.evaluation import ModelEvaluation
+from pipelines.artifacts.examples import Examples
+from pipelines.artifacts.serving import Model
 from pipelines.engine.component import Output, component
 
 FILES = 64
@@ -20,15 +23,23 @@ def infra_validator(
     evaluation: ModelEvaluation,
     blessing: Output[InfraBlessing],
 ) -> None:
-    """Asks every signature of the export; in TensorFlow Serving too where Docker has it, as `serving_image`; and every
-    other format, each by its own runtime.
+    """Ask every signature of the export, and every other format by its own runtime.
+
+    Args:
+        serving_image: the image of TensorFlow Serving that Docker has, which is asked too; None where it has none.
+        max_latency_ms: what a request of one image may take, in milliseconds; None for no limit.
+        max_memory_mb: what serving may take, in MiB; None for no limit.
+        examples: the files to ask for.
+        model: the export.
+        evaluation: what it answered in the evaluation.
+        blessing: what is made.
     """
     shards = examples.shards("test")
     encoded = list(first_images(shards, FILES))
     with clock(
         "Checking the export in a process that has only TensorFlow" + " and in TensorFlow Serving" * bool(serving_image)
     ):
-        facts, checks = validate(
+        facts, checks = validate_export(
             model.serving,
             encoded,
             evaluation.probabilities()[: len(encoded)],
@@ -40,7 +51,7 @@ def infra_validator(
     formats = model.exported()["export"]["formats"]
     if len(formats) > 1:
         with clock(f"Checking {', '.join(formats)} on the test images"):
-            compared, more = parity(model.serving, shards, evaluation.probabilities())
+            compared, more = measure_parity(model.serving, shards, evaluation.probabilities())
         facts, checks = {**facts, "formats": compared}, [*checks, *more]
     if serving_image:
         print(*(check.said for check in checks if check.name == "tensorflow_serving"))

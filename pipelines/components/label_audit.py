@@ -1,4 +1,4 @@
-"""LabelAudit: which labels are probably wrong, by what the trained network sees. It changes and excludes nothing."""
+"""LabelAudit: labels that are probably wrong, by what the trained network sees. It changes and excludes nothing."""
 
 import numpy as np
 
@@ -9,11 +9,16 @@ from kcnn.evaluation.embeddings import Embeddings, compute_embeddings
 from kcnn.evaluation.label_errors import Audit, LabelError, audit_labels, group_copies
 from kcnn.evaluation.label_page import pictured_files, render_label_page
 from kcnn.training.network import inference_network
-from pipelines.artifacts import Examples, Findings, LabelErrors, ModelRun, TransformGraph
+from pipelines.artifacts.audit import LabelErrors
+from pipelines.artifacts.examples import Examples
+from pipelines.artifacts.scan import Findings
+from pipelines.artifacts.training import ModelRun
+from pipelines.artifacts.transform import TransformGraph
 from pipelines.engine.component import Output, component
+from pipelines.entries import trained_network_entries
 
 
-@component
+@component(entries=lambda model_run, **_: trained_network_entries(model_run.config()))
 def label_audit(
     dataset: str,
     examples: Examples,
@@ -22,7 +27,7 @@ def label_audit(
     model_run: ModelRun,
     errors: Output[LabelErrors],
 ) -> None:
-    """Judges the labels of all images, copies of one another (`findings`) together; `dataset` is for the heading."""
+    """Judge the labels of all images, copies of one another (`findings`) together; `dataset` is for the heading."""
     summary, settings, preprocessing = examples.summary(), model_run.config(), transform_graph.preprocessing()
     shards = {split: examples.shards(split) for split in SPLITS}
     kinds = {kind.name for kind in COPIES}

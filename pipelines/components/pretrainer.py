@@ -2,7 +2,6 @@
 
 import dataclasses
 import datetime
-import json
 import os
 import platform
 from typing import Any
@@ -11,7 +10,6 @@ import keras
 import tensorflow as tf
 
 from kcnn.config import Config
-from kcnn.content import sha256
 from kcnn.data.ingestion.summary import check_trainable
 from kcnn.data.input_pipeline.objectives import OBJECTIVES
 from kcnn.data.input_pipeline.transform import Preprocessing
@@ -20,11 +18,18 @@ from kcnn.training.adaptation import adapt_config, choose_image_size
 from kcnn.training.network import build_network, inference_network
 from kcnn.training.trainer import train
 from kcnn.weights import load_weights, save_backbone
-from pipelines.artifacts import Backbone, Examples
+from pipelines.artifacts.examples import Examples
+from pipelines.artifacts.training import Backbone
 from pipelines.engine.component import Output, component
+from pipelines.entries import training_entries
+from pipelines.training_data import training_data
 
 
-@component(resumable=True, ignored=("record",))
+@component(
+    resumable=True,
+    ignored=("record",),
+    entries=lambda config, **_: training_entries(Config.from_json(config)),
+)
 def pretrainer(
     config: str,
     weights: str | None,
@@ -33,16 +38,22 @@ def pretrainer(
     examples: Examples,
     backbone: Output[Backbone],
 ) -> None:
-    """Trains what `config` (JSON) says, and keeps all but the head.
+    """Train a network, and keep all but the head.
 
-    `record` is what only the run knows of where the weights come from: command, commit, fingerprint of the data.
+    Args:
+        config: the Config, as JSON.
+        weights: what the network starts from, as `load_weights` takes it; None for random ones.
+        weights_digest: of the file that `weights` names, which tells it from others of the same name.
+        record: what only the run knows of where the weights come from: command, commit, fingerprint of the data.
+        examples: what to train on.
+        backbone: what is made; an interrupted training goes on from what is in it.
     """
     settings, summary = Config.from_json(config), examples.summary()
     check_trainable(summary)
     spec = model_spec(settings.model)
     size = settings.image_size or choose_image_size(spec, summary.median_side)
     settings = adapt_config(settings, summary)
-    data = examples.training_data(Preprocessing((size, size), crop_fraction=1.0))
+    data = training_data(examples, Preprocessing((size, size), crop_fraction=1.0))
     data = dataclasses.replace(data, classes=OBJECTIVES.get(settings.objective).classes or data.classes)
 
     def build() -> keras.Model:
@@ -53,8 +64,7 @@ def pretrainer(
 
     print(f"Pre-training {spec.name} at {size}x{size} on {data.train_count} images to tell {data.classes} classes")
     progress = train(settings, data, build, backbone.path)
-    best = backbone.path / "best.safetensors"
-    save_backbone(inference_network(settings, data.classes, size, best), backbone.weights)
+    save_backbone(inference_network(settings, data.classes, size, backbone.best), backbone.weights)
     gpus = tf.config.list_physical_devices("GPU")
     provenance = {
         **record,
@@ -70,8 +80,5 @@ def pretrainer(
         "hours": round(progress.seconds / 3600, 4),
         "validation_accuracy": progress.best and round(progress.best[0], 4),
         "history": progress.history,
-        "sha256": sha256(backbone.weights),
     }
-    (backbone.path / "backbone.json").write_text(json.dumps(provenance, indent=2) + "\n")
-    for leftover in (best, backbone.path / "state.safetensors"):
-        leftover.unlink(missing_ok=True)
+    backbone.write_provenance(provenance)

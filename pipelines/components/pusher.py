@@ -9,9 +9,16 @@ from kcnn.data.examples import first_images
 from kcnn.errors import UserError
 from kcnn.progress import clock
 from kcnn.serving.publishing import bundle, versions
-from pipelines.artifacts import Examples, InfraBlessing, Model, ModelBlessing, ModelEvaluation, ModelRun, PushedModel
+from kcnn.serving.publishing.card import write_card
+from kcnn.serving.publishing.pruning import prune_versions
+from pipelines.artifacts.blessing import InfraBlessing, ModelBlessing
+from pipelines.artifacts.evaluation import ModelEvaluation
+from pipelines.artifacts.examples import Examples
+from pipelines.artifacts.pushing import PushedModel
+from pipelines.artifacts.serving import Model
+from pipelines.artifacts.training import ModelRun
 from pipelines.engine.component import Output, component
-from pipelines.reports.card import describe
+from pipelines.reports.card import describe_version
 
 # How to go on where a check failed, by its name up to a comma.
 REMEDIES = {
@@ -42,9 +49,23 @@ def pusher(
     infra_blessing: InfraBlessing,
     pushed: Output[PushedModel],
 ) -> None:
-    """Copies the export with its card, reports and warm-up requests of training images to
-    `<saved_models>/<name>/<version>`, writes what TensorFlow Serving needs beside the versions, and keeps the newest;
-    publishes nothing where a blessing is missing.
+    """Publish the export with its card, reports and warm-up requests as `<saved_models>/<name>/<version>`.
+
+    Nothing is published where a blessing is missing.
+
+    Args:
+        name: of the published model.
+        saved_models: the folder that publishes.
+        keep_versions: how many versions to leave there, the newest; None for all.
+        allow_worse: publish a model too that is worse than the last that was pushed.
+        record: what only the run knows, for the card.
+        examples: the images.
+        model_run: the trained network.
+        model: the export.
+        evaluation: what it answered.
+        model_blessing: the verdict on its answers.
+        infra_blessing: the verdict on how it serves.
+        pushed: what is made.
     """
     failed = [check for check in [*model_blessing.checks(), *infra_blessing.checks()] if check.passed is False]
     worse = [check for check in failed if allow_worse and check.name in _COMPARISONS]
@@ -55,29 +76,29 @@ def pusher(
         return
     folder = Path(saved_models, name)
     notes = [f"published because of --allow_worse: {line}" for line in failures(worse)]
-    present = versions.versions(folder)
-    if present and versions.digest(present[-1]) != model_blessing.facts()["baseline_digest"]:
+    present = versions.list_versions(folder)
+    if present and versions.version_digest(present[-1]) != model_blessing.facts()["baseline_digest"]:
         notes.append(f"published without a comparison with {present[-1]}, which appeared while this run was at work")
 
     known_by = {**record, "notes": notes, "publication": pushed.begin(folder)}
 
     def write(staged: Path) -> None:
         shutil.copytree(model.serving, staged)
-        card = describe(known_by, examples, model_run, model, evaluation, model_blessing, infra_blessing)
-        versions.write_card(staged, card)
+        card = describe_version(known_by, examples, model_run, model, evaluation, model_blessing, infra_blessing)
+        write_card(staged, card)
         shutil.copytree(evaluation.report, staged / "assets.extra" / "evaluation")
         bundle.write_warmup(staged, name, list(first_images(examples.shards("train"), WARMUP_IMAGES)))
 
     with clock("Publishing"):
-        version = versions.publish(folder, write)
+        version = versions.publish_version(folder, write)
     pushed.write(version, notes=notes)
     try:
-        bundle.write(folder)
+        bundle.write_bundle(folder)
     except (OSError, UserError) as error:  # the model is published all the same
         print(f"Warning: what TensorFlow Serving needs in {folder} is not written: {error}")
     if keep_versions is not None:
         try:
-            removed = versions.keep(folder, keep_versions)
+            removed = prune_versions(folder, keep_versions)
         except OSError as error:  # the model is published all the same
             print(f"Warning: --keep_versions {keep_versions}: {error}")
         else:

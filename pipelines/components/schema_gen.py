@@ -1,11 +1,11 @@
-"""SchemaGen: what the training split says that images should be like, or the user's own word on it."""
+"""SchemaGen: what images should be like, by the training split or by the user's own file."""
 
 from pathlib import Path
 
 from kcnn.content import sha256
 from kcnn.data.validation.schema import infer_schema, read_schema
 from kcnn.errors import UserError
-from pipelines.artifacts import ExampleStatistics, Schema
+from pipelines.artifacts.validation import ExampleStatistics, Schema
 from pipelines.engine.component import Output, component
 
 
@@ -13,7 +13,7 @@ from pipelines.engine.component import Output, component
 def schema_gen(
     statistics: ExampleStatistics, schema: Output[Schema], schema_file: str | None = None, schema_digest: str = ""
 ) -> None:
-    """Infers the schema, or takes that of `schema_file`, whose bytes' SHA-256 is `schema_digest`."""
+    """Infer the schema, or take that of `schema_file`, whose bytes' SHA-256 is `schema_digest`."""
     if schema_file is None:
         schema.write(infer_schema(statistics.read("train")))
         return

@@ -1,7 +1,6 @@
 """Trainer: examples become a network."""
 
 import dataclasses
-import json
 
 import keras
 
@@ -13,11 +12,21 @@ from kcnn.training.network import build_network
 from kcnn.training.trainer import train
 from kcnn.training.trials import describe_values
 from kcnn.weights import load_weights
-from pipelines.artifacts import Examples, HyperParameters, ModelRun, TransformGraph
+from pipelines.artifacts.examples import Examples
+from pipelines.artifacts.training import ModelRun
+from pipelines.artifacts.transform import TransformGraph
+from pipelines.artifacts.tuning import HyperParameters
 from pipelines.engine.component import Output, component
+from pipelines.entries import Entries, training_entries
+from pipelines.training_data import training_data
 
 
-@component(resumable=True)
+def _entries(config: str, hyperparameters: HyperParameters | None = None, **_: object) -> Entries:
+    tuned = hyperparameters.values().get("augment", "") if hyperparameters is not None else ""
+    return training_entries(Config.from_json(config), tuple(filter(None, tuned.split(","))))
+
+
+@component(resumable=True, entries=_entries)
 def trainer(
     config: str,
     weights: str | None,
@@ -27,8 +36,16 @@ def trainer(
     model_run: Output[ModelRun],
     hyperparameters: HyperParameters | None = None,
 ) -> None:
-    """Trains what `config` (JSON) says, with the hyperparameters where there are any, from `weights`; `weights_digest`
-    tells two files of one name apart.
+    """Train a network.
+
+    Args:
+        config: the Config, as JSON.
+        weights: what the network starts from, as `load_weights` takes it; None for random ones.
+        weights_digest: of the file that `weights` names, which tells it from others of the same name.
+        examples: what to train on.
+        transform_graph: how images are brought to the network.
+        model_run: what is made; an interrupted training goes on from what is in it.
+        hyperparameters: values that go before those of the Config.
     """
     settings, summary = Config.from_json(config), examples.summary()
     spec = model_spec(settings.model)
@@ -46,7 +63,7 @@ def trainer(
             loaded.append(str(load_weights(network, weights)))
         return network
 
-    data = examples.training_data(preprocessing)
+    data = training_data(examples, preprocessing)
     print(f"Training {spec.name} at {width}x{height} on {data.train_count} images of {data.classes} classes")
     progress = train(settings, data, build, model_run.path)
 
@@ -58,8 +75,4 @@ def trainer(
         "best": progress.best,
         "history": progress.history,
     }
-    (model_run.path / "config.json").write_text(settings.to_json())
-    (model_run.path / "training.json").write_text(json.dumps(training, indent=2))
-    for leftover in [model_run.path / "state.safetensors", *model_run.path.glob("features-*.npy")]:
-        leftover.unlink(missing_ok=True)
-    (model_run.path / "best.safetensors").rename(model_run.weights)
+    model_run.write(settings, training)

@@ -7,11 +7,15 @@ from kcnn.training.adaptation import adapt_config
 from kcnn.training.network import build_network
 from kcnn.training.tuning import tune
 from kcnn.weights import load_weights
-from pipelines.artifacts import Examples, HyperParameters, TransformGraph, TunerResults
+from pipelines.artifacts.examples import Examples
+from pipelines.artifacts.transform import TransformGraph
+from pipelines.artifacts.tuning import HyperParameters, TunerResults
 from pipelines.engine.component import Output, component
+from pipelines.entries import network_entries
+from pipelines.training_data import training_data
 
 
-@component(resumable=True)
+@component(resumable=True, entries=lambda config, **_: network_entries(Config.from_json(config).model))
 def tuner(
     config: str,
     weights: str | None,
@@ -22,12 +26,21 @@ def tuner(
     best_hyperparameters: Output[HyperParameters],
     tuner_results: Output[TunerResults],
 ) -> None:
-    """Tries `trials` settings of `config` (JSON), of which the user has given none; takes up what an interrupted search
-    left in its outputs.
+    """Search values for the hyperparameters that the user has not given.
+
+    Args:
+        config: the Config, as JSON.
+        weights: what the networks start from, as `load_weights` takes it; None for random ones.
+        weights_digest: of the file that `weights` names, which tells it from others of the same name.
+        trials: how many settings to try.
+        examples: what to train on.
+        transform_graph: how images are brought to the network.
+        best_hyperparameters: what is made.
+        tuner_results: what is made; an interrupted search goes on from what is in it.
     """
     summary = examples.summary()
     settings = adapt_config(Config.from_json(config), summary)
-    data = examples.training_data(transform_graph.preprocessing())
+    data = training_data(examples, transform_graph.preprocessing())
 
     def build() -> keras.Model:
         network = build_network(settings, data.classes, data.preprocessing.image_size)

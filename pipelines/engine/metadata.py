@@ -1,4 +1,4 @@
-"""What ran, on what, and what it made: `<pipeline_root>/metadata.sqlite`, in the tables of ML Metadata.
+"""Metadata: what ran, on what, and what it made: `<pipeline_root>/metadata.sqlite`, in the tables of ML Metadata.
 
     artifact      a whole output: where it lies, the fingerprint of its content, its files and bytes, facts about it
     execution     a component at work: RUNNING, COMPLETE, FAILED, or CACHED where an earlier one stood for it
@@ -7,15 +7,14 @@
     association   which executions belong to which context
     attribution   which artifacts do
 
-Properties are JSON objects, times are seconds since 1970 (UTC), paths are relative to the root, which can so be moved.
-Rows are read as dicts with their properties decoded. None of the functions commits: `transaction` does, and whoever
-calls them shows by it what happens together or not at all.
+Properties are JSON objects, times are seconds since 1970 (UTC), paths are relative to the root, so that the root can be
+moved. Rows are read as dicts with their properties decoded. No function commits: `transaction` does, and the caller
+shows by it what happens together or not at all.
 
 Source of the tables: https://github.com/google/ml-metadata, proto/metadata_store.proto.
 """
 
 import contextlib
-import fcntl
 import json
 import os
 import shutil
@@ -63,7 +62,7 @@ MIGRATIONS = [
 
 
 def connect(root: Path, *, create: bool = False) -> sqlite3.Connection:
-    """Opens the root's database, brought to the present version.
+    """Open the root's database, and bring it to the present version.
 
     Args:
         create: make it where there is none.
@@ -92,15 +91,15 @@ def connect(root: Path, *, create: bool = False) -> sqlite3.Connection:
             )
     except sqlite3.Error as error:
         db.close()
-        raise UserError(f"--pipeline_root {root}: {FILE}: {error}{room(root)}") from error
+        raise UserError(f"--pipeline_root {root}: {FILE}: {error}{describe_room(root)}") from error
     except UserError:
         db.close()
         raise
     return db
 
 
-def room(root: Path) -> str:
-    """What SQLite does not always say: that the disk is full."""
+def describe_room(root: Path) -> str:
+    """Return the words for a disk that is full, which SQLite does not always say; "" where there is room."""
     free = shutil.disk_usage(root).free if root.exists() else 2**20
     return f" ({free // 2**10} KiB are left on its disk)" if free < 2**20 else ""
 
@@ -113,12 +112,12 @@ def _row(cursor: sqlite3.Cursor, values: tuple) -> Row:
 
 
 def _json(properties: Mapping[str, Any]) -> str:
-    """As SQLite reads it: what is not a number becomes null."""
+    """Encode as SQLite reads it: what is not a number becomes null."""
     return json.dumps(json.loads(json.dumps(properties), parse_constant=lambda name: None))
 
 
 def _write_ahead(db: sqlite3.Connection) -> None:
-    """Sets WAL mode; SQLite does not wait when two do so at once."""
+    """Set WAL mode. SQLite does not wait when two do so at once."""
     deadline = time.monotonic() + SECONDS_TO_WAIT
     while True:
         try:
@@ -147,98 +146,43 @@ def _migrate(db: sqlite3.Connection, root: Path) -> None:
 
 @contextlib.contextmanager
 def transaction(db: sqlite3.Connection) -> Iterator[None]:
-    """What is written within is committed at its end, all of it, or nothing."""
+    """Commit what is written within, all of it, or nothing."""
     with db:
         db.execute("BEGIN IMMEDIATE")
         yield
 
 
-# Whether a run is alive is told by a lock that its process holds and that the system takes away with the process.
-
-_held: set[int] = set()
-
-
-def _close_in_fork() -> None:
-    """A worker that outlives its parent would hold the lock as well."""
-    for descriptor in _held:
-        os.close(descriptor)
-    _held.clear()
-
-
-os.register_at_fork(after_in_child=_close_in_fork)
-
-
-def _lock_path(root: Path, run: int) -> Path:
-    return root / ".system" / f"run-{run}.lock"
-
-
-@contextlib.contextmanager
-def held(root: Path, run: int) -> Iterator[None]:
-    """Holds the run's lock, whose file it removes in the end."""
-    path = _lock_path(root, run)
-    path.parent.mkdir(exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-    _held.add(descriptor)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        path.unlink(missing_ok=True)
-        _held.discard(descriptor)
-        os.close(descriptor)
-
-
-def alive(root: Path, run: int) -> bool:
-    """Whether a process holds the run's lock."""
-    try:
-        descriptor = os.open(_lock_path(root, run), os.O_RDONLY)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: two that ask do not take each other for it
-        return False
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(descriptor)
-
-
-def remove_dead_locks(root: Path) -> None:
-    """Within a transaction, lest a lock is removed between its making and its holding."""
-    for path in (root / ".system").glob("run-*.lock"):
-        if not alive(root, int(path.stem.removeprefix("run-"))):
-            path.unlink(missing_ok=True)
-
-
 def begin_run(db: sqlite3.Connection, pipeline: str, properties: Mapping[str, Any]) -> int:
-    """A new run of the pipeline; returns its number."""
+    """Add a run of the pipeline; returns its number."""
     now = time.time()
     db.execute(
         "INSERT INTO context (type, name, created, properties) VALUES ('pipeline', ?, ?, '{}') ON CONFLICT DO NOTHING",
         [pipeline, now],
     )
-    number = 1 + max((int(row["name"]) for row in runs(db)), default=0)
+    number = 1 + max((int(row["name"]) for row in find_runs(db)), default=0)
     row = _json({"pipeline": pipeline, "state": "RUNNING", "finished": None, "error": None, **properties})
     db.execute("INSERT INTO context (type, name, created, properties) VALUES ('run', ?, ?, ?)", [number, now, row])
     return number
 
 
 def end_run(db: sqlite3.Connection, run: int, state: str, error: str | None = None) -> None:
-    """`state` is COMPLETE, FAILED, INTERRUPTED, or REFUSED where it was over before any work."""
-    (row,) = runs(db, run)
+    """Set how a run ended: COMPLETE, FAILED, INTERRUPTED, or REFUSED where it was over before any work."""
+    (row,) = find_runs(db, run)
     finished = max(row["created"], time.time())  # clocks may be set back
     properties = {**row["properties"], "state": state, "finished": finished, "error": error}
     db.execute("UPDATE context SET properties = ? WHERE id = ?", [_json(properties), row["id"]])
 
 
-def runs(db: sqlite3.Connection, *numbers: int) -> list[Row]:
-    """The runs with these numbers that there are, or all of them; the oldest first."""
+def find_runs(db: sqlite3.Connection, *numbers: int) -> list[Row]:
+    """Return the runs with these numbers that there are, or all of them; the oldest first."""
     rows = db.execute("SELECT * FROM context WHERE type = 'run' ORDER BY id").fetchall()
     return [row for row in rows if not numbers or int(row["name"]) in numbers]
 
 
-def begin(db: sqlite3.Connection, component: str, key: str, properties: Mapping[str, Any], **fields: Any) -> int:
-    """A new execution, RUNNING unless `fields` say otherwise; returns its id."""
+def begin_execution(
+    db: sqlite3.Connection, component: str, key: str, properties: Mapping[str, Any], **fields: Any
+) -> int:
+    """Add an execution, RUNNING unless `fields` say otherwise; returns its id."""
     now = time.time()
     row = {"state": "RUNNING", "started": now, "finished": None, **fields}
     return (
@@ -251,19 +195,19 @@ def begin(db: sqlite3.Connection, component: str, key: str, properties: Mapping[
 
 
 def connect_inputs(db: sqlite3.Connection, run: int, execution: int, inputs: Mapping[str, Row]) -> None:
-    """What the execution takes, and the contexts that it belongs to."""
+    """Record what the execution takes, and the contexts that it belongs to."""
     db.execute("DELETE FROM event WHERE execution = ? AND type = 'INPUT'", [execution])
     for name, artifact in inputs.items():
         db.execute("INSERT INTO event VALUES (?, ?, 'INPUT', ?)", [execution, artifact["id"], name])
     db.execute(
         "INSERT OR IGNORE INTO association SELECT id, ? FROM context WHERE (type, name) IN (VALUES ('run', ?), "
         "('pipeline', ?))",
-        [execution, str(run), runs(db, run)[0]["properties"]["pipeline"]],
+        [execution, str(run), find_runs(db, run)[0]["properties"]["pipeline"]],
     )
 
 
 def connect_outputs(db: sqlite3.Connection, execution: int, outputs: Mapping[str, int]) -> None:
-    """What the execution made (name → artifact's id), which then belongs to its contexts."""
+    """Record what the execution made (name → artifact's id), which then belongs to its contexts."""
     for name, artifact in outputs.items():
         db.execute("INSERT INTO event VALUES (?, ?, 'OUTPUT', ?)", [execution, artifact, name])
         db.execute(
@@ -275,7 +219,7 @@ def connect_outputs(db: sqlite3.Connection, execution: int, outputs: Mapping[str
 def add_artifact(
     db: sqlite3.Connection, type_: str, uri: str, fingerprint: str, files: int, bytes_: int, properties: Row
 ) -> int:
-    """A whole artifact; returns its id."""
+    """Add an artifact, which is whole; returns its id."""
     return (
         db.execute(
             "INSERT INTO artifact (type, uri, fingerprint, files, bytes, created, properties) "
@@ -287,33 +231,33 @@ def add_artifact(
 
 
 def set_execution(db: sqlite3.Connection, execution: int, properties: Mapping[str, Any], **columns: Any) -> None:
-    """Replaces some of its properties and columns."""
-    (row,) = executions(db, "id = ?", execution)
+    """Replace some properties and columns of an execution."""
+    (row,) = find_executions(db, "id = ?", execution)
     columns["properties"] = _json({**row["properties"], **properties})
     assignments = ", ".join(f"{name} = ?" for name in columns)
     db.execute(f"UPDATE execution SET {assignments} WHERE id = ?", [*columns.values(), execution])
 
 
-def complete(db: sqlite3.Connection, execution: int) -> None:
-    """It has ended, not before it began: clocks may be set back."""
+def complete_execution(db: sqlite3.Connection, execution: int) -> None:
+    """Set an execution COMPLETE, not before it began: clocks may be set back."""
     db.execute(
         "UPDATE execution SET state = 'COMPLETE', finished = max(started, ?) WHERE id = ?", [time.time(), execution]
     )
 
 
-def fail(db: sqlite3.Connection, execution: int, properties: Mapping[str, Any]) -> None:
-    """Likewise, with what is to be said of it."""
+def fail_execution(db: sqlite3.Connection, execution: int, properties: Mapping[str, Any]) -> None:
+    """Set an execution FAILED, not before it began, and replace some of its properties."""
     set_execution(db, execution, properties, state="FAILED")
     db.execute("UPDATE execution SET finished = max(started, ?) WHERE id = ?", [time.time(), execution])
 
 
-def executions(db: sqlite3.Connection, condition: str, *values: Any) -> list[Row]:
-    """Those for which the SQL condition holds, the newest first."""
+def find_executions(db: sqlite3.Connection, condition: str, *values: Any) -> list[Row]:
+    """Return the executions for which the SQL condition holds, the newest first."""
     return db.execute(f"SELECT * FROM execution WHERE {condition} ORDER BY id DESC", values).fetchall()
 
 
-def artifacts(db: sqlite3.Connection, execution: int, event: str) -> dict[str, Row]:
-    """name → the artifacts that the execution took ("INPUT") or made ("OUTPUT")."""
+def find_artifacts(db: sqlite3.Connection, execution: int, event: str) -> dict[str, Row]:
+    """Return name → the artifacts that the execution took ("INPUT") or made ("OUTPUT")."""
     rows = db.execute(
         "SELECT event.name, artifact.* FROM event JOIN artifact ON artifact.id = event.artifact "
         "WHERE event.execution = ? AND event.type = ? ORDER BY event.name",

@@ -1,4 +1,4 @@
-"""A look at a data set: what is in it, and what in it would hurt a classifier; by the steps of `validation.py`."""
+"""The data job: what is in a data set, and what in it would hurt a classifier; by the steps of `validation.py`."""
 
 import dataclasses
 import os
@@ -13,18 +13,18 @@ from kcnn.data.scan.checks import CHECKS
 from kcnn.data.scan.findings import COPIES, Finding
 from kcnn.tables import one_line
 from pipelines.engine.component import Node
-from pipelines.graphs import job as jobs
+from pipelines.graphs.job import Job, run_graph
 from pipelines.graphs.preflight import check_apart, check_writable, leave_out
-from pipelines.graphs.validation import validated_examples
+from pipelines.graphs.validation import validation_steps
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Job(jobs.Job):
-    """A run of the pipeline.
+class DataJob(Job):
+    """A call of the pipeline.
 
     Attributes:
         dataset: a name or a path, as `open_dataset` takes it; or a folder of pictures without class folders.
-        data_dir: likewise.
+        data_dir: the folder of a TensorFlow dataset, as `open_dataset` takes it.
         offline: attempt no connection.
         schema: a schema.pbtxt in the place of the inferred one; None to infer it.
     """
@@ -35,9 +35,9 @@ class Job(jobs.Job):
     schema: str | None = None
 
 
-def graph(job: Job, fingerprint: str) -> list[Node]:
-    """The steps, as data flow."""
-    found = validated_examples(
+def graph(job: DataJob, fingerprint: str) -> list[Node]:
+    """Return the steps, as data flow."""
+    found = validation_steps(
         job,
         dataset=job.dataset,
         data_dir=job.data_dir,
@@ -49,9 +49,11 @@ def graph(job: Job, fingerprint: str) -> list[Node]:
     return [port.node for port in found.values()]
 
 
-def run(job: Job) -> Path | None:
-    """Runs the job, prints what it found and where, and returns the page, None where the part of the pipeline that was
-    asked for makes none.
+def run(job: DataJob) -> Path | None:
+    """Run the job, and print what it found and where.
+
+    Returns:
+        the page; None where the part of the pipeline that was asked for makes none.
 
     Raises:
         UserError: before anything is read or written, whatever can be known to fail by then.
@@ -62,15 +64,15 @@ def run(job: Job) -> Path | None:
     dataset = open_dataset(job.dataset, data_dir=job.data_dir, offline=job.offline, labelled=_labelled(job.dataset))
     dataset = leave_out(dataset, job.exclude)
     config = {"dataset": job.dataset, "data_dir": job.data_dir, "offline": job.offline}
-    made = jobs.run(job, graph(job, dataset.fingerprint), pipeline="data", goal="DataReport", config=config)
+    made = run_graph(job, graph(job, dataset.fingerprint), pipeline="data", goal="DataReport", config=config)
     if made is None:
         return None
-    print(report(made))
+    print(summarize_findings(made))
     return made["DataReport"]["report"].page
 
 
-def report(made: Mapping[str, Mapping[str, Any]]) -> str:
-    """What was found and where, on one screen."""
+def summarize_findings(made: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return what was found and where, on one screen."""
     summary, scan = made["ExampleGen"]["examples"].summary(), made["ImageScan"]["findings"].read()
     anomalies = made["ExampleValidator"]["anomalies"].lines()
     counts = Counter(finding.finding for finding in scan.findings if finding.splits)
@@ -108,6 +110,6 @@ def _in_words(leak: Finding) -> str:
 
 
 def _labelled(dataset: str) -> bool:
-    """Whether there are classes: not in a folder without folders."""
+    """Return whether there are classes: not in a folder without folders."""
     path = Path(dataset).expanduser()
     return not os.path.isdir(path) or bool(list_folder(path, path)[0])

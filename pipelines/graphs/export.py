@@ -1,26 +1,36 @@
-"""Another export of a network that was trained before: published with its own tests, as the next version."""
+"""The export job: another export of a network that was trained before, published as the next version."""
 
 import dataclasses
 from pathlib import Path
 from typing import Any
 
 from kcnn.errors import UserError
-from pipelines.artifacts import Examples, ModelRun, TransformGraph
-from pipelines.engine.component import Artifact, Port, finished
-from pipelines.graphs import job as jobs
-from pipelines.graphs.publication import Publication, check, concluded, published
-from pipelines.reports.lineage import lineage
+from pipelines.artifacts.examples import Examples
+from pipelines.artifacts.training import ModelRun
+from pipelines.artifacts.transform import TransformGraph
+from pipelines.engine.component import Artifact, Port, finished_node
+from pipelines.graphs.job import Job, run_graph
+from pipelines.graphs.publication import Publication, check_publication, conclude, publication_steps
+from pipelines.reports.lineage import find_lineage
 
 _TAKEN: dict[str, type[Artifact]] = {"examples": Examples, "transform_graph": TransformGraph, "model_run": ModelRun}
 
 
-def run(job: jobs.Job, version: Path, publication: Publication) -> Path:
-    """Exports, evaluates, checks and publishes anew what `version` was made of, with its data and its weights.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ExportJob(Job):
+    """A call of the pipeline.
 
-    Args:
-        job: how it was called.
+    Attributes:
         version: a published version, or the folder of several for the last.
         publication: what becomes of it.
+    """
+
+    version: Path
+    publication: Publication
+
+
+def run(job: ExportJob) -> Path:
+    """Export, evaluate, check and publish anew what a version was made of, with its data and its weights.
 
     Returns:
         the published version's folder.
@@ -29,20 +39,20 @@ def run(job: jobs.Job, version: Path, publication: Publication) -> Path:
         UserError: what the version was made of is not in the pipeline's root, or what can be known to fail otherwise.
         RefusedError: a gate refuses to publish it.
     """
-    exporter, pusher, ports = _origin(Path(job.pipeline_root), version)
-    purpose = publication.optimize_for or exporter["optimize_for"]
-    publication = dataclasses.replace(publication, optimize_for=purpose)
-    check(publication)
-    record = {**pusher["record"], "command": job.command, "exported_from": str(version)}
-    nodes = [port.node for port in (ports | published(publication, record, **ports)).values()]
-    made = jobs.run(job, nodes, pipeline="export", goal="Pusher", exported_from=str(version))
+    exporter, pusher, ports = _origin(Path(job.pipeline_root), job.version)
+    purpose = job.publication.optimize_for or exporter["optimize_for"]
+    publication = dataclasses.replace(job.publication, optimize_for=purpose)
+    check_publication(publication)
+    record = {**pusher["record"], "command": job.command, "exported_from": str(job.version)}
+    nodes = [port.node for port in (ports | publication_steps(publication, record, **ports)).values()]
+    made = run_graph(job, nodes, pipeline="export", goal="Pusher", exported_from=str(job.version))
     assert made is not None
-    return concluded(made)
+    return conclude(made)
 
 
 def _origin(root: Path, version: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, Port]]:
-    """The parameters of the version's Exporter and Pusher, and what they took."""
-    found = lineage(root, version)
+    """Return the parameters of the version's Exporter and Pusher, and what they took."""
+    found = find_lineage(root, version)
     made_by = {artifact: row for row in found["executions"] for artifact in row["outputs"].values()}
     pusher = made_by[found["artifact"]]
     exporter = made_by.get(pusher["inputs"].get("model"), pusher)
@@ -52,5 +62,5 @@ def _origin(root: Path, version: Path) -> tuple[dict[str, Any], dict[str, Any], 
     for name, kind in _TAKEN.items():
         maker = made_by[exporter["inputs"][name]]
         (output,) = (key for key, artifact in maker["outputs"].items() if artifact == exporter["inputs"][name])
-        ports[name] = finished(maker["component"], maker["id"], {output: kind}).outputs[output]
+        ports[name] = finished_node(maker["component"], maker["id"], {output: kind}).outputs[output]
     return exporter["parameters"], pusher["parameters"], ports

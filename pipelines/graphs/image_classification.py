@@ -11,8 +11,7 @@ from pipelines.components.trainer import trainer
 from pipelines.components.transform import transform
 from pipelines.components.tuner import tuner
 from pipelines.engine.component import Node
-from pipelines.graphs import job as jobs
-from pipelines.graphs import publication as publications
+from pipelines.graphs.job import Job, run_graph
 from pipelines.graphs.preflight import (
     check_apart,
     check_classes,
@@ -24,13 +23,13 @@ from pipelines.graphs.preflight import (
     settle_weights,
     weights_digest,
 )
-from pipelines.graphs.publication import Publication, concluded, published
-from pipelines.graphs.validation import validated_examples
+from pipelines.graphs.publication import Publication, check_publication, conclude, publication_steps
+from pipelines.graphs.validation import validation_steps
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Job(jobs.Job):
-    """A run of the pipeline.
+class TrainingJob(Job):
+    """A call of the pipeline.
 
     Attributes:
         config: how to train, and on what.
@@ -45,10 +44,10 @@ class Job(jobs.Job):
     schema: str | None = None
 
 
-def graph(job: Job, weights: str | None, fingerprint: str) -> list[Node]:
-    """The steps, as data flow."""
+def graph(job: TrainingJob, weights: str | None, fingerprint: str) -> list[Node]:
+    """Return the steps, as data flow."""
     config = job.config
-    found = validated_examples(
+    found = validation_steps(
         job,
         dataset=config.dataset,
         data_dir=config.data_dir,
@@ -81,7 +80,9 @@ def graph(job: Job, weights: str | None, fingerprint: str) -> list[Node]:
         hyperparameters=hyperparameters,
     ).outputs["model_run"]
     record = {"command": job.command, "dataset": config.dataset, "fingerprint": fingerprint}
-    made = published(job.publication, record, examples=examples, transform_graph=transform_graph, model_run=model_run)
+    made = publication_steps(
+        job.publication, record, examples=examples, transform_graph=transform_graph, model_run=model_run
+    )
     label_errors = label_audit(
         dataset=config.dataset,
         examples=examples,
@@ -93,9 +94,11 @@ def graph(job: Job, weights: str | None, fingerprint: str) -> list[Node]:
     return [port.node for port in ports if port is not None]
 
 
-def run(job: Job) -> Path | None:
-    """Runs the job, prints what it made and where, and returns the published version's folder, None where the part of
-    the pipeline that was asked for publishes nothing.
+def run(job: TrainingJob) -> Path | None:
+    """Run the job, and print what it made and where.
+
+    Returns:
+        the published version's folder; None where the part of the pipeline that was asked for publishes nothing.
 
     Raises:
         UserError: before anything is read or written, whatever can be known to fail by then.
@@ -106,7 +109,7 @@ def run(job: Job) -> Path | None:
         raise UserError(
             f"--objective {config.objective}: expected classes, which a classifier learns; others go with pretrain"
         )
-    publications.check(job.publication)
+    check_publication(job.publication)
     check_writable("--pipeline_root", Path(job.pipeline_root))
     check_apart(Path(job.pipeline_root), config.dataset)
     dataset = open_dataset(config.dataset, data_dir=config.data_dir, offline=config.offline)
@@ -116,5 +119,5 @@ def run(job: Job) -> Path | None:
     check_tune(job.tune)
     config, weights = settle_weights(config)
     nodes = graph(dataclasses.replace(job, config=config), weights, dataset.fingerprint)
-    made = jobs.run(job, nodes, pipeline="image_classification", goal="Pusher", config=config.to_dict())
-    return concluded(made) if made is not None else None
+    made = run_graph(job, nodes, pipeline="image_classification", goal="Pusher", config=config.to_dict())
+    return conclude(made) if made is not None else None

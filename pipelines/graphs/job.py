@@ -1,4 +1,4 @@
-"""What the jobs of all pipelines have in common: how one was called, and running the part of it that was asked for."""
+"""Jobs: how a pipeline is called, and what all pipelines do with a call."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.engine import runner
+from pipelines.engine.code import describe_commit
 from pipelines.engine.component import Node
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Job:
-    """A run of a pipeline.
+    """A call of a pipeline.
 
     Attributes:
         pipeline_root: the folder of what is made.
@@ -33,10 +34,10 @@ class Job:
     last: str | None = None
 
 
-def run(
+def run_graph(
     job: Job, nodes: Sequence[Node], *, pipeline: str, goal: str, **record: Any
 ) -> dict[str, dict[str, Any]] | None:
-    """Runs what `job` asks for of a graph.
+    """Run the part of a graph that a job asks for.
 
     Args:
         nodes: the graph.
@@ -47,13 +48,13 @@ def run(
     Returns:
         as `runner.run`; None where the part that was asked for ends before the goal.
     """
-    made = runner.run(
+    made = runner.run_nodes(
         nodes,
         Path(job.pipeline_root),
         resume=job.resume,
         first=job.first,
         last=job.last,
         pipeline=pipeline,
-        record={"command": job.command, "commit": runner.commit(), **record},
+        record={"command": job.command, "commit": describe_commit(), **record},
     )
     return made if goal in made else None

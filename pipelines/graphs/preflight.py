@@ -20,6 +20,7 @@ from kcnn.models.factory import create_model
 from kcnn.models.spec import model_spec
 from kcnn.recipes import build
 from kcnn.serving.publishing import versions
+from kcnn.serving.publishing.pruning import FEWEST
 from kcnn.weights import find_imagenet, find_starter, load_weights
 from pipelines.engine import metadata
 
@@ -82,13 +83,13 @@ def _from_scratch(config: Config) -> Config:
 
 
 def settle_dataset(config: Config) -> Config:
-    """`config` with the one spelling of its data set by which runs are compared."""
+    """Return `config` with the one spelling of its data set by which runs are compared."""
     dataset = normalize_dataset_name(config.dataset)
     return config if dataset == config.dataset else override(config, dataset=dataset)
 
 
 def check_classes(name: str, dataset: Dataset) -> None:
-    """Raises UserError where it is known unread that no classifier can be trained on the data set behind `name`."""
+    """Raise UserError where it is known unread that no classifier can be trained on the data set behind `name`."""
     if dataset.flaws:
         raise UserError(f"--dataset {name}: {dataset.flaws[0]}")
     if dataset.labelled and len(dataset.labels) == 1:
@@ -99,7 +100,7 @@ def check_classes(name: str, dataset: Dataset) -> None:
 
 
 def leave_out(dataset: Dataset, paths: Sequence[str]) -> Dataset:
-    """`dataset` without the images that the lists at `paths` leave out, which a line for each says.
+    """Return `dataset` without the images that the lists at `paths` leave out, and print a line for each list.
 
     Raises:
         UserError: a list cannot be read, or names a file that is not in the data set.
@@ -111,7 +112,7 @@ def leave_out(dataset: Dataset, paths: Sequence[str]) -> Dataset:
 
 
 def schema_digest(path: str | None) -> str:
-    """sha256 of a user's schema, "" without one.
+    """Return the SHA-256 of a user's schema, "" without one.
 
     Raises:
         UserError: it cannot be read, is no schema, or has no features.
@@ -127,7 +128,7 @@ def schema_digest(path: str | None) -> str:
 
 
 def previous_statistics(root: Path, dataset: str, fingerprint: str) -> dict[str, str]:
-    """What ExampleValidator takes to compare with the last run on other data of the same name.
+    """Find what ExampleValidator takes to compare with the last run on other data of the same name.
 
     Args:
         root: the pipeline's root folder.
@@ -140,43 +141,44 @@ def previous_statistics(root: Path, dataset: str, fingerprint: str) -> dict[str,
     if not (root / metadata.FILE).exists():
         return {}
     with contextlib.closing(metadata.connect(root)) as db:
-        for row in metadata.executions(db, "type = 'StatisticsGen' AND state IN ('COMPLETE', 'CACHED')"):
-            examples = metadata.artifacts(db, row["id"], "INPUT")["examples"]
+        for row in metadata.find_executions(db, "type = 'StatisticsGen' AND state IN ('COMPLETE', 'CACHED')"):
+            examples = metadata.find_artifacts(db, row["id"], "INPUT")["examples"]
             makers = (
                 "type = 'ExampleGen' AND id IN (SELECT execution FROM event WHERE artifact = ? AND type = 'OUTPUT')"
             )
-            facts = metadata.executions(db, makers, examples["id"])[-1]["properties"]["parameters"]
-            found = metadata.artifacts(db, row["id"], "OUTPUT")["statistics"]
+            facts = metadata.find_executions(db, makers, examples["id"])[-1]["properties"]["parameters"]
+            found = metadata.find_artifacts(db, row["id"], "OUTPUT")["statistics"]
             if facts["dataset"] == dataset and facts["fingerprint"] != fingerprint and (root / found["uri"]).is_dir():
                 return {"previous": str(root / found["uri"]), "previous_fingerprint": found["fingerprint"]}
     return {}
 
 
 def check_names(config: Config) -> None:
-    """Raises UserError unless there are such a model, design and augmentations, and they go together."""
+    """Raise UserError unless there are such a model, design and augmentations, and they go together."""
     create_model(config.model, 2, config.image_size, **config.design)
     for augmentation in config.phases[-1].augmentations:
         AUGMENTATIONS.get(augmentation)
 
 
 def last_pushed(folder: Path) -> tuple[str | None, str]:
-    """The version of `folder` that is served, after a rollback the copy that it made, and the digest of its answers;
-    None and "" where there is none.
+    """Return the version of `folder` that is served, and the digest of its answers; None and "" where there is none.
+
+    After a rollback it is the copy that the rollback made.
 
     Raises:
         UserError: its files cannot be read.
     """
-    pushed = versions.versions(folder)
+    pushed = versions.list_versions(folder)
     if not pushed:
         return None, ""
     try:
-        return str(pushed[-1]), versions.digest(pushed[-1])
+        return str(pushed[-1]), versions.version_digest(pushed[-1])
     except OSError as error:
         raise UserError(f"--saved_models: {pushed[-1]} cannot be read: {error.strerror}") from None
 
 
 def check_tune(trials: int) -> None:
-    """Raises UserError for a search of hyperparameters that cannot be."""
+    """Raise UserError for a search of hyperparameters that cannot be."""
     if trials and trials < 2:
         raise UserError(
             f"--tune {trials}: expected 2 trials or more, the first with the recipe's own values; 0 for none"
@@ -184,10 +186,10 @@ def check_tune(trials: int) -> None:
 
 
 def check_gates(keep_versions: int | None, max_latency_ms: float | None, max_memory_mb: float | None) -> None:
-    """Raises UserError for limits that nothing can keep."""
-    if keep_versions is not None and keep_versions < versions.FEWEST:
+    """Raise UserError for limits that nothing can keep."""
+    if keep_versions is not None and keep_versions < FEWEST:
         raise UserError(
-            f"--keep_versions {keep_versions}: expected {versions.FEWEST} or more: TensorFlow Serving may still be "
+            f"--keep_versions {keep_versions}: expected {FEWEST} or more: TensorFlow Serving may still be "
             "reading the version before when the next appears"
         )
     for flag, limit in (("--max_latency_ms", max_latency_ms), ("--max_memory_mb", max_memory_mb)):
@@ -196,7 +198,7 @@ def check_gates(keep_versions: int | None, max_latency_ms: float | None, max_mem
 
 
 def check_writable(flag: str, folder: Path) -> None:
-    """Raises UserError unless `folder` can be made and written to; makes nothing."""
+    """Raise UserError unless `folder` can be made and written to; makes nothing."""
     existing = next(parent for parent in [folder.absolute(), *folder.absolute().parents] if parent.exists())
     try:
         with tempfile.TemporaryFile(dir=existing):
@@ -206,7 +208,7 @@ def check_writable(flag: str, folder: Path) -> None:
 
 
 def check_apart(root: Path, dataset: str) -> None:
-    """Raises UserError where what is made in the pipeline's root would be taken for images of `dataset`."""
+    """Raise UserError where what is made in the pipeline's root would be taken for images of `dataset`."""
     folder, inner = Path(dataset).expanduser().resolve(), root.resolve()
     if dataset in DATASETS or not os.path.isdir(folder) or not inner.is_relative_to(folder):
         return
@@ -218,7 +220,7 @@ def check_apart(root: Path, dataset: str) -> None:
 
 
 def weights_digest(weights: str | None, model: str) -> str:
-    """Of the file that `weights` are from, where that can change under its name."""
+    """Return the SHA-256 of the file that `weights` name, "" for weights that cannot change under their name."""
     path = find_starter(model_spec(model).name) if weights == "starter" else Path(weights or "")
     if path is None or not path.is_file():
         return ""

@@ -10,9 +10,9 @@ from kcnn.data.input_pipeline.objectives import OBJECTIVES
 from kcnn.models.spec import model_spec
 from pipelines.components.example_gen import example_gen
 from pipelines.components.pretrainer import pretrainer
-from pipelines.engine import runner
+from pipelines.engine.code import describe_commit
 from pipelines.engine.component import Node
-from pipelines.graphs import job as jobs
+from pipelines.graphs.job import Job, run_graph
 from pipelines.graphs.preflight import (
     check_apart,
     check_classes,
@@ -26,8 +26,8 @@ from pipelines.graphs.preflight import (
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Job(jobs.Job):
-    """A run of the pipeline.
+class PretrainingJob(Job):
+    """A call of the pipeline.
 
     Attributes:
         config: how to train, and on what.
@@ -36,8 +36,8 @@ class Job(jobs.Job):
     config: Config
 
 
-def graph(job: Job, weights: str | None, fingerprint: str) -> list[Node]:
-    """The steps, as data flow."""
+def graph(job: PretrainingJob, weights: str | None, fingerprint: str) -> list[Node]:
+    """Return the steps, as data flow."""
     config = job.config
     examples = example_gen(
         dataset=config.dataset,
@@ -55,7 +55,7 @@ def graph(job: Job, weights: str | None, fingerprint: str) -> list[Node]:
         weights_digest=weights_digest(weights, config.model),
         record={
             "command": job.command,
-            "commit": runner.commit(),
+            "commit": describe_commit(),
             "dataset": config.dataset,
             "fingerprint": fingerprint,
         },
@@ -64,9 +64,11 @@ def graph(job: Job, weights: str | None, fingerprint: str) -> list[Node]:
     return [port.node for port in (examples, backbone)]
 
 
-def run(job: Job) -> Path | None:
-    """Runs the job, prints what it made and where, and returns the weights file, None where the part of the pipeline
-    that was asked for makes none.
+def run(job: PretrainingJob) -> Path | None:
+    """Run the job, and print what it made and where.
+
+    Returns:
+        the weights file; None where the part of the pipeline that was asked for makes none.
 
     Raises:
         UserError: before anything is read or written, whatever can be known to fail by then.
@@ -80,7 +82,7 @@ def run(job: Job) -> Path | None:
     check_names(config)
     config, weights = settle_weights(config)
     nodes = graph(dataclasses.replace(job, config=config), weights, dataset.fingerprint)
-    made = jobs.run(job, nodes, pipeline="pretraining", goal="Pretrainer", config=config.to_dict())
+    made = run_graph(job, nodes, pipeline="pretraining", goal="Pretrainer", config=config.to_dict())
     if made is None:
         return None
     backbone = made["Pretrainer"]["backbone"]
@@ -96,5 +98,5 @@ def run(job: Job) -> Path | None:
 
 
 def _labelled(config: Config) -> bool:
-    """Whether the objective asks for the data's classes."""
+    """Return whether the objective asks for the data's classes."""
     return OBJECTIVES.get(config.objective).classes is None

@@ -8,15 +8,16 @@ from typing import Any
 
 from kcnn.errors import RefusedError, UserError, nearest
 from kcnn.serving.export.classifier import OPTIMIZE_FOR
-from kcnn.serving.formats import check_runtimes, choose
-from kcnn.serving.validation.tensorflow_serving import find_image
+from kcnn.serving.formats.catalogue import check_format_runtimes, choose_formats
+from kcnn.serving.validation.tensorflow_serving import find_serving_image
 from pipelines.components.evaluator import evaluator
 from pipelines.components.exporter import exporter
+from pipelines.components.gate import gate
 from pipelines.components.infra_validator import infra_validator
 from pipelines.components.pusher import pusher
 from pipelines.engine.component import Port
 from pipelines.graphs.preflight import check_gates, check_writable, last_pushed
-from pipelines.reports.summary import report
+from pipelines.reports.summary import summarize_run
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -28,7 +29,7 @@ class Publication:
         saved_models: the folder that publishes.
         optimize_for: what the export is made for, one of `OPTIMIZE_FOR` of `kcnn.serving.export.classifier`;
             None for the usual: what the network's last export was made for, or else latency.
-        formats: what it is written as, of `kcnn.serving.formats.FORMATS`.
+        formats: what it is written as, of `kcnn.serving.formats.catalogue.FORMATS`.
         min_accuracy: what a model must reach on the test images to be published, from 0 to 1.
         min_slice_accuracy: what it must reach on every slice of them that is not too small, from 0 to 1.
         allow_worse: publish a model too that is worse than the last that was pushed.
@@ -49,30 +50,30 @@ class Publication:
     keep_versions: int | None = None
 
 
-def check(publication: Publication) -> None:
-    """Raises UserError for what can be known to fail before any work."""
+def check_publication(publication: Publication) -> None:
+    """Raise UserError for what can be known to fail before any work."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", publication.name):
         raise UserError(f"--name {publication.name!r}: expected letters, digits, '.', '_' and '-'")
     if publication.optimize_for not in (None, *OPTIMIZE_FOR):
         raise UserError(
             f"--optimize_for {publication.optimize_for!r}: {nearest(publication.optimize_for, OPTIMIZE_FOR)}"
         )
-    check_runtimes(choose(publication.formats))
+    check_format_runtimes(choose_formats(publication.formats))
     check_writable("--saved_models", Path(publication.saved_models, publication.name))
     check_gates(publication.keep_versions, publication.max_latency_ms, publication.max_memory_mb)
 
 
-def published(
+def publication_steps(
     publication: Publication, record: Mapping[str, Any], *, examples: Port, transform_graph: Port, model_run: Port
 ) -> dict[str, Port]:
-    """The steps, as data flow; `record` is what only the run knows, for the card.
+    """Return the steps, as data flow; `record` is what only the run knows, for the card.
 
     Returns:
-        "model", "evaluation", "infra_blessing", "pushed".
+        "model", "evaluation", "model_blessing", "infra_blessing" and "pushed".
     """
     model = exporter(
         optimize_for=publication.optimize_for or "latency",
-        formats=list(choose(publication.formats)),
+        formats=list(choose_formats(publication.formats)),
         examples=examples,
         transform_graph=transform_graph,
         model_run=model_run,
@@ -81,13 +82,18 @@ def published(
     evaluated = evaluator(
         baseline=baseline,
         baseline_digest=baseline_digest,
-        min_accuracy=publication.min_accuracy,
-        min_slice_accuracy=publication.min_slice_accuracy,
         examples=examples,
         model=model,
     ).outputs
+    model_blessing = gate(
+        baseline=baseline,
+        min_accuracy=publication.min_accuracy,
+        min_slice_accuracy=publication.min_slice_accuracy,
+        evaluation=evaluated["evaluation"],
+        baseline_answers=evaluated["baseline_answers"],
+    ).outputs["blessing"]
     infra_blessing = infra_validator(
-        serving_image=find_image(),
+        serving_image=find_serving_image(),
         max_latency_ms=publication.max_latency_ms,
         max_memory_mb=publication.max_memory_mb,
         examples=examples,
@@ -104,19 +110,25 @@ def published(
         model_run=model_run,
         model=model,
         evaluation=evaluated["evaluation"],
-        model_blessing=evaluated["blessing"],
+        model_blessing=model_blessing,
         infra_blessing=infra_blessing,
     ).outputs["pushed"]
-    return {"model": model, "evaluation": evaluated["evaluation"], "infra_blessing": infra_blessing, "pushed": pushed}
+    return {
+        "model": model,
+        "evaluation": evaluated["evaluation"],
+        "model_blessing": model_blessing,
+        "infra_blessing": infra_blessing,
+        "pushed": pushed,
+    }
 
 
-def concluded(made: Mapping[str, Mapping[str, Any]]) -> Path:
-    """Prints what a run made and where, and returns the published version's folder.
+def conclude(made: Mapping[str, Mapping[str, Any]]) -> Path:
+    """Print what a run made and where, and return the published version's folder.
 
     Raises:
         RefusedError: a gate refuses to publish it.
     """
-    print(report(made))
+    print(summarize_run(made))
     pushed = made["Pusher"]["pushed"]
     if pushed.refused():
         how = f". To go on: {'; '.join(pushed.notes())}" if pushed.notes() else ""

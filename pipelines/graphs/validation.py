@@ -1,4 +1,4 @@
-"""The steps that all looks at a data set begin with: examples, what they are like, and what in them would hurt."""
+"""The first steps of all pipelines: examples, what they are like, and what in them would hurt."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from pipelines.graphs.job import Job
 from pipelines.graphs.preflight import previous_statistics, schema_digest
 
 
-def validated_examples(
+def validation_steps(
     job: Job,
     *,
     dataset: str,
@@ -24,7 +24,7 @@ def validated_examples(
     labelled: bool,
     schema_file: str | None,
 ) -> dict[str, Port]:
-    """The steps, as data flow.
+    """Return the steps, as data flow.
 
     Args:
         job: how the pipeline was called.

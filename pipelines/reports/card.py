@@ -6,12 +6,16 @@ import platform
 from typing import Any
 
 import kcnn
-from pipelines.artifacts import Examples, InfraBlessing, Model, ModelBlessing, ModelEvaluation, ModelRun
+from pipelines.artifacts.blessing import InfraBlessing, ModelBlessing
+from pipelines.artifacts.evaluation import ModelEvaluation
+from pipelines.artifacts.examples import Examples
+from pipelines.artifacts.serving import Model
+from pipelines.artifacts.training import ModelRun
 
 _PACKAGES = ("tensorflow", "keras", "keras-cv", "numpy", "scikit-learn", "pillow")
 
 
-def describe(
+def describe_version(
     record: dict[str, Any],
     examples: Examples,
     model_run: ModelRun,
@@ -20,7 +24,7 @@ def describe(
     model_blessing: ModelBlessing,
     infra_blessing: InfraBlessing,
 ) -> dict[str, Any]:
-    """The card, JSON-able.
+    """Return the card of a version, JSON-able.
 
     Args:
         record: what only the run knows: command, data set, fingerprint, what to know of how it was published.

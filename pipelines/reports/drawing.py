@@ -1,4 +1,6 @@
-"""A lineage as an SVG: artifacts and executions as boxes in layers, time downwards, arrows from each to what it led to.
+"""The drawing of a lineage, an SVG.
+
+Artifacts and executions are boxes in layers, time goes downwards, arrows lead from each to what it led to.
 
 The layers are those of K. Sugiyama, S. Tagawa and M. Toda, "Methods for Visual Understanding of Hierarchical System
 Structures", 1981: each box below all that it comes from, long arrows bent at each layer in between, and the order
@@ -9,26 +11,19 @@ import json
 from typing import Any
 from xml.sax.saxutils import escape
 
+from pipelines.artifacts import find_class
+
 GAP, LAYER, LINE, MARGIN = 24, 56, 15, 20  # pixels: between boxes, between layers, of text, around
 LETTER = 6.7  # pixels, of the monospaced font at 11 pixels
 LONGEST = 38  # letters of a line
-MOST = 3  # facts in a box, where FACTS does not choose
-FACTS = {
-    "Examples": ["images", "labels", "excluded"],
-    "ModelRun": ["weights", "epochs", "seconds"],
-    "Model": ["optimize_for", "precision", "temperature"],
-    "ModelBlessing": ["blessed", "baseline"],
-    "InfraBlessing": ["blessed", "latency_ms", "memory_mb"],
-    "ModelEvaluation": ["top1", "macro_f1", "examples"],
-    "PushedModel": ["version"],
-}
+MOST = 3  # facts in a box, where the artifact's class does not choose
 BEND = 12  # pixels, the width that an arrow takes in a layer that it passes
 
 Box = tuple[str, ...]  # ("artifact" or "execution" or "bend", number...)
 
 
-def svg(found: dict[str, Any]) -> str:
-    """Draws what `pipelines.reports.lineage.lineage` found."""
+def draw_lineage(found: dict[str, Any]) -> str:
+    """Draw what `pipelines.reports.lineage.find_lineage` found, as an SVG."""
     texts: dict[Box, list[str]] = {}
     edges: list[tuple[Box, Box]] = []
     for row in found["artifacts"]:
@@ -88,8 +83,8 @@ height="{height:.0f}" font-family="monospace" font-size="11">
 
 
 def _facts(type_: str, properties: dict[str, Any]) -> list[str]:
-    """A few, each in a line; the box's tooltip has all."""
-    names = FACTS.get(type_, list(properties)[:MOST])
+    """Return a few facts, each in a line; the box's tooltip has all."""
+    names = find_class(type_).shown or list(properties)[:MOST]
     return [_fact(name, properties[name]) for name in names if properties.get(name) not in (None, [], {})]
 
 
@@ -105,7 +100,7 @@ def _fact(name: str, value: Any) -> str:
 
 
 def _layers(boxes: list[Box], edges: list[tuple[Box, Box]]) -> tuple[list[list[Box]], list[tuple[Box, Box]]]:
-    """The boxes layer by layer, and the edges with a bend in each layer that they pass."""
+    """Return the boxes layer by layer, and the edges with a bend in each layer that they pass."""
     above = {box: [source for source, target in edges if target == box] for box in boxes}
     depth: dict[Box, int] = {}
 
@@ -130,7 +125,7 @@ def _layers(boxes: list[Box], edges: list[tuple[Box, Box]]) -> tuple[list[list[B
 
 
 def _centres(layers: list[list[Box]], edges: list[tuple[Box, Box]], widths: dict[Box, float]) -> dict[Box, float]:
-    """Where each box's centre lies across; orders the layers."""
+    """Order the boxes of each layer, and return where each box's centre lies across."""
     above: dict[Box, list[Box]] = {}
     for source, target in edges:
         above.setdefault(target, []).append(source)
@@ -160,7 +155,7 @@ def _arrow(centres: dict[Box, float], tops: dict[Box, float], bottoms: dict[Box,
 
 
 def _box(centre: float, top: float, width: float, box: Box, lines: list[str], detail: str) -> str:
-    """An artifact has corners, an execution is round."""
+    """Draw a box: an artifact has corners, an execution is round."""
     radius, fill = (0, "#eef3fb") if box[0] == "artifact" else (14, "#fdf2dc")
     rows = "".join(
         f'<tspan x="{centre:.0f}" y="{top + LINE * (row + 1.25):.0f}">{escape(_text(line))}</tspan>'
@@ -174,5 +169,5 @@ def _box(centre: float, top: float, width: float, box: Box, lines: list[str], de
 
 
 def _text(text: str) -> str:
-    """Without what XML cannot hold; file names need not be text."""
+    """Replace what XML cannot hold; file names need not be text."""
     return "".join(letter if letter.isprintable() or letter == "\n" else "\N{REPLACEMENT CHARACTER}" for letter in text)

@@ -1,4 +1,4 @@
-"""What the main job made and where, on one screen, for the end of a run."""
+"""The end of a run: what the main job made and where, on one screen."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -8,9 +8,10 @@ from typing import Any
 from kcnn.checks import Check
 from kcnn.data.scan.findings import scan_warnings
 from kcnn.evaluation.slices import least_accurate
-from kcnn.serving.formats import FORMATS
+from kcnn.serving.formats.catalogue import FORMATS
 from kcnn.training.trials import describe_values
-from pipelines.artifacts import HyperParameters, LabelErrors, TunerResults
+from pipelines.artifacts.audit import LabelErrors
+from pipelines.artifacts.tuning import HyperParameters, TunerResults
 
 WORST = 3  # slices that it names
 SLICES = {
@@ -19,15 +20,15 @@ SLICES = {
 }
 
 
-def report(made: Mapping[str, Mapping[str, Any]]) -> str:
-    """What was made and where, on one screen."""
+def summarize_run(made: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return what was made and where, on one screen."""
     metrics, summary = made["Evaluator"]["evaluation"].metrics(), made["ExampleGen"]["examples"].summary()
 
     def percent(figure: dict[str, float]) -> str:
         return f"{figure['value']:.1%} (95% interval {figure['low']:.1%} to {figure['high']:.1%})"
 
     # A run of a part of the pipeline may do without.
-    evaluation, gate = made["Evaluator"]["evaluation"], made["Evaluator"]["blessing"]
+    evaluation, gate = made["Evaluator"]["evaluation"], made["Gate"]["blessing"]
     pushed, infra = made["Pusher"]["pushed"], made["InfraValidator"]["blessing"]
     version = pushed.version()
     anomalies = made["ExampleValidator"]["anomalies"].lines() if "ExampleValidator" in made else []
@@ -47,23 +48,23 @@ def report(made: Mapping[str, Mapping[str, Any]]) -> str:
                 *(pushed.notes() if version else []),
             ]
         ),
-        *(tuned(**made["Tuner"]) if "Tuner" in made else []),
+        *(describe_search(**made["Tuner"]) if "Tuner" in made else []),
         *(f"Test {name}: {percent(figure)} on {metrics['examples']} held-out images" for name, figure in figures),
-        *worst_slices(metrics),
-        *verdicts(gate.checks(), infra.checks()),
-        *(mislabelled(made["LabelAudit"]["errors"]) if "LabelAudit" in made else []),
+        *describe_worst_slices(metrics),
+        *describe_verdicts(gate.checks(), infra.checks()),
+        *(describe_label_errors(made["LabelAudit"]["errors"]) if "LabelAudit" in made else []),
         f"Published: {version}" if version else "Published: nothing",
         f"  report:  {tables}/confusion_matrix.png, per_class.csv, slices.csv, predictions.csv",
         *([f"  card:    {version}/assets.extra/card.json"] if version else [f"  checks:  {gate.path}/checks.json"]),
         f"  logs:    tensorboard --logdir {made['Trainer']['model_run'].path / 'logs'}",
-        *(written(version, infra.facts()) if version else []),
+        *(describe_formats(version, infra.facts()) if version else []),
         *([f"  predict: python main.py predict {version.parent} IMAGE..."] if version else []),
     ]
     return "\n".join(lines)
 
 
-def written(version: Path, infra: Mapping[str, Any]) -> list[str]:
-    """A line for each format beside the SavedModel: where, how large, and how well it agrees."""
+def describe_formats(version: Path, infra: Mapping[str, Any]) -> list[str]:
+    """Return a line for each format beside the SavedModel: where, how large, and how well it agrees."""
     compared = infra.get("formats", {"formats": {}})
     return [
         f"  {name}: {FORMATS[name].file(version)}, {found['bytes'] / 2**20:.1f} MiB, {found['milliseconds']:.1f} ms an "
@@ -73,8 +74,8 @@ def written(version: Path, infra: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def tuned(best_hyperparameters: HyperParameters, tuner_results: TunerResults) -> list[str]:
-    """What a search chose, what it rests on, and where the trials are."""
+def describe_search(best_hyperparameters: HyperParameters, tuner_results: TunerResults) -> list[str]:
+    """Return what a search chose, what it rests on, and where the trials are."""
     found, folder = tuner_results.properties(), tuner_results.path
     return [
         f"Tuned: {describe_values(best_hyperparameters.values())}",
@@ -84,14 +85,14 @@ def tuned(best_hyperparameters: HyperParameters, tuner_results: TunerResults) ->
     ]
 
 
-def mislabelled(errors: LabelErrors) -> list[str]:
-    """A line for the labels that look wrong, if any do."""
+def describe_label_errors(errors: LabelErrors) -> list[str]:
+    """Return a line for the labels that look wrong, if any do."""
     count = errors.properties()["label_errors"]
     return [f"{count} image{'s look' if count > 1 else ' looks'} mislabelled: {errors.page}"] * bool(count)
 
 
-def worst_slices(metrics: dict[str, Any]) -> list[str]:
-    """A line for the slices of the test images with the least accuracy, if any is below that of all."""
+def describe_worst_slices(metrics: dict[str, Any]) -> list[str]:
+    """Return a line for the slices of the test images with the least accuracy, if any is below that of all."""
     rows = least_accurate(metrics["slices"], metrics["top1"]["value"], WORST)
     return [
         "Weakest slices: "
@@ -101,14 +102,15 @@ def worst_slices(metrics: dict[str, Any]) -> list[str]:
     ] * bool(rows)
 
 
-def verdicts(gate: Sequence[Check], infra: Sequence[Check]) -> list[str]:
-    """What the gates found: the comparison with the last version, the slices counted, how it serves. What failed is
-    said elsewhere: it was refused, or published with a warning.
+def describe_verdicts(gate: Sequence[Check], infra: Sequence[Check]) -> list[str]:
+    """Return what the gates found: the comparison with the last version, the slices counted, how it serves.
+
+    What failed stands elsewhere: it was refused, or published with a warning.
     """
     lines = [f"Comparison: {check.said}" for check in gate if check.name == "not_worse" and check.passed is not False]
     for name in dict.fromkeys(check.name for check in gate if check.slice is not None):
         counts = Counter(check.passed for check in gate if check.name == name and check.slice is not None)
-        told = {"passed": counts[True], "failed": counts[False], "too small to tell": counts[None]}
-        lines.append(f"{SLICES[name]}: {', '.join(f'{count} {end}' for end, count in told.items() if count)}")
+        counted = {"passed": counts[True], "failed": counts[False], "too small to tell": counts[None]}
+        lines.append(f"{SLICES[name]}: {', '.join(f'{count} {end}' for end, count in counted.items() if count)}")
     serving = [check.said for check in infra if check.name in ("latency", "memory") and check.passed is not False]
     return lines + [f"Serving: {'; '.join(serving)}"] * bool(serving)

@@ -1,4 +1,4 @@
-"""How large an export is in each format, and how fast its runtime answers on this machine's processor.
+"""Size of an export in each format, and latency of its runtime on this machine's processor.
 
     python tests/benchmarks/formats.py [--model mobilenetv2] [--classes 1000] [--rounds 15]
 
@@ -21,7 +21,7 @@ import tensorflow as tf
 import kcnn
 from kcnn import content
 from kcnn.models.spec import MODELS
-from kcnn.serving.formats import FORMATS
+from kcnn.serving.formats.catalogue import FORMATS
 
 
 def main() -> None:

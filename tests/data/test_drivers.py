@@ -26,7 +26,8 @@ if __name__ == "__main__":  # not in the workers
     from kcnn.data import drivers
     from kcnn.data.datasets import DATASETS
     from kcnn.data.datasets.opening import open_dataset
-    from pipelines.artifacts import Examples, ExampleStatistics
+    from pipelines.artifacts.examples import Examples
+    from pipelines.artifacts.validation import ExampleStatistics
     from pipelines.components.example_gen import example_gen
     from pipelines.components.statistics_gen import statistics_gen
 

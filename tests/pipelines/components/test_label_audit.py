@@ -18,7 +18,10 @@ from kcnn.evaluation.embeddings import compute_embeddings
 from kcnn.models.taps import penultimate
 from kcnn.recipes import build
 from kcnn.weights import save_weights
-from pipelines.artifacts import Examples, Findings, ModelRun, TransformGraph
+from pipelines.artifacts.examples import Examples
+from pipelines.artifacts.scan import Findings
+from pipelines.artifacts.training import ModelRun
+from pipelines.artifacts.transform import TransformGraph
 from pipelines.components.label_audit import label_audit
 from pipelines.engine import runner
 from pipelines.engine.component import Output, component
@@ -66,7 +69,7 @@ def test_planted_label_errors_are_listed_shown_and_left_where_they_are(photos, t
     before = sorted(photos.rglob("*"))
     first = made_before(dataset=str(photos))
     audit = label_audit(dataset="photos", **first.outputs)
-    errors = runner.run([first, audit], tmp_path / "root")["LabelAudit"]["errors"]
+    errors = runner.run_nodes([first, audit], tmp_path / "root")["LabelAudit"]["errors"]
     assert sorted(photos.rglob("*")) == before
     assert {path.name for path in errors.path.iterdir()} == {"label_errors.csv", "report.html", "audit.json"}
     with errors.table.open(newline="") as file:

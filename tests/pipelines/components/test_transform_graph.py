@@ -21,7 +21,7 @@ from kcnn.data.input_pipeline.transform import Preprocessing, preprocess
 from kcnn.errors import UserError
 from kcnn.serving.export.classifier import export_classifier
 from kcnn.training.adaptation import choose_preprocessing
-from pipelines.artifacts import TransformGraph
+from pipelines.artifacts.transform import TransformGraph
 from pipelines.components.example_gen import example_gen
 from pipelines.components.schema_gen import schema_gen
 from pipelines.components.statistics_gen import statistics_gen
@@ -84,13 +84,13 @@ def taker(transform_graph: TransformGraph, size: Output[Size]) -> None:
 
 
 def test_made_again_it_is_the_same_to_what_takes_it(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(runner, "_code", lambda: "this program")
+    monkeypatch.setattr(runner, "digest_files", lambda files: "this program")
     graph = settled()
     nodes = [graph, taker(transform_graph=graph.outputs["transform_graph"])]
-    first = runner.run(nodes, tmp_path)["Settled"]["transform_graph"].path
+    first = runner.run_nodes(nodes, tmp_path)["Settled"]["transform_graph"].path
     saved = (first / "transform_fn" / "saved_model.pb").read_bytes()
     shutil.rmtree(first)
-    second = runner.run(nodes, tmp_path)["Settled"]["transform_graph"].path
+    second = runner.run_nodes(nodes, tmp_path)["Settled"]["transform_graph"].path
     assert (second / "transform_fn" / "saved_model.pb").read_bytes() != saved  # by TensorFlow's count of functions
     said = capsys.readouterr().out
     assert said.count("Settled: done") == 2
@@ -199,10 +199,10 @@ def test_the_component_reads_no_image_and_parses_what_example_gen_wrote(tmp_path
     schema_node = schema_gen(statistics=statistics.outputs["statistics"])
     ports = {"examples": made_examples.outputs["examples"], "schema": schema_node.outputs["schema"]}
     nodes = [made_examples, statistics, schema_node]
-    runner.run(nodes, tmp_path)
+    runner.run_nodes(nodes, tmp_path)
     with monkeypatch.context() as patch:
         patch.setattr(examples, "read", lambda paths: pytest.fail("reads the examples"))
-        made = runner.run([*nodes, transform(model="mobilenetv2", image_size=None, **ports)], tmp_path)
+        made = runner.run_nodes([*nodes, transform(model="mobilenetv2", image_size=None, **ports)], tmp_path)
     graph = made["Transform"]["transform_graph"]
     assert graph.preprocessing() == Preprocessing((64, 64), crop_fraction=1.0)
 

@@ -31,7 +31,8 @@ from kcnn.training.hyperparameters import (
 from kcnn.training.trainer import DivergedError, TrainingData
 from kcnn.training.trials import Trial, best_trial, plot_trials, read_trials, write_trials
 from kcnn.training.tuning import expected_scores, is_hopeless, run_trials, tune
-from pipelines.artifacts import HyperParameters, ModelRun, TunerResults
+from pipelines.artifacts.training import ModelRun
+from pipelines.artifacts.tuning import HyperParameters, TunerResults
 from pipelines.engine.component import component
 from pipelines.graphs import image_classification
 from pipelines.graphs.preflight import check_tune
@@ -346,7 +347,7 @@ def test_a_real_search_and_its_artifacts(tmp_path, capfd):
 @pytest.mark.slow
 def test_the_main_job_trains_with_what_was_found(tmp_path, capsys):
     config = build("scratch", model="lenet5", epochs=1, offline=True)
-    job = image_classification.Job(
+    job = image_classification.TrainingJob(
         config=config,
         publication=Publication(name="m", saved_models=str(tmp_path / "saved_models")),
         pipeline_root=str(tmp_path / "root"),
@@ -361,9 +362,9 @@ def test_the_main_job_trains_with_what_was_found(tmp_path, capsys):
     values = HyperParameters(found).values()
     trained = ModelRun(folder).config()
     assert (trained.phases[-1].learning_rate, trained.weight_decay) == (values["learning_rate"], values["weight_decay"])
-    told = lineage.lineage(tmp_path / "root", folder)
+    told = lineage.find_lineage(tmp_path / "root", folder)
     (tuned,) = (row for row in told["executions"] if row["component"] == "Tuner")
     assert tuned["parameters"]["trials"] == 2
     results = {row["type"]: row for row in told["artifacts"]}["TunerResults"]
     assert results["properties"]["trials"] == 2
-    assert "hyperparameters: HyperParameters in Tuner/best_hyperparameters/" in lineage.tree(told)
+    assert "hyperparameters: HyperParameters in Tuner/best_hyperparameters/" in lineage.format_lineage(told)

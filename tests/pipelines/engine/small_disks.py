@@ -1,4 +1,4 @@
-"""Runs main.py with the folder of one component after another on a disk of its own, which is too small at first.
+"""Run main.py with the folder of one component after another on a disk of its own, which is too small at first.
 
 unshare -rm python small_disks.py PHOTOS ExampleGen,Trainer --epochs 1 ...     in the folder to work in
 
@@ -16,20 +16,18 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[3]))
 
-import main
+from pipelines import command_line
 
 DISKS = (4, 8, 20, 60, 180, 540, 1620, 4860)  # KiB
 SHELF = Path("saved_models")
 
 
 def call(*arguments):
-    """The status of main.py, and what it said on standard error."""
-    for name in main.FLAGS:
-        main.FLAGS[name].unparse()
+    """Run main.py; returns its status, and what it wrote to standard error."""
     said = io.StringIO()
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(said):
         try:
-            status = main.run(["main.py", *arguments])
+            status = command_line.run(["main.py", *arguments])
         except Exception:
             traceback.print_exc()
             status = 1
@@ -37,7 +35,7 @@ def call(*arguments):
 
 
 def attempt(component, arguments, disk):
-    """One run up to the component; returns its status."""
+    """Run up to the component; returns the status."""
     status, said = call(*arguments, "--to", component)
     left = [*Path(".kcnn").glob("*/*/*.partial"), *SHELF.glob("*/.*")]
     errors = [line for line in said.splitlines() if "error" in line.lower()]

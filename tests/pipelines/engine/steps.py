@@ -22,12 +22,13 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[3]))
 
+from kcnn import content
 from kcnn.errors import UserError
-from pipelines.engine import runner
+from pipelines.engine import execution, runner
 from pipelines.engine.component import Artifact, Output, component
 
 STEPS = 3
-CODE = "this program"  # instead of its sources' digest: someone may edit them while the tests run
+CODE = "this program"  # instead of the code's digest: someone may edit it while the tests run
 DATA = b"0123456789" * 1000
 
 
@@ -44,12 +45,18 @@ class Number(Artifact):
         return {"n": self.read()}
 
 
+class Doubled(Number):
+    """A number that was made step by step; `state` tells how many are done."""
+
+    scratch = ("state*",)
+
+
 class Text(Artifact):
     pass
 
 
 def wait(gate):
-    """Until the file is there, when there is a gate; says that it has come so far."""
+    """Wait until the file is there, when there is a gate; makes another file first."""
     if gate:
         Path(f"{gate}.reached").touch()
         while not Path(gate).exists():
@@ -58,7 +65,7 @@ def wait(gate):
 
 @component(ignored=("gate",))
 def source(n: int, color: str, numbers: int, gate: str | None, number: Output[Number]) -> None:
-    """What it writes does not depend on the color."""
+    """Write the number, whatever the color."""
     number.write(n)
     if numbers:
         np.save(number.path / "numbers.npy", np.arange(numbers))
@@ -66,15 +73,15 @@ def source(n: int, color: str, numbers: int, gate: str | None, number: Output[Nu
 
 
 @component(resumable=True, ignored=("gate", "root"))
-def double(root: str, gate: str | None, number: Number, doubled: Output[Number]) -> None:
-    """Takes steps; those that are done already it does not repeat. Its journal outlives it."""
+def double(root: str, gate: str | None, number: Number, doubled: Output[Doubled]) -> None:
+    """Take the steps that are not done yet. The journal outlives the component."""
     state = doubled.path / "state"
     for step in range(int(state.read_text()) if state.exists() else 0, STEPS):
         with Path(root, "journal").open("a") as journal:
             journal.write(f"{step}")
         temporary = doubled.path / "state.temporary"
         temporary.write_text(str(step + 1))
-        temporary.rename(state)
+        os.replace(temporary, state)
     wait(gate)
     doubled.write(2 * number.read())
 
@@ -87,7 +94,7 @@ def add(number: Number, doubled: Number, total: Output[Number], note: Output[Tex
 
 @component(cached=False)
 def push(root: str, total: Number, note: Text, pushed: Output[Number]) -> None:
-    """Publishes outside of the root, by a rename."""
+    """Publish outside of the root, by a rename."""
     shelf = Path(root, "shelf")
     shelf.mkdir(exist_ok=True)
     staged = shelf / f".{os.getpid()}"
@@ -115,16 +122,16 @@ def files(folder):
 
 
 def run(root, resume=False, first=None, last=None, **arguments):
-    """component → output → file → content."""
-    with unittest.mock.patch.object(runner, "_code", return_value=CODE):
-        made = runner.run(graph(root.parent, **arguments), root, resume=resume, first=first, last=last)
+    """Run the graph; returns component → output → file → content."""
+    with unittest.mock.patch.object(runner, "digest_files", return_value=CODE):
+        made = runner.run_nodes(graph(root.parent, **arguments), root, resume=resume, first=first, last=last)
     return {
         name: {output: files(artifact.path) for output, artifact in outputs.items()} for name, outputs in made.items()
     }
 
 
 def check(root):
-    """That the metadata and the folders tell the same, asked of SQLite itself; returns the folders without a row."""
+    """Compare the metadata, asked of SQLite itself, with the folders; returns the folders without a row."""
     db = sqlite3.connect(root / "metadata.sqlite")
 
     def ask(query):
@@ -143,12 +150,12 @@ def check(root):
         assert fingerprint == hashlib.sha256(told.encode()).hexdigest(), uri
     inputs = {"Source": set(), "Double": {"number"}, "Add": {"number", "doubled"}, "Push": {"total", "note"}}
     outputs = {"Source": {"number"}, "Double": {"doubled"}, "Add": {"total", "note"}, "Push": {"pushed"}}
-    for execution, type_, state in ask("SELECT id, type, state FROM execution"):
-        events = ask(f"SELECT type, name FROM event WHERE execution = {execution}")
+    for number, type_, state in ask("SELECT id, type, state FROM execution"):
+        events = ask(f"SELECT type, name FROM event WHERE execution = {number}")
         assert {name for kind, name in events if kind == "INPUT"} == inputs[type_]
         made = {name for kind, name in events if kind == "OUTPUT"}
         assert made == (outputs[type_] if state in ("COMPLETE", "CACHED") else set())
-        contexts = ask(f"SELECT type FROM context JOIN association ON id = context WHERE execution = {execution}")
+        contexts = ask(f"SELECT type FROM context JOIN association ON id = context WHERE execution = {number}")
         assert {kind for (kind,) in contexts} == {"pipeline", "run"}
     assert ask("SELECT count(*) FROM artifact WHERE id NOT IN (SELECT artifact FROM attribution)") == [(0,)]
     published = {uri for uri, _ in rows}
@@ -158,7 +165,7 @@ def check(root):
 
 
 def die_before(count):
-    """Kills this process before the write of that number: of a file, a folder, a name, a lock or a statement."""
+    """Kill this process before the write of that number: of a file, a folder, a name, a lock or a statement."""
     written = 0
 
     def tick():
@@ -185,7 +192,7 @@ def die_before(count):
 
 
 def forked(function, *arguments):
-    """The status with which a child process ends that calls the function: negative for a signal."""
+    """Call the function in a child process; returns the status of its end, negative for a signal."""
     child = os.fork()
     if child == 0:
         try:
@@ -204,8 +211,31 @@ def dying_run(root, count):
     run(root)
 
 
+def run_and_die(root, component, when):
+    """Kill this process after the component has returned, when the runner flushes, describes, publishes or renames."""
+    place = f"/{component}/"
+
+    def dying(function):
+        def call(*arguments):
+            if any(place in f"{argument}/" or argument == component for argument in arguments[:2]):
+                os.kill(os.getpid(), signal.SIGKILL)
+            return function(*arguments)
+
+        return call
+
+    if when == "flush":
+        content.flush = dying(content.flush)
+    elif when == "describe":
+        content.fingerprint = dying(content.fingerprint)
+    elif when == "publish":
+        execution.publish_outputs = dying(execution.publish_outputs)
+    else:
+        Path.rename = dying(Path.rename)
+    run(root)
+
+
 def without_waiting_for_the_disk():
-    """What survives a killed process need not have left the machine's memory."""
+    """Make writes quick: what survives a killed process need not have left the machine's memory."""
     connect = sqlite3.connect
 
     def unsynchronised(*arguments, **options):
@@ -218,14 +248,14 @@ def without_waiting_for_the_disk():
 
 
 def undisturbed(folder):
-    """The root and what a run makes in it."""
+    """Run in a new root; returns the root and what the run made."""
     root = folder / "root"
     root.parent.mkdir(parents=True)
     return root, run(root)
 
 
 def afterwards(root, expected, resume):
-    """A run after a disturbance makes what an undisturbed one does, and leaves nothing else."""
+    """Check that a run after a disturbance makes what an undisturbed one does, and leaves nothing else."""
     made = run(root, resume=resume)
     assert made == expected, made
     assert check(root) == set(), check(root)
@@ -239,7 +269,7 @@ def afterwards(root, expected, resume):
 
 
 def kill_everywhere(folder):
-    """Dies before each write in turn, and goes on after it; returns the number of writes."""
+    """Die before each write in turn, and go on after it; returns the number of writes."""
     without_waiting_for_the_disk()
     _, expected = undisturbed(folder / "whole")
     count = 0

@@ -4,7 +4,7 @@ import pytest
 
 from kcnn.errors import UserError
 from pipelines.engine import runner
-from pipelines.engine.component import Artifact, Output, Port, component, order, upstream
+from pipelines.engine.component import Artifact, Output, Port, component, order_nodes, upstream
 
 
 class Examples(Artifact):
@@ -57,21 +57,21 @@ def calls():
 
 
 def test_data_flows_and_finished_work_is_not_done_again(tmp_path, calls):
-    made = runner.run(graph(), tmp_path)
+    made = runner.run_nodes(graph(), tmp_path)
     assert made["Double"]["doubled"].read() == 6
     assert made["Push"]["pushed"].path.parent == tmp_path / "Push" / "pushed"
-    runner.run(graph(loudly=True), tmp_path)
+    runner.run_nodes(graph(loudly=True), tmp_path)
     assert calls == ["source", "double", "push", "push"]
-    assert runner.run(graph(n=4), tmp_path)["Double"]["doubled"].read() == 8
+    assert runner.run_nodes(graph(n=4), tmp_path)["Double"]["doubled"].read() == 8
 
 
 def test_a_failure_leaves_nothing_that_looks_whole(tmp_path, calls):
     with pytest.raises(RuntimeError):
-        runner.run(graph(fail=True), tmp_path)
+        runner.run_nodes(graph(fail=True), tmp_path)
     assert [path.suffix for path in (tmp_path / "Double" / "doubled").iterdir()] == [".partial"]
     with pytest.raises(RuntimeError):
-        runner.run(graph(fail=True), tmp_path, resume=False)  # anew, from an empty folder
-    assert runner.run(graph(fail=True), tmp_path)["Double"]["doubled"].read() == 6
+        runner.run_nodes(graph(fail=True), tmp_path, resume=False)  # anew, from an empty folder
+    assert runner.run_nodes(graph(fail=True), tmp_path)["Double"]["doubled"].read() == 6
     assert calls == ["source", "double", "double", "double", "push"]
 
 
@@ -82,7 +82,7 @@ def test_what_cannot_resume_leaves_nothing(tmp_path):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        runner.run([broken()], tmp_path)
+        runner.run_nodes([broken()], tmp_path)
     assert not list(tmp_path.glob("*/*/*"))
 
 
@@ -113,26 +113,26 @@ def test_an_output_that_is_not_names_the_nearest():
 
 
 def test_order_follows_the_data_and_otherwise_the_list(tmp_path, calls):
-    runner.run(graph()[::-1], tmp_path)
+    runner.run_nodes(graph()[::-1], tmp_path)
     assert calls == ["source", "double", "push"]
     number, doubled, pushed = graph()
     beside = push(number=number.outputs["number"])
-    assert order([doubled, number]) == [number, doubled]
-    assert order([number, beside, doubled]) == [number, beside, doubled]
+    assert order_nodes([doubled, number]) == [number, doubled]
+    assert order_nodes([number, beside, doubled]) == [number, beside, doubled]
     assert upstream(pushed) == {number, doubled, pushed}
 
 
 def test_what_a_node_takes_from_must_be_part_of_the_graph(tmp_path):
     message = r"Double takes 'number' from Source \(its output 'number'\), which is not part of the pipeline"
     with pytest.raises(ValueError, match=message):
-        runner.run(graph()[1:], tmp_path)
+        runner.run_nodes(graph()[1:], tmp_path)
     with pytest.raises(ValueError, match=message):  # another node of that name is not the same
-        runner.run([source(n=3), *graph()[1:]], tmp_path)
+        runner.run_nodes([source(n=3), *graph()[1:]], tmp_path)
 
 
 def test_two_nodes_of_one_name(tmp_path):
     with pytest.raises(ValueError, match="two components are named Source"):
-        runner.run([source(n=3), source(n=4)], tmp_path)
+        runner.run_nodes([source(n=3), source(n=4)], tmp_path)
 
 
 def test_a_cycle(tmp_path):
@@ -140,10 +140,10 @@ def test_a_cycle(tmp_path):
     number, doubled, pushed = graph()
     doubled.inputs["number"] = Port(pushed, "pushed", Number)
     with pytest.raises(ValueError, match=r"a cycle: Double takes from Push takes from Double$"):
-        runner.run([number, doubled, pushed], tmp_path)
+        runner.run_nodes([number, doubled, pushed], tmp_path)
 
 
 def test_unwritable_root(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="--pipeline_root"):
-        runner.run(graph(), tmp_path / "file")
+        runner.run_nodes(graph(), tmp_path / "file")

@@ -1,5 +1,6 @@
-"""What befalls real jobs: a full disk, one that lets nothing be written, damaged files, a clock set back, Ctrl-C."""
+"""Faults of real jobs: a full disk, one that refuses, damaged files, a clock set back, Ctrl-C."""
 
+import errno
 import gzip
 import json
 import os
@@ -18,16 +19,19 @@ import small_disks
 import steps
 from PIL import Image
 
+from kcnn import content
 from kcnn.data.ingestion import ingest
 from kcnn.errors import UserError
 from pipelines.components import example_gen
+from pipelines.engine.obstacles import describe_obstacle
 from pipelines.reports import lineage
+from pipelines.reports.runs import list_runs
 
 MAIN = Path(__file__).parents[3] / "main.py"
 
 
 def namespace():
-    """A command that gives what follows a view of the disks of its own; None where that is not allowed."""
+    """Find a command that gives what follows a view of the disks of its own; None where that is not allowed."""
     for options in ("-rm", "-m"):
         with_mount = ["unshare", options, "mount", "-t", "tmpfs", "none", "/mnt"]
         if shutil.which("unshare") and subprocess.run(with_mount, capture_output=True, check=False).returncode == 0:
@@ -51,7 +55,7 @@ def photos(tmp_path_factory):
 
 
 def on_small_disks(cwd, components, *arguments):
-    """The rows of `small_disks`, by component."""
+    """Return the rows of `small_disks`, by component."""
     program = [sys.executable, small_disks.__file__, ",".join(components), *map(str, arguments)]
     done = subprocess.run([*NAMESPACE, *program], cwd=cwd, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -155,8 +159,76 @@ def test_numpy_names_no_reason_but_the_runner_does(tmp_path):
     assert steps.check(tmp_path / "root") == set()
 
 
+REFUSED = [errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO]
+
+
+@pytest.mark.parametrize("code", REFUSED, ids=errno.errorcode.get)
+@pytest.mark.parametrize("place", ["another folder", "its output", "nothing there"])
+def test_the_disk_refuses_to_read_or_to_write(tmp_path, monkeypatch, code, place):
+    """Of a file that is there and is no output, the reading was refused; but a disk that is read-only can be read."""
+    photo = tmp_path / "photo.jpg"
+    photo.touch()
+    root = tmp_path / "root"
+    partial = root / "Source" / "number" / "1.partial"
+    path = {"another folder": photo, "its output": partial / "deep" / "n", "nothing there": tmp_path / "new"}[place]
+
+    def refuse(self, n):
+        if place == "its output":
+            (partial / "deep").mkdir()
+            path.touch()
+        raise OSError(code, os.strerror(code), str(path))
+
+    monkeypatch.setattr(steps.Number, "write", refuse)
+    with pytest.raises(UserError) as refusal:
+        steps.run(root)
+    if place == "another folder" and code != errno.EROFS:
+        assert str(refusal.value) == f"Source: cannot read {photo}: {os.strerror(code)}"
+    else:
+        assert str(refusal.value) == f"Source: cannot write in {path.parent}: {os.strerror(code)}"
+
+
+@pytest.mark.parametrize("code", REFUSED, ids=errno.errorcode.get)
+def test_a_tree_that_cannot_be_copied(tmp_path, code):
+    """`shutil` gathers the errors of a copy, and has no number for them."""
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.touch()
+
+    def copy_error(path):
+        return shutil.Error([(str(source), str(target), f"[Errno {code}] {os.strerror(code)}: {str(path)!r}")])
+
+    if code != errno.EROFS:
+        assert describe_obstacle(copy_error(source), tmp_path) == f"cannot read {source}: {os.strerror(code)}"
+    assert describe_obstacle(copy_error(target), tmp_path) == f"cannot write in {tmp_path}: {os.strerror(code)}"
+
+
+def test_an_error_of_the_disk_without_a_name_says_both(tmp_path, monkeypatch):
+    def refuse(self, n):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(steps.Number, "write", refuse)
+    with pytest.raises(UserError, match=r"^Source: cannot read or write in .*/1.partial: Input/output error$"):
+        steps.run(tmp_path / "root")
+
+
+@pytest.mark.parametrize("code", REFUSED, ids=errno.errorcode.get)
+def test_the_disk_refuses_outside_of_components(tmp_path, monkeypatch, code):
+    """The size of what was made is looked at before it is taken."""
+    root = tmp_path / "root"
+    steps.run(root)
+    path = root / "Source" / "number" / "1" / "data"
+
+    def refuse(*_):
+        raise OSError(code, os.strerror(code), str(path))
+
+    monkeypatch.setattr(content, "size", refuse)
+    expected = f"cannot write in {path.parent}" if code == errno.EROFS else f"cannot read {path}"
+    with pytest.raises(UserError) as refusal:
+        steps.run(root)
+    assert str(refusal.value) == f"--pipeline_root {root}: {expected}: {os.strerror(code)}"
+
+
 def damaged(folder, how):
-    """Damages the training examples of a finished ExampleGen."""
+    """Damage the training examples of a finished ExampleGen."""
     (shard,) = folder.glob(".kcnn/ExampleGen/examples/*/Split-train/*.gz")
     content = shard.read_bytes()
     middle = len(content) // 2
@@ -251,10 +323,10 @@ def test_a_clock_that_is_set_back(tmp_path, monkeypatch):
     monkeypatch.setattr(time, "time", backwards)
     steps.run(root, n=5)
     assert steps.run(root) == made
-    rows = lineage.runs(root)
+    rows = list_runs(root)
     assert [row["run"] for row in rows] == [1, 2, 3]
     assert all(row["seconds"] >= 0 for row in rows)
-    found = lineage.lineage(root, root / "Push" / "pushed" / "12")
+    found = lineage.find_lineage(root, root / "Push" / "pushed" / "12")
     assert all(row["seconds"] >= 0 for row in found["executions"])
     with sqlite3.connect(root / "metadata.sqlite") as db:
         assert db.execute("SELECT count(*) FROM execution WHERE finished < started").fetchone() == (0,)
@@ -265,7 +337,7 @@ def test_a_part_that_was_refused_is_no_failure(tmp_path):
     root = tmp_path / "root"
     with pytest.raises(UserError, match="Source is needed and not finished"):
         steps.run(root, first="Double")
-    assert [row["state"] for row in lineage.runs(root)] == ["REFUSED"]
+    assert [row["state"] for row in list_runs(root)] == ["REFUSED"]
 
 
 def test_what_another_version_of_the_program_left_goes_once_it_is_done_anew(tmp_path, monkeypatch, capsys):
@@ -291,7 +363,7 @@ def test_what_another_version_of_the_program_left_goes_once_it_is_done_anew(tmp_
 
 
 def interrupted(arguments, cwd, folder):
-    """Standard error of main.py, which gets Ctrl-C, as a terminal sends it, when the folder is there."""
+    """Send main.py Ctrl-C, as a terminal does, when the folder is there; returns its standard error."""
     process = subprocess.Popen(
         [sys.executable, str(MAIN), *map(str, arguments)], cwd=cwd, stderr=subprocess.PIPE, text=True,
         stdout=subprocess.DEVNULL, start_new_session=True,
@@ -312,4 +384,4 @@ def test_ctrl_c_while_looking_at_data(photos, tmp_path):
     lines = interrupted(["data", "--dataset", photos, "--offline"], tmp_path, ".kcnn/ExampleGen/*/*.partial")
     assert lines[-1] == "Interrupted. The same command goes on with ExampleGen; what was done before it is kept."
     assert not list(tmp_path.glob(".kcnn/*/*/*.partial"))
-    assert [row["state"] for row in lineage.runs(tmp_path / ".kcnn")] == ["INTERRUPTED"]
+    assert [row["state"] for row in list_runs(tmp_path / ".kcnn")] == ["INTERRUPTED"]

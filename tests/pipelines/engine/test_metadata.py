@@ -14,7 +14,7 @@ import pytest
 import steps
 
 from kcnn.errors import UserError
-from pipelines.engine import metadata
+from pipelines.engine import locks, metadata
 
 ROOT = Path(__file__).parents[3]
 
@@ -45,7 +45,7 @@ def test_an_older_version_is_brought_up_to_date(tmp_path, monkeypatch):
     assert steps.run(root) == made
     assert version(root) == len(metadata.MIGRATIONS)
     with sqlite3.connect(root / "metadata.sqlite") as db:
-        assert db.execute("SELECT count(*) FROM artifact WHERE note = 'Number'").fetchone() == (4,)
+        assert db.execute("SELECT count(*) FROM artifact WHERE note IN ('Number', 'Doubled')").fetchone() == (4,)
     assert steps.check(root) == set()
 
 
@@ -113,7 +113,7 @@ def test_many_open_a_new_database_at_once(tmp_path):
         assert process.communicate(timeout=120)[1] == ""
     for folder in tmp_path.iterdir():
         with metadata.connect(folder) as db:
-            assert [row["name"] for row in metadata.runs(db)] == list("123456")
+            assert [row["name"] for row in metadata.find_runs(db)] == list("123456")
 
 
 def test_what_is_no_number_is_null_to_sqlite(tmp_path):
@@ -133,14 +133,14 @@ def test_what_fails_within_a_transaction_did_not_happen(tmp_path):
 
     with pytest.raises(sqlite3.IntegrityError):
         begin_and_fail()
-    assert metadata.runs(db) == []
+    assert metadata.find_runs(db) == []
     db.close()
 
 
 def test_a_lock_ends_with_its_process_though_a_forked_worker_lives_on(tmp_path):
     code = (
-        "import os, sys, time, pathlib; from pipelines.engine import metadata\n"
-        "with metadata.held(pathlib.Path(sys.argv[1]), 5):\n"
+        "import os, sys, time, pathlib; from pipelines.engine import locks\n"
+        "with locks.hold_lock(pathlib.Path(sys.argv[1]), 5):\n"
         "    worker = os.fork()\n"
         "    if worker: print(worker, flush=True)\n"
         "    time.sleep(60)\n"
@@ -149,20 +149,20 @@ def test_a_lock_ends_with_its_process_though_a_forked_worker_lives_on(tmp_path):
     worker = int(holder.stdout.readline())
     try:
         time.sleep(0.2)  # until the worker has begun
-        assert metadata.alive(tmp_path, 5)
-        assert metadata.alive(tmp_path, 5)  # asking does not take it
-        metadata.remove_dead_locks(tmp_path)
-        assert metadata.alive(tmp_path, 5)
+        assert locks.is_alive(tmp_path, 5)
+        assert locks.is_alive(tmp_path, 5)  # asking does not take it
+        locks.remove_dead_locks(tmp_path)
+        assert locks.is_alive(tmp_path, 5)
         holder.kill()
         holder.wait()
         os.kill(worker, 0)  # is there still
-        assert not metadata.alive(tmp_path, 5)
-        metadata.remove_dead_locks(tmp_path)
+        assert not locks.is_alive(tmp_path, 5)
+        locks.remove_dead_locks(tmp_path)
         assert not list((tmp_path / ".system").iterdir())
     finally:
         os.kill(worker, signal.SIGKILL)
         holder.stdout.close()
-    assert not metadata.alive(tmp_path, 6)
+    assert not locks.is_alive(tmp_path, 6)
 
 
 def test_it_can_be_read_without_the_program(tmp_path):

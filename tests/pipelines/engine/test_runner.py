@@ -2,7 +2,6 @@
 
 import json
 import random
-import shutil
 import signal
 import sqlite3
 import subprocess
@@ -14,7 +13,7 @@ import pytest
 import steps
 
 from kcnn.errors import UserError
-from pipelines.engine import metadata
+from pipelines.engine import metadata, runner
 
 ROOT = Path(__file__).parents[3]
 PROGRAM = [sys.executable, steps.__file__]
@@ -195,21 +194,52 @@ def test_what_changed_or_went_is_made_anew(root, monkeypatch, capsys):
     assert "Add: done in" in out
 
 
-def test_every_source_counts_as_code(tmp_path):
-    for package in ("kcnn", "pipelines"):
-        shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
+def test_other_code_of_one_component_redoes_it_and_what_follows_from_other_bytes(root, monkeypatch):
+    def ran(changed, **arguments):
+        before = len(states(root)) if root.exists() else 0
+        reach = runner.reach_component
+        with monkeypatch.context() as patch:
+            patch.setattr(runner, "reach_component", lambda component, _: {component.name: reach(component, {})})
+            patch.setattr(runner, "digest_files", lambda files: f"{changed if changed in files else 'as it was'}")
+            made = runner.run_nodes(steps.graph(root.parent, **arguments), root)
+        assert made["Push"]["pushed"].read() == 9
+        return [name for name, state in states(root)[before:] if state == "COMPLETE"]
 
-    def code():
-        command = [sys.executable, "-c", "from pipelines.engine import runner; print(runner._code())"]
-        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    assert ran("") == ["Source", "Double", "Add", "Push"]
+    assert ran("Double") == ["Double", "Push"]  # which made the same bytes
+    assert ran("Add") == ["Add", "Push"]
+    assert ran("Nothing") == ["Push"]
 
-    codes = [code(), code()]
-    for source in ("kcnn/nn/layers.py", "pipelines/components/trainer.py"):
-        with (tmp_path / source).open("a") as file:
-            file.write("# changed\n")
-        codes.append(code())
-    assert codes[0] == codes[1]
-    assert len(set(codes)) == 3
+
+def dead_run(root, component, when):
+    program = "import sys, pathlib, steps; steps.run_and_die(pathlib.Path(sys.argv[1]), *sys.argv[2:])"
+    command = [sys.executable, "-c", program, str(root), component, when]
+    killed = subprocess.run(command, cwd=Path(steps.__file__).parent, capture_output=True, text=True, check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+
+
+@pytest.mark.parametrize("when", ["flush", "describe", "publish", "rename"])
+def test_what_a_component_has_finished_is_not_done_again(root, when):
+    """A kill between the component's return and its row in the database."""
+    dead_run(root, "Double", when)
+    assert (root.parent / "journal").read_text() == "012"
+    assert steps.check(root) != set()
+    made = steps.run(root, resume=True)
+    assert (root.parent / "journal").read_text() == "012"
+    assert made["Double"]["doubled"].keys() == {"data", "deep/n"}  # without its state
+    assert steps.check(root) == set()
+
+
+def test_what_had_returned_is_published_by_another_version_of_the_program(root, monkeypatch):
+    """The version that made it has described it. Nothing is asked of the component again."""
+    dead_run(root, "Add", "publish")
+    with monkeypatch.context() as patch:
+        patch.setattr(steps.Number, "properties", lambda self: 1 / 0)
+        steps.run(root, last="Source")
+    assert states(root)[:3] == done("Source", "Double", "Add")
+    steps.run(root)
+    assert states(root)[4:] == [("Source", "CACHED"), ("Double", "CACHED"), ("Add", "CACHED"), *done("Push")]
+    assert steps.check(root) == set()
 
 
 def test_a_root_can_be_moved(root):
@@ -281,8 +311,8 @@ def test_a_run_says_what_became_of_it(root, monkeypatch):
     with pytest.raises(TypeError):
         steps.run(root, n=5)
     with metadata.connect(root) as db:
-        facts = [row["properties"] for row in metadata.runs(db)]
-        (failed,) = metadata.executions(db, "state = 'FAILED'")
+        facts = [row["properties"] for row in metadata.find_runs(db)]
+        (failed,) = metadata.find_executions(db, "state = 'FAILED'")
     assert [row["state"] for row in facts] == ["COMPLETE", "FAILED"]
     assert "TypeError" in facts[1]["error"]
     assert failed["type"] == "Double"

@@ -19,10 +19,12 @@ from kcnn import content
 from kcnn.data.validation.schema import read_schema, write_schema
 from kcnn.errors import UserError
 from kcnn.recipes import build
-from pipelines.artifacts import ExampleAnomalies, Examples, Findings
+from pipelines.artifacts.examples import Examples
+from pipelines.artifacts.scan import Findings
+from pipelines.artifacts.validation import ExampleAnomalies
 from pipelines.graphs import data
 from pipelines.graphs.preflight import check_apart, previous_statistics, settle_dataset
-from pipelines.reports import lineage
+from pipelines.reports.runs import list_runs
 
 MAIN = Path(__file__).parents[3] / "main.py"
 
@@ -121,7 +123,7 @@ def test_findings_are_kept_as_data_and_as_a_list_to_edit(ran):
 
 
 def job(root, dataset):
-    return data.Job(dataset=str(dataset), data_dir=None, offline=True, pipeline_root=str(root), command="")
+    return data.DataJob(dataset=str(dataset), data_dir=None, offline=True, pipeline_root=str(root), command="")
 
 
 def test_nothing_is_looked_at_twice_and_the_same_bytes_come_out_anew(ran, tmp_path, capsys, monkeypatch):
@@ -190,7 +192,7 @@ def test_drift_is_told_against_the_last_run_on_other_data_of_the_name(tmp_path, 
     assert again == found
     assert said.count(": unchanged") == 6
 
-    other = data.Job(dataset="digits", data_dir=None, offline=True, pipeline_root=str(root), command="")
+    other = data.DataJob(dataset="digits", data_dir=None, offline=True, pipeline_root=str(root), command="")
     assert not previous_statistics(root, other.dataset, "")
     assert previous_statistics(root, str(photos), "")["previous_fingerprint"]
     assert not previous_statistics(tmp_path / "none", str(photos), "")
@@ -339,4 +341,4 @@ def test_a_root_inside_the_data_set_is_refused(tmp_path, monkeypatch, root):
 
 def test_runs_tell_the_data_set(ran):
     folder, _ = ran
-    assert {row["dataset"] for row in lineage.runs(folder / ".kcnn")} == {"photos"}
+    assert {row["dataset"] for row in list_runs(folder / ".kcnn")} == {"photos"}

@@ -1,11 +1,13 @@
 """Evaluator, InfraValidator and Pusher as gates: what they bless, what they refuse, and what is left in the folder."""
 
+import contextlib
 import dataclasses
 import hashlib
 import io
 import json
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import unittest.mock
@@ -24,8 +26,14 @@ from kcnn.data.ingestion.summary import Summary
 from kcnn.errors import RefusedError, UserError
 from kcnn.recipes import build
 from kcnn.serving.publishing import versions
-from pipelines.artifacts import Examples, InfraBlessing, Model, ModelBlessing, ModelRun
+from kcnn.serving.publishing.rollback import republish_version
+from pipelines.artifacts.blessing import InfraBlessing, ModelBlessing
+from pipelines.artifacts.examples import Examples
+from pipelines.artifacts.serving import Model
+from pipelines.artifacts.training import ModelRun
+from pipelines.components import evaluator as evaluator_module
 from pipelines.components.evaluator import evaluator
+from pipelines.components.gate import gate
 from pipelines.components.infra_validator import infra_validator
 from pipelines.components.pusher import pusher
 from pipelines.engine import runner
@@ -34,6 +42,7 @@ from pipelines.graphs import image_classification
 from pipelines.graphs.preflight import check_gates, last_pushed
 from pipelines.graphs.publication import Publication
 from pipelines.reports import lineage
+from pipelines.reports.runs import list_runs
 from tests import shards
 
 ROOT = Path(__file__).parents[3]
@@ -129,7 +138,7 @@ def run(
     min_slice_accuracy=0.0,
     **push,
 ):
-    """Runs the graph; gives what was made."""
+    """Run the graph; returns what was made."""
     examples = example_gen().outputs["examples"]
     trained = trainer(right=right, blind=blind, labels=list(labels), examples=examples).outputs
     model = trained["model"]
@@ -137,11 +146,16 @@ def run(
     evaluated = evaluator(
         baseline=baseline,
         baseline_digest=digest,
-        min_accuracy=min_accuracy,
-        min_slice_accuracy=min_slice_accuracy,
         examples=examples,
         model=model,
     ).outputs
+    model_blessing = gate(
+        baseline=baseline,
+        min_accuracy=min_accuracy,
+        min_slice_accuracy=min_slice_accuracy,
+        evaluation=evaluated["evaluation"],
+        baseline_answers=evaluated["baseline_answers"],
+    ).outputs["blessing"]
     if real is None:
         infra = infra_blesser(slow=slow, model=model).outputs["blessing"]
     else:
@@ -158,11 +172,11 @@ def run(
         model_run=trained["model_run"],
         model=model,
         evaluation=evaluated["evaluation"],
-        model_blessing=evaluated["blessing"],
+        model_blessing=model_blessing,
         infra_blessing=infra,
     ).outputs["pushed"]
-    nodes = [port.node for port in (examples, model, evaluated["blessing"], infra, pushed)]
-    made = runner.run(nodes, folder / "root", pipeline="image_classification")
+    nodes = [port.node for port in (examples, model, evaluated["evaluation"], model_blessing, infra, pushed)]
+    made = runner.run_nodes(nodes, folder / "root", pipeline="image_classification")
     if "InfraBlesser" in made:
         made["InfraValidator"] = made["InfraBlesser"]
     return made
@@ -170,8 +184,8 @@ def run(
 
 @pytest.fixture(autouse=True)
 def steady(monkeypatch):
-    """The sources' digest is not the point here: someone may edit them while the tests run."""
-    monkeypatch.setattr(runner, "_code", lambda: "this program")
+    """Keep the code's digest out of it: someone may edit the code while the tests run."""
+    monkeypatch.setattr(runner, "digest_files", lambda files: "this program")
 
 
 def published(folder):
@@ -196,7 +210,7 @@ def card(version):
 def folder(tmp_path_factory):
     """One version is pushed, right for 100 of 120."""
     folder = tmp_path_factory.mktemp("gates")
-    with unittest.mock.patch.object(runner, "_code", return_value="this program"):
+    with unittest.mock.patch.object(runner, "digest_files", return_value="this program"):
         made = run(folder, right=100)
     assert made["Pusher"]["pushed"].version() == folder / "saved_models" / "m" / "1"
     return folder
@@ -204,7 +218,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture
 def copy(folder, tmp_path):
-    """The folder for a test that changes it."""
+    """Copy the folder for a test that changes it."""
     shutil.copytree(folder, tmp_path / "copy")
     return tmp_path / "copy"
 
@@ -216,7 +230,7 @@ def test_the_first_is_published_with_its_verdicts(folder):
     assert blessing["model"]["checks"]["accuracy"].startswith("accuracy 83.3% (95% interval ")
     assert "nothing was pushed before" in blessing["model"]["checks"]["not_worse"]
     assert blessing["infra"]["blessed"] == 1
-    (artifact,) = (folder / "root" / "Evaluator" / "blessing").iterdir()
+    (artifact,) = (folder / "root" / "Gate" / "blessing").iterdir()
     assert sorted(path.name for path in artifact.iterdir()) == ["BLESSED", "checks.json"]
     assert (artifact / "BLESSED").read_bytes() == b""  # as TFX writes it
     slices = (version / "assets.extra" / "evaluation" / "slices.csv").read_text().splitlines()
@@ -229,10 +243,10 @@ def test_the_first_is_published_with_its_verdicts(folder):
         ["site", "s1", "10", "0"],
     ]
     assert slices[-1].endswith("too few to tell (fewer than 20)")
-    found = lineage.lineage(folder / "root", version)
+    found = lineage.find_lineage(folder / "root", version)
     facts = {row["type"]: row["properties"] for row in found["artifacts"]}
     assert facts["ModelBlessing"]["blessed"] == facts["InfraBlessing"]["blessed"] == 1
-    assert "accuracy 83.3%" in lineage.tree(found)
+    assert "accuracy 83.3%" in lineage.format_lineage(found)
 
 
 def test_a_worse_model_is_refused_and_nothing_changes(copy, capsys):
@@ -249,13 +263,13 @@ def test_a_worse_model_is_refused_and_nothing_changes(copy, capsys):
     )
     assert "Holm's p over 5 slices" in slices
     assert pushed.notes() == ["--allow_worse publishes it all the same"]
-    assert (made["Evaluator"]["blessing"].path / "NOT_BLESSED").exists()
-    checks = {check.slice: check for check in made["Evaluator"]["blessing"].checks() if check.slice}
+    assert (made["Gate"]["blessing"].path / "NOT_BLESSED").exists()
+    checks = {check.slice: check for check in made["Gate"]["blessing"].checks() if check.slice}
     assert checks["site=s1"].passed is None  # too small
     assert checks["site=s0"].passed is False
-    assert [row["state"] for row in lineage.runs(copy / "root")] == ["COMPLETE", "COMPLETE"]
+    assert [row["state"] for row in list_runs(copy / "root")] == ["COMPLETE", "COMPLETE"]
     with pytest.raises(UserError, match="not made in"):  # and the refused one is in nobody's way
-        lineage.lineage(copy / "root", copy / "saved_models" / "m" / "2")
+        lineage.find_lineage(copy / "root", copy / "saved_models" / "m" / "2")
 
     made = run(copy, right=80, allow_worse=True)
     assert "Evaluator: unchanged" in capsys.readouterr().out  # only the decision is another
@@ -282,7 +296,7 @@ def test_a_better_and_an_equal_model_are_published(copy, capsys):
 
 def test_a_class_that_got_worse_is_found_behind_the_whole(copy):
     made = run(copy, right=COUNT, blind=1)  # 20 more right, and the dogs beyond 60 wrong
-    checks = {check.slice or check.name: check for check in made["Evaluator"]["blessing"].checks()}
+    checks = {check.slice or check.name: check for check in made["Gate"]["blessing"].checks()}
     assert checks["class=dog"].passed is False
     assert checks["class=cat"].passed
     assert made["Pusher"]["pushed"].refused()[-1].startswith("class=dog: worse than ")
@@ -302,7 +316,7 @@ def test_absolute_thresholds(copy):
 def test_a_useless_model_is_published_with_a_warning(tmp_path):
     made = run(tmp_path, right=60)
     assert made["Pusher"]["pushed"].version() is not None
-    (warning,) = made["Evaluator"]["blessing"].facts()["warnings"]
+    (warning,) = made["Gate"]["blessing"].facts()["warnings"]
     assert warning.startswith("the model cannot be told from always answering 'cat', which is right for 50.0%")
 
 
@@ -321,7 +335,7 @@ def test_what_cannot_be_compared_is_said_and_published(copy):
 def test_classes_in_another_order_are_compared(copy):
     (copy / "saved_models" / "m" / "1" / "assets" / "labels.txt").write_text("dog\ncat\n")  # so it is always wrong but
     made = run(copy, right=90)  # where it was wrong before
-    (check,) = [check for check in made["Evaluator"]["blessing"].checks() if check.name == "not_worse"]
+    (check,) = [check for check in made["Gate"]["blessing"].checks() if check.name == "not_worse"]
     assert check.details == {"examples": COUNT, "lost": 20, "won": 90}
 
 
@@ -341,13 +355,35 @@ def test_a_slow_model_is_refused_by_the_real_infra_validator(copy):
 def test_after_a_rollback_the_next_model_is_compared_with_what_is_served(copy):
     run(copy, right=110)
     folder = copy / "saved_models" / "m"
-    versions.rollback(folder, 1, "main.py rollback m 1")
-    assert last_pushed(folder) == (str(folder / "3"), versions.digest(folder / "1"))
+    republish_version(folder, 1, "main.py rollback m 1")
+    assert last_pushed(folder) == (str(folder / "3"), versions.version_digest(folder / "1"))
     made = run(copy, right=105)  # worse than version 2, better than 1, which is served again
     said = card(folder / "4")["blessing"]["model"]["checks"]["not_worse"]
     assert said.startswith(f"no worse than {folder}/3") or f"{folder}/3" in said
     assert "0 that it gets right are wrong, 5 that it gets wrong are right" in said
     assert made["Pusher"]["pushed"].notes() == []
+
+
+def test_other_bounds_judge_the_same_evaluation(copy, monkeypatch):
+    """No image is asked again, of the model or of the baseline."""
+    run(copy, right=100)
+    with monkeypatch.context() as patch:
+        for name in ("evaluate_export", "correct_answers"):
+            patch.setattr(evaluator_module, name, None)
+        baseline = str(copy / "saved_models" / "m" / "1")
+        patch.setattr(sys.modules[__name__], "last_pushed", lambda folder: (baseline, versions.digest(Path(baseline))))
+        made = run(copy, right=100, min_accuracy=0.9, min_slice_accuracy=0.5)
+    assert made["Pusher"]["pushed"].refused()[0].endswith("below --min_accuracy 0.9")
+    assert made["Gate"]["blessing"].facts()["baseline"] == baseline
+    with contextlib.closing(sqlite3.connect(copy / "root" / "metadata.sqlite")) as db:
+        rows = db.execute("SELECT type, state FROM execution ORDER BY id DESC LIMIT 6").fetchall()
+    assert {name for name, state in rows if state == "COMPLETE"} == {"Gate", "Pusher"}
+    assert {name for name, state in rows if state == "CACHED"} == {
+        "ExampleGen",
+        "Trainer",
+        "Evaluator",
+        "InfraBlesser",
+    }
 
 
 def test_what_tensorflow_serving_needs_is_published_along(folder):
@@ -385,8 +421,9 @@ import os, pathlib, signal, sys
 sys.path[:0] = [sys.argv[1], sys.argv[1] + "/tests/pipelines"]
 import test_gates
 from kcnn.serving.publishing import versions
+from kcnn.serving.publishing.rollback import republish_version
 from pipelines.engine import runner
-runner._code = lambda: "this program"
+runner.digest_files = lambda files: "this program"
 publish = versions.publish
 if sys.argv[3] == "killed":
     versions.publish = lambda *arguments: (publish(*arguments), os.kill(os.getpid(), signal.SIGKILL))
@@ -405,18 +442,18 @@ def test_what_is_published_is_recorded_though_the_run_was_killed_right_then(copy
     (version,) = set(published(copy)) - set(before)
     done = end("whole")
     assert done.returncode == 0, done.stderr
-    found = lineage.lineage(copy / "root", copy / "saved_models" / version)
+    found = lineage.find_lineage(copy / "root", copy / "saved_models" / version)
     assert {"Trainer", "Evaluator", "Pusher"} <= {row["component"] for row in found["executions"]}
 
 
 def test_another_run_that_published_meanwhile_is_told_of(copy):
-    real = runner.run
+    real = runner.run_nodes
 
     def late(nodes, *arguments, **options):
         (copy / "saved_models" / "m" / "2").mkdir()  # after the graph is built
         return real(nodes, *arguments, **options)
 
-    with unittest.mock.patch.object(runner, "run", late):
+    with unittest.mock.patch.object(runner, "run_nodes", late):
         made = run(copy, right=100)
     (note,) = made["Pusher"]["pushed"].notes()
     assert (
@@ -426,14 +463,14 @@ def test_another_run_that_published_meanwhile_is_told_of(copy):
 
 
 def test_the_job_ends_with_one_line(copy, monkeypatch, capsys):
-    job = image_classification.Job(
+    job = image_classification.TrainingJob(
         config=dataclasses.replace(build("scratch"), phases=(Phase("all", 1, 0.1),)),
         publication=Publication(name="m", saved_models=str(copy / "saved_models")),
         pipeline_root=str(copy / "root"),
         command="main.py",
     )
     made = run(copy, right=80, blind=1)
-    monkeypatch.setattr(image_classification.jobs, "run", lambda *_, **__: made)
+    monkeypatch.setattr(image_classification, "run_graph", lambda *_, **__: made)
     monkeypatch.setattr(image_classification, "graph", lambda *_: [])
     with pytest.raises(RefusedError) as refusal:
         image_classification.run(job)
@@ -449,9 +486,9 @@ def test_the_job_ends_with_one_line(copy, monkeypatch, capsys):
 
 def test_the_command_ends_with_one_line_and_status_1():
     program = (
-        "import sys, main; from kcnn.errors import RefusedError\n"
-        "def refuse(_): raise RefusedError('not published: too slow')\n"
-        "main.COMMANDS['runs'] = refuse; sys.exit(main.run(['main.py', 'runs']))"
+        "import sys; from kcnn.errors import RefusedError; from pipelines import command_line\n"
+        "def refuse(*_): raise RefusedError('not published: too slow')\n"
+        "command_line.load_command('runs').run = refuse; sys.exit(command_line.run(['main.py', 'runs']))"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=Path(__file__).parents[3], capture_output=True, text=True, check=False

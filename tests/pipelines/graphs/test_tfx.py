@@ -50,7 +50,7 @@ def run(tmp_path_factory):
         examples=examples.outputs["examples"],
         schema=schema.outputs["schema"],
     )
-    made = runner.run([examples, statistics, schema, validator, graph], folder / "root")
+    made = runner.run_nodes([examples, statistics, schema, validator, graph], folder / "root")
     command = [os.environ["TFX_PYTHON"], str(READER), str(folder / "root")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -14,16 +14,12 @@ from kcnn.data.scan.findings import Finding, Scan
 from kcnn.errors import UserError
 from kcnn.evaluation.label_errors import Audit, LabelError
 from kcnn.recipes import build
-from pipelines.artifacts import (
-    DataPage,
-    Findings,
-    InfraBlessing,
-    LabelErrors,
-    ModelBlessing,
-    ModelEvaluation,
-    ModelRun,
-    PushedModel,
-)
+from pipelines.artifacts.audit import LabelErrors
+from pipelines.artifacts.blessing import InfraBlessing, ModelBlessing
+from pipelines.artifacts.evaluation import ModelEvaluation
+from pipelines.artifacts.pushing import PushedModel
+from pipelines.artifacts.scan import DataPage, Findings
+from pipelines.artifacts.training import ModelRun
 from pipelines.components.example_gen import example_gen
 from pipelines.components.example_validator import example_validator
 from pipelines.components.schema_gen import schema_gen
@@ -66,7 +62,7 @@ def graph(dataset, **arguments):
 @pytest.fixture(scope="module")
 def ran(folder):
     root = folder.parent / "root"
-    made = runner.run(graph(folder), root)
+    made = runner.run_nodes(graph(folder), root)
     return root, made
 
 
@@ -93,7 +89,7 @@ def test_what_departs_is_said_in_a_line_each(ran, folder, capsys, tmp_path):
     assert all(line.startswith("test: ") for line in lines)
     assert named >= {f"image/{name}" for name in ("class/text", "brightness", "height", "width", "bytes")}
     assert not named & {"image/format", "image/aspect", "image/channels"}
-    runner.run(graph(folder), tmp_path)
+    runner.run_nodes(graph(folder), tmp_path)
     said = capsys.readouterr().out
     assert all(f"Warning: {line}\n" in said for line in lines)
 
@@ -109,24 +105,24 @@ def test_an_edited_schema_is_the_one_that_counts(ran, folder, tmp_path):
     path = tmp_path / "mine.pbtxt"
     path.write_text(text_format.MessageToString(schema))
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    made = runner.run(graph(folder, schema_file=str(path), schema_digest=digest), tmp_path / "root")
+    made = runner.run_nodes(graph(folder, schema_file=str(path), schema_digest=digest), tmp_path / "root")
     assert made["SchemaGen"]["schema"].read() == schema
     assert not made["ExampleValidator"]["anomalies"].lines()
     path.write_text("")
     with pytest.raises(UserError, match=r"mine\.pbtxt: changed since the run began"):
-        runner.run(graph(folder, schema_file=str(path), schema_digest=digest), tmp_path / "other root")
+        runner.run_nodes(graph(folder, schema_file=str(path), schema_digest=digest), tmp_path / "other root")
     with pytest.raises(UserError, match=r"none\.pbtxt: cannot be read"):
-        runner.run(graph(folder, schema_file=str(tmp_path / "none.pbtxt")), tmp_path / "root")
+        runner.run_nodes(graph(folder, schema_file=str(tmp_path / "none.pbtxt")), tmp_path / "root")
 
 
 def test_the_digits_are_in_order(tmp_path, capsys):
-    made = runner.run(graph("digits"), tmp_path)
+    made = runner.run_nodes(graph("digits"), tmp_path)
     assert not made["ExampleValidator"]["anomalies"].lines()
     assert "Warning" not in capsys.readouterr().out
 
 
 def test_the_main_job_validates_between_reading_and_training(tmp_path):
-    job = image_classification.Job(
+    job = image_classification.TrainingJob(
         config=build("scratch"),
         publication=Publication(name="a", saved_models=str(tmp_path)),
         pipeline_root=str(tmp_path),
@@ -142,7 +138,7 @@ def test_the_main_job_validates_between_reading_and_training(tmp_path):
 
 def test_all_that_reads_images_runs_on_beam_where_that_is_asked_for(tmp_path):
     beam = ["--runner=FlinkRunner"]
-    job = image_classification.Job(
+    job = image_classification.TrainingJob(
         config=build("scratch"),
         publication=Publication(name="a", saved_models=str(tmp_path)),
         pipeline_root=str(tmp_path),
@@ -156,7 +152,8 @@ def test_all_that_reads_images_runs_on_beam_where_that_is_asked_for(tmp_path):
 def test_the_report_repeats_what_was_found_in_the_data(ran, tmp_path):
     _, made = ran
     kinds = {
-        "Evaluator": {"evaluation": ModelEvaluation, "blessing": ModelBlessing},
+        "Evaluator": {"evaluation": ModelEvaluation},
+        "Gate": {"blessing": ModelBlessing},
         "InfraValidator": {"blessing": InfraBlessing},
         "Pusher": {"pushed": PushedModel},
         "Trainer": {"model_run": ModelRun},
@@ -171,7 +168,7 @@ def test_the_report_repeats_what_was_found_in_the_data(ran, tmp_path):
     evaluation.report.mkdir()
     metrics = {"examples": 61, "top1": {"value": 0.5, "low": 0.4, "high": 0.6}, "slices": []}
     (evaluation.report / "metrics.json").write_text(json.dumps(metrics))
-    made["Evaluator"]["blessing"].write([], {"warnings": []})
+    made["Gate"]["blessing"].write([], {"warnings": []})
     made["InfraValidator"]["blessing"].write([], {})
     made["Pusher"]["pushed"].write(tmp_path / "1")
     leak = Finding("leak", ("a", "b"), ("train", "test"), ("cat", "cat"), 1.0, 0.9, "identical")
@@ -180,7 +177,7 @@ def test_the_report_repeats_what_was_found_in_the_data(ran, tmp_path):
     made["ImageScan"]["findings"].write(Scan(181, (leak, *blanks, tiny), {}))
     errors = [LabelError(f"{i}.jpg", "train", "cat", "dog", 0.01, 0.9, wrong=i < 12) for i in range(20)]
     made["LabelAudit"]["errors"].write(Audit((), 181, 0.9, 0.9, by_heart=False), "", errors, "")
-    reported = summary.report(made).splitlines()
+    reported = summary.summarize_run(made).splitlines()
     page = tmp_path / "DataReport" / "report" / "report.html"
     warned = [
         *made["ExampleValidator"]["anomalies"].lines(),

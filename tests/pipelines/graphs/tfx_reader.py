@@ -28,12 +28,12 @@ SPLITS = ("train", "val", "test")
 
 
 def newest(root: str, component: str, output: str) -> str:
-    """The folder of the last execution."""
+    """Return the folder of the last execution."""
     return max(glob.glob(f"{root}/{component}/{output}/*[0-9]"), key=lambda path: int(os.path.basename(path)))
 
 
 def anomalies_of(folder: str) -> dict:
-    """split → feature → short description."""
+    """Return split → feature → short description."""
     found = {}
     for split in SPLITS:
         with open(f"{folder}/Split-{split}/SchemaDiff.pb", "rb") as file:
@@ -72,7 +72,7 @@ def main(root: str) -> None:
 
 
 def by_pipeline(examples: str, schema_folder: str, folder: str) -> dict:
-    """What TFX's ImportExampleGen, StatisticsGen and ExampleValidator make of the examples, run by its own runner."""
+    """Run TFX's ImportExampleGen, StatisticsGen and ExampleValidator on the examples by its own runner."""
     splits = [example_gen_pb2.Input.Split(name=split, pattern=f"Split-{split}/*") for split in SPLITS]
     generator = ImportExampleGen(input_base=examples, input_config=example_gen_pb2.Input(splits=splits))
     measured = StatisticsGen(examples=generator.outputs["examples"])

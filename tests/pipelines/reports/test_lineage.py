@@ -15,6 +15,7 @@ from kcnn.errors import UserError
 from pipelines.engine import runner
 from pipelines.engine.component import Artifact, Output, component
 from pipelines.reports import drawing, lineage
+from pipelines.reports.runs import compare_runs, format_runs, list_runs
 
 MAIN = Path(__file__).parents[3] / "main.py"
 NAME = 'red <fox> & "hen"/\N{LATIN SMALL LETTER A WITH RING ABOVE}.jpg'
@@ -83,7 +84,7 @@ def run(folder, epochs=3, weights=None, fingerprint="f1"):
     ).outputs["model"]
     evaluation = evaluator(examples=examples, model=model).outputs["evaluation"]
     pushed = pusher(saved_models=str(folder / "saved_models"), model=model, evaluation=evaluation).outputs["pushed"]
-    made = runner.run(
+    made = runner.run_nodes(
         [port.node for port in (examples, statistics, model, evaluation, pushed)],
         folder / "root",
         pipeline="image_classification",
@@ -117,7 +118,7 @@ def by_component(found):
 
 
 def test_a_published_version_tells_what_made_it(folder):
-    found = lineage.lineage(folder / "root", folder / "saved_models" / "m" / "2")
+    found = lineage.find_lineage(folder / "root", folder / "saved_models" / "m" / "2")
     executions, artifacts = by_component(found)
     assert set(executions) == {"ExampleGen", "StatisticsGen", "Trainer", "Evaluator", "Pusher"}
     assert len(found["executions"]) == 5
@@ -135,7 +136,7 @@ def test_a_published_version_tells_what_made_it(folder):
 
 
 def test_weights_lead_to_the_run_that_made_them(folder):
-    found = lineage.lineage(folder / "root", folder / "saved_models" / "m" / "3")
+    found = lineage.find_lineage(folder / "root", folder / "saved_models" / "m" / "3")
     _, artifacts = by_component(found)
     trainers = {
         json.loads(row["parameters"]["config"])["epochs"]: row
@@ -152,27 +153,27 @@ def test_weights_lead_to_the_run_that_made_them(folder):
 
 def test_the_last_version_and_the_folders_between(folder):
     root = folder / "root"
-    last = lineage.lineage(root, folder / "saved_models" / "m")
-    assert last["artifact"] == lineage.lineage(root, folder / "saved_models" / "m" / "4")["artifact"]
+    last = lineage.find_lineage(root, folder / "saved_models" / "m")
+    assert last["artifact"] == lineage.find_lineage(root, folder / "saved_models" / "m" / "4")["artifact"]
     executions, _ = by_component(last)
     assert executions["Trainer"]["runs"] == [1]  # found finished in the fourth
     assert len(last["executions"]) == 5  # and none of those that the same examples also went to
-    model = lineage.lineage(root, next((root / "Trainer" / "model").iterdir()) / "weights")
+    model = lineage.find_lineage(root, next((root / "Trainer" / "model").iterdir()) / "weights")
     assert {row["component"] for row in model["executions"]} == {"ExampleGen", "StatisticsGen", "Trainer"}
     with pytest.raises(UserError, match=r"nothing: not made in .*: known are .*m/4, .*m/1"):
-        lineage.lineage(root, Path("nothing"))
+        lineage.find_lineage(root, Path("nothing"))
 
 
 def test_all_of_it_may_be_moved(folder, tmp_path):
     moved = tmp_path / "moved"
     shutil.copytree(folder, moved)
     shutil.rmtree(moved / "saved_models" / "m" / "4")
-    found = lineage.lineage(moved / "root", moved / "saved_models" / "m" / "2")
+    found = lineage.find_lineage(moved / "root", moved / "saved_models" / "m" / "2")
     assert len(found["executions"]) == 5
 
 
 def test_the_text_names_everything_once(folder):
-    text = lineage.tree(lineage.lineage(folder / "root", folder / "saved_models" / "m" / "3"))
+    text = lineage.format_lineage(lineage.find_lineage(folder / "root", folder / "saved_models" / "m" / "3"))
     rows = [row.strip() for row in text.splitlines()]
     for line in (
         "fingerprint: f2",
@@ -190,8 +191,8 @@ def test_the_text_names_everything_once(folder):
 
 
 def test_the_drawing_is_well_formed_and_nothing_overlaps(folder):
-    found = lineage.lineage(folder / "root", folder / "saved_models" / "m" / "3")
-    svg = ElementTree.fromstring(drawing.svg(found))
+    found = lineage.find_lineage(folder / "root", folder / "saved_models" / "m" / "3")
+    svg = ElementTree.fromstring(drawing.draw_lineage(found))
     space = "{http://www.w3.org/2000/svg}"
     page = [float(edge) for edge in svg.attrib["viewBox"].split()]
     boxes = [
@@ -212,18 +213,18 @@ def test_the_drawing_is_well_formed_and_nothing_overlaps(folder):
 
 
 def test_runs(folder):
-    rows = lineage.runs(folder / "root")
+    rows = list_runs(folder / "root")
     assert [row["run"] for row in rows] == [1, 2, 3, 4]
     assert [row["top1"] for row in rows] == [0.3, 0.5, 0.6, 0.3]
     assert {row["state"] for row in rows} == {"COMPLETE"}
-    lines = lineage.table(rows).splitlines()
+    lines = format_runs(rows).splitlines()
     assert len(lines) == 5
     assert "60.0%" in lines[3]
     assert "photos" in lines[3]
 
 
 def test_what_differs_between_runs(folder):
-    differences = lineage.compare(folder / "root", (1, 3))
+    differences = compare_runs(folder / "root", (1, 3))
     assert differences["configuration"]["Trainer.config.epochs"] == [3, 6]
     assert differences["configuration"]["Trainer.weights"][0] is None
     assert differences["data"]["ExampleGen.fingerprint"] == ["f1", "f2"]
@@ -231,10 +232,10 @@ def test_what_differs_between_runs(folder):
     assert differences["code"] == {}
     assert differences["metrics"]["Evaluator.evaluation.top1.value"] == [0.3, 0.6]
     assert "ExampleGen.dataset" not in differences["configuration"]
-    same = lineage.compare(folder / "root", (1, 4))
+    same = compare_runs(folder / "root", (1, 4))
     assert {head: rows for head, rows in same.items() if rows}.keys() == {"artifacts"}  # where it was pushed
     with pytest.raises(UserError, match="runs 9: no such run; there are 1, 2, 3, 4"):
-        lineage.compare(folder / "root", (1, 9))
+        compare_runs(folder / "root", (1, 9))
 
 
 def test_the_commands(folder, tmp_path):
@@ -242,9 +243,9 @@ def test_the_commands(folder, tmp_path):
     assert "config.epochs: 5" in main("lineage", "saved_models/m/2", *root, cwd=folder)
     picture = tmp_path / "a.svg"
     found = json.loads(main("lineage", "saved_models/m/2", *root, "--json", "--drawing", picture, cwd=folder))
-    assert found == json.loads(json.dumps(lineage.lineage(folder / "root", folder / "saved_models" / "m" / "2"))) | {
-        "path": "saved_models/m/2"
-    }
+    assert found == json.loads(
+        json.dumps(lineage.find_lineage(folder / "root", folder / "saved_models" / "m" / "2"))
+    ) | {"path": "saved_models/m/2"}
     ElementTree.parse(picture)
     assert main("runs", *root, cwd=folder).splitlines()[2].split()[:1] == ["2"]
     assert [json.loads(line)["run"] for line in main("runs", "--json", *root, cwd=folder).splitlines()] == [1, 2, 3, 4]
@@ -294,3 +295,14 @@ def test_only_stands_alone():
     command = [sys.executable, "-c", code, "--only", "Trainer", "--to", "Trainer"]
     done = subprocess.run(command, cwd=MAIN.parent, capture_output=True, text=True, check=False)
     assert "UserError: --only: expected without --from and --to" in done.stderr
+
+
+def test_the_classes_of_artifacts_load_no_tensorflow():
+    """Reports ask them, and end within a second."""
+    code = (
+        "import sys; from pipelines.artifacts import find_class\n"
+        "assert find_class('Examples').head == 'data' and find_class('Nothing').head == 'artifacts'\n"
+        "assert not {'tensorflow', 'keras', 'matplotlib', 'scipy'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=MAIN.parent, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,32 @@
+"""The entries of registries that components use, for `entries=` of `pipelines.engine.component`.
+
+A new file in a registry's package changes nothing that was made with another entry.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from kcnn.config import Config
+from kcnn.data.input_pipeline.augmentations import AUGMENTATIONS
+from kcnn.models.spec import MODELS, model_spec
+from kcnn.registry import Registry
+from kcnn.weights.torch_names import TORCH_NAMES
+
+Entries = dict[Registry[Any], Sequence[str]]
+
+
+def network_entries(model: str) -> Entries:
+    """Return the entries by which a network is built and weights are loaded into it."""
+    family = model_spec(model).family
+    return {MODELS: [model], TORCH_NAMES: [family] if family in TORCH_NAMES else []}
+
+
+def trained_network_entries(config: Config) -> Entries:
+    """Return the entries for a network that is already trained: no image is augmented."""
+    return {**network_entries(config.model), AUGMENTATIONS: []}
+
+
+def training_entries(config: Config, more: Sequence[str] = ()) -> Entries:
+    """Return the entries by which a network is trained; `more` are names of augmentations beside the Config's."""
+    augmentations = {name for phase in config.phases for name in phase.augmentations}
+    return {**network_entries(config.model), AUGMENTATIONS: sorted(augmentations.union(more))}
