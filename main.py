@@ -315,7 +315,7 @@ def export(arguments: list[str]) -> int:
         raise UserError("export: expected a model's name or a version, as in: export saved_models/mobilenetv2/3")
     from kcnn.serving.publishing import versions
 
-    version = versions.find(versions.named(arguments[0], FLAGS.saved_models))
+    version = versions.find_saved_model(versions.model_folder(arguments[0], FLAGS.saved_models))
     _import_tensorflow_quietly()
     from pipelines.graphs import export, job
 
@@ -411,20 +411,22 @@ def predict(arguments: list[str]) -> int:
     """Prints the top classes of each picture: files, folders, 'quoted/*.patterns', - for one from standard input, URLs;
     2 when one could not be answered.
     """
-    from kcnn.serving.prediction import command, runtimes
+    from kcnn.serving.prediction import printing, runtimes
     from kcnn.serving.publishing import versions
 
     model, *pictures = arguments or [""]
     batch_size = 32 if FLAGS.batch_size is None else FLAGS.batch_size
     if FLAGS.json and FLAGS.csv:
         raise UserError("--json and --csv: expected one of the two")
-    command.check(pictures, FLAGS.files_from, FLAGS.top, batch_size, FLAGS.allow_urls, FLAGS.allow_private_redirects)
-    version = versions.find(versions.named(model, FLAGS.saved_models))
-    runtimes.find(FLAGS.runtime, version)
+    printing.check_arguments(
+        pictures, FLAGS.files_from, FLAGS.top, batch_size, FLAGS.allow_urls, FLAGS.allow_private_redirects
+    )
+    version = versions.find_saved_model(versions.model_folder(model, FLAGS.saved_models))
+    runtimes.find_runtime_file(FLAGS.runtime, version)
     _import_tensorflow_quietly()
     import kcnn
 
-    failed = command.run(
+    failed = printing.print_predictions(
         kcnn.load_classifier(version, FLAGS.runtime),
         pictures,
         files_from=FLAGS.files_from,
@@ -443,7 +445,8 @@ def label(arguments: list[str]) -> int:
         raise UserError("label: expected a model's name, as in: label mobilenetv2")
     from kcnn.serving.publishing import release, versions
 
-    release.label(versions.published(versions.named(arguments[0], FLAGS.saved_models)), arguments[1:])
+    folder = versions.published_folder(versions.model_folder(arguments[0], FLAGS.saved_models))
+    release.label_versions(folder, arguments[1:])
     return 0
 
 
@@ -453,8 +456,8 @@ def rollback(arguments: list[str]) -> int:
         raise UserError("rollback: expected a model's name and a version, as in: rollback mobilenetv2 3")
     from kcnn.serving.publishing import release, versions
 
-    folder = versions.published(versions.named(arguments[0], FLAGS.saved_models))
-    release.rollback(folder, int(arguments[1]), shlex.join(["python", *sys.argv]))
+    folder = versions.published_folder(versions.model_folder(arguments[0], FLAGS.saved_models))
+    release.roll_back(folder, int(arguments[1]), shlex.join(["python", *sys.argv]))
     return 0
 
 
@@ -468,14 +471,14 @@ def serve(arguments: list[str]) -> int:
     from kcnn.serving.server import check_installed
 
     check_installed()
-    runtimes.check(FLAGS.runtime)
+    runtimes.check_runtime(FLAGS.runtime)
     from kcnn.serving.server import models_config
     from kcnn.serving.server.settings import FLAG_FIELDS, Settings
 
     if FLAGS.model_config_file is not None:
         served = models_config.read_models_config(FLAGS.model_config_file)
     else:
-        folder = FLAGS.model_base_path or versions.named(asked, FLAGS.saved_models)
+        folder = FLAGS.model_base_path or versions.model_folder(asked, FLAGS.saved_models)
         served = (models_config.served_folder(FLAGS.model_name or Path(asked).name, folder),)
     settings = Settings(served, FLAGS.runtime, **{field.name: FLAGS[field.name].value for field in FLAG_FIELDS})
     _import_tensorflow_quietly()

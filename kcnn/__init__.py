@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from kcnn.models.macs import macs
     from kcnn.models.spec import list_models, model_spec
     from kcnn.serving.export.classifier import export_classifier
-    from kcnn.serving.prediction.predict import load_classifier
+    from kcnn.serving.prediction.classifier import load_classifier
     from kcnn.weights import load_weights
 
 _HOMES = {
@@ -26,7 +26,7 @@ _HOMES = {
     "model_spec": "kcnn.models.spec",
     "macs": "kcnn.models.macs",
     "load_weights": "kcnn.weights",
-    "load_classifier": "kcnn.serving.prediction.predict",
+    "load_classifier": "kcnn.serving.prediction.classifier",
     "export_classifier": "kcnn.serving.export.classifier",
 }
 

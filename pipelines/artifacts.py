@@ -27,6 +27,7 @@ from kcnn.data.validation.anomalies import anomaly_lines
 from kcnn.data.validation.schema import read_schema, write_schema
 from kcnn.evaluation.label_errors import Audit, LabelError
 from kcnn.serving.publishing import versions
+from kcnn.serving.publishing.card import read_card
 from kcnn.training.trainer import TrainingData
 from kcnn.training.trials import best_trial, read_trials
 from pipelines.engine.component import Artifact
@@ -509,8 +510,8 @@ class PushedModel(Artifact):
             begun = json.loads((self.path / "begun.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):  # it had not begun
             return False
-        for version in versions.versions(Path(begun["folder"])):
-            card = versions.read_card(version) or {}
+        for version in versions.list_versions(Path(begun["folder"])):
+            card = read_card(version) or {}
             if card.get("publication") == begun["publication"]:
                 self.write(version, notes=card["notes"])
                 return True

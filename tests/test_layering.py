@@ -10,7 +10,16 @@ import pytest
 ROOT = Path(__file__).parent.parent
 
 # What each part of the program may import of it, besides itself and the base that everything may use.
-BASE = {"kcnn.errors", "kcnn.registry", "kcnn.progress", "kcnn.config", "kcnn.tables", "kcnn.checks", "kcnn.content"}
+BASE = {
+    "kcnn.errors",
+    "kcnn.registry",
+    "kcnn.progress",
+    "kcnn.config",
+    "kcnn.tables",
+    "kcnn.checks",
+    "kcnn.content",
+    "kcnn.version",
+}
 MAY_IMPORT = {
     "kcnn.nn": {"kcnn.errors", "kcnn.registry"},
     "kcnn.models": {"kcnn.nn", "kcnn.errors", "kcnn.registry", "kcnn.tables", "kcnn.weights"},

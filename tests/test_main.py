@@ -384,7 +384,7 @@ MISTAKES = [
 
 
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path, monkeypatch, capfd):
-    from kcnn.serving.publishing import versions
+    from kcnn.serving.publishing import folder_files
 
     def full(*_):
         raise OSError(28, "No space left on device")
@@ -392,7 +392,7 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path, monkeypatch, capf
     for number in ("1", "2"):
         (tmp_path / "m" / number).mkdir(parents=True)
         (tmp_path / "m" / number / "saved_model.pb").write_text(number)
-    monkeypatch.setattr(versions, "replace", full)
+    monkeypatch.setattr(folder_files.tempfile, "NamedTemporaryFile", full)
     for arguments in (["label", f"{tmp_path}/m", "stable=1"], ["rollback", f"{tmp_path}/m", "1"]):
         assert here(*arguments) == 2
         assert capfd.readouterr().err == f"main.py: error: {tmp_path}/m: cannot be written: No space left on device\n"

@@ -117,4 +117,8 @@ class GroupedConv(keras.layers.Conv2D):
             outputs = tf.concat([convolve(image, kernel) for image, kernel in parts], -1)
         else:
             outputs = convolve(inputs, tf.convert_to_tensor(self.kernel))
+        if not training:
+            # Keeps TensorFlow's optimizer from fusing the convolution with a batch norm after it: without oneDNN the
+            # fused kernel knows no groups. Exports have neither this operation nor the batch norm.
+            outputs = tf.ensure_shape(outputs, outputs.shape)
         return self.activation(outputs + self.bias if self.use_bias else outputs)

@@ -2,8 +2,8 @@
 
 from kcnn.data.examples import first_images
 from kcnn.progress import clock
-from kcnn.serving.formats.parity import parity
-from kcnn.serving.validation.validate import validate
+from kcnn.serving.formats.parity import measure_parity
+from kcnn.serving.validation.saved_model import validate_export
 from pipelines.artifacts import Examples, InfraBlessing, Model, ModelEvaluation
 from pipelines.engine.component import Output, component
 
@@ -28,7 +28,7 @@ def infra_validator(
     with clock(
         "Checking the export in a process that has only TensorFlow" + " and in TensorFlow Serving" * bool(serving_image)
     ):
-        facts, checks = validate(
+        facts, checks = validate_export(
             model.serving,
             encoded,
             evaluation.probabilities()[: len(encoded)],
@@ -40,7 +40,7 @@ def infra_validator(
     formats = model.exported()["export"]["formats"]
     if len(formats) > 1:
         with clock(f"Checking {', '.join(formats)} on the test images"):
-            compared, more = parity(model.serving, shards, evaluation.probabilities())
+            compared, more = measure_parity(model.serving, shards, evaluation.probabilities())
         facts, checks = {**facts, "formats": compared}, [*checks, *more]
     if serving_image:
         print(*(check.said for check in checks if check.name == "tensorflow_serving"))

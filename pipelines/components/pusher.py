@@ -9,6 +9,8 @@ from kcnn.data.examples import first_images
 from kcnn.errors import UserError
 from kcnn.progress import clock
 from kcnn.serving.publishing import bundle, versions
+from kcnn.serving.publishing.card import write_card
+from kcnn.serving.publishing.pruning import prune_versions
 from pipelines.artifacts import Examples, InfraBlessing, Model, ModelBlessing, ModelEvaluation, ModelRun, PushedModel
 from pipelines.engine.component import Output, component
 from pipelines.reports.card import describe
@@ -55,8 +57,8 @@ def pusher(
         return
     folder = Path(saved_models, name)
     notes = [f"published because of --allow_worse: {line}" for line in failures(worse)]
-    present = versions.versions(folder)
-    if present and versions.digest(present[-1]) != model_blessing.facts()["baseline_digest"]:
+    present = versions.list_versions(folder)
+    if present and versions.version_digest(present[-1]) != model_blessing.facts()["baseline_digest"]:
         notes.append(f"published without a comparison with {present[-1]}, which appeared while this run was at work")
 
     known_by = {**record, "notes": notes, "publication": pushed.begin(folder)}
@@ -64,20 +66,20 @@ def pusher(
     def write(staged: Path) -> None:
         shutil.copytree(model.serving, staged)
         card = describe(known_by, examples, model_run, model, evaluation, model_blessing, infra_blessing)
-        versions.write_card(staged, card)
+        write_card(staged, card)
         shutil.copytree(evaluation.report, staged / "assets.extra" / "evaluation")
         bundle.write_warmup(staged, name, list(first_images(examples.shards("train"), WARMUP_IMAGES)))
 
     with clock("Publishing"):
-        version = versions.publish(folder, write)
+        version = versions.publish_version(folder, write)
     pushed.write(version, notes=notes)
     try:
-        bundle.write(folder)
+        bundle.write_bundle(folder)
     except (OSError, UserError) as error:  # the model is published all the same
         print(f"Warning: what TensorFlow Serving needs in {folder} is not written: {error}")
     if keep_versions is not None:
         try:
-            removed = versions.keep(folder, keep_versions)
+            removed = prune_versions(folder, keep_versions)
         except OSError as error:  # the model is published all the same
             print(f"Warning: --keep_versions {keep_versions}: {error}")
         else:

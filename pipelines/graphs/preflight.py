@@ -20,6 +20,7 @@ from kcnn.models.factory import create_model
 from kcnn.models.spec import model_spec
 from kcnn.recipes import build
 from kcnn.serving.publishing import versions
+from kcnn.serving.publishing.pruning import FEWEST
 from kcnn.weights import find_imagenet, find_starter, load_weights
 from pipelines.engine import metadata
 
@@ -166,11 +167,11 @@ def last_pushed(folder: Path) -> tuple[str | None, str]:
     Raises:
         UserError: its files cannot be read.
     """
-    pushed = versions.versions(folder)
+    pushed = versions.list_versions(folder)
     if not pushed:
         return None, ""
     try:
-        return str(pushed[-1]), versions.digest(pushed[-1])
+        return str(pushed[-1]), versions.version_digest(pushed[-1])
     except OSError as error:
         raise UserError(f"--saved_models: {pushed[-1]} cannot be read: {error.strerror}") from None
 
@@ -185,9 +186,9 @@ def check_tune(trials: int) -> None:
 
 def check_gates(keep_versions: int | None, max_latency_ms: float | None, max_memory_mb: float | None) -> None:
     """Raises UserError for limits that nothing can keep."""
-    if keep_versions is not None and keep_versions < versions.FEWEST:
+    if keep_versions is not None and keep_versions < FEWEST:
         raise UserError(
-            f"--keep_versions {keep_versions}: expected {versions.FEWEST} or more: TensorFlow Serving may still be "
+            f"--keep_versions {keep_versions}: expected {FEWEST} or more: TensorFlow Serving may still be "
             "reading the version before when the next appears"
         )
     for flag, limit in (("--max_latency_ms", max_latency_ms), ("--max_memory_mb", max_memory_mb)):

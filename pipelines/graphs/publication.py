@@ -8,8 +8,8 @@ from typing import Any
 
 from kcnn.errors import RefusedError, UserError, nearest
 from kcnn.serving.export.classifier import OPTIMIZE_FOR
-from kcnn.serving.formats import check_runtimes, choose
-from kcnn.serving.validation.tensorflow_serving import find_image
+from kcnn.serving.formats.catalogue import check_format_runtimes, choose_formats
+from kcnn.serving.validation.tensorflow_serving import find_serving_image
 from pipelines.components.evaluator import evaluator
 from pipelines.components.exporter import exporter
 from pipelines.components.infra_validator import infra_validator
@@ -28,7 +28,7 @@ class Publication:
         saved_models: the folder that publishes.
         optimize_for: what the export is made for, one of `OPTIMIZE_FOR` of `kcnn.serving.export.classifier`;
             None for the usual: what the network's last export was made for, or else latency.
-        formats: what it is written as, of `kcnn.serving.formats.FORMATS`.
+        formats: what it is written as, of `kcnn.serving.formats.catalogue.FORMATS`.
         min_accuracy: what a model must reach on the test images to be published, from 0 to 1.
         min_slice_accuracy: what it must reach on every slice of them that is not too small, from 0 to 1.
         allow_worse: publish a model too that is worse than the last that was pushed.
@@ -57,7 +57,7 @@ def check(publication: Publication) -> None:
         raise UserError(
             f"--optimize_for {publication.optimize_for!r}: {nearest(publication.optimize_for, OPTIMIZE_FOR)}"
         )
-    check_runtimes(choose(publication.formats))
+    check_format_runtimes(choose_formats(publication.formats))
     check_writable("--saved_models", Path(publication.saved_models, publication.name))
     check_gates(publication.keep_versions, publication.max_latency_ms, publication.max_memory_mb)
 
@@ -72,7 +72,7 @@ def published(
     """
     model = exporter(
         optimize_for=publication.optimize_for or "latency",
-        formats=list(choose(publication.formats)),
+        formats=list(choose_formats(publication.formats)),
         examples=examples,
         transform_graph=transform_graph,
         model_run=model_run,
@@ -87,7 +87,7 @@ def published(
         model=model,
     ).outputs
     infra_blessing = infra_validator(
-        serving_image=find_image(),
+        serving_image=find_serving_image(),
         max_latency_ms=publication.max_latency_ms,
         max_memory_mb=publication.max_memory_mb,
         examples=examples,

@@ -10,6 +10,7 @@ from typing import Any
 
 from kcnn.errors import UserError
 from kcnn.serving.publishing import versions
+from kcnn.serving.publishing.card import read_card
 from kcnn.tables import aligned, printable
 from pipelines.engine import metadata
 from pipelines.engine.metadata import Row
@@ -69,8 +70,8 @@ def _find(db: sqlite3.Connection, root: Path, path: Path) -> Row:
 
 def _rollback(path: Path) -> Row | None:
     """What the card of a published version, or of the last in a folder, says of the rollback that made it."""
-    version = (versions.versions(path) or [path])[-1]
-    found = (versions.read_card(version) or {}).get("rollback")
+    version = (versions.list_versions(path) or [path])[-1]
+    found = (read_card(version) or {}).get("rollback")
     return found and {"version": str(version), **found}
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from kcnn.checks import Check
 from kcnn.data.scan.findings import scan_warnings
 from kcnn.evaluation.slices import least_accurate
-from kcnn.serving.formats import FORMATS
+from kcnn.serving.formats.catalogue import FORMATS
 from kcnn.training.trials import describe_values
 from pipelines.artifacts import HyperParameters, LabelErrors, TunerResults
 

@@ -34,7 +34,7 @@ import tensorflow as tf
 import kcnn
 from kcnn.data.input_pipeline.transform import Preprocessing, preprocess_batch
 from kcnn.models.spec import MODELS
-from kcnn.serving.formats import FORMATS
+from kcnn.serving.formats.catalogue import FORMATS
 from kcnn.weights import find_starter, load_weights
 from kcnn.weights.copy import copy_weights
 

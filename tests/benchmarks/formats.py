@@ -21,7 +21,7 @@ import tensorflow as tf
 import kcnn
 from kcnn import content
 from kcnn.models.spec import MODELS
-from kcnn.serving.formats import FORMATS
+from kcnn.serving.formats.catalogue import FORMATS
 
 
 def main() -> None:

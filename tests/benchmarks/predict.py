@@ -23,8 +23,8 @@ import tensorflow as tf
 
 import kcnn
 from kcnn.data.input_pipeline.transform import Preprocessing
-from kcnn.serving.prediction import command
-from kcnn.serving.prediction.predict import Classifier
+from kcnn.serving.prediction import printing
+from kcnn.serving.prediction.classifier import Classifier
 from kcnn.serving.prediction.runtimes import RUNTIMES
 
 
@@ -59,7 +59,7 @@ def main() -> None:
 
         def predict(classifier: Classifier) -> None:
             with open(os.devnull, "w", encoding="utf-8") as nowhere, contextlib.redirect_stdout(nowhere):
-                command.run(
+                printing.print_predictions(
                     classifier,
                     [f"{directory}/photos"],
                     files_from=None,

@@ -19,7 +19,7 @@ from kcnn.models.spec import MODELS, stages
 from kcnn.nn.convolutions import GroupedConv, PointwiseConv
 from kcnn.nn.layers import LowestPadding
 from kcnn.nn.normalization import BatchNorm
-from kcnn.serving.export import graph, precision
+from kcnn.serving.export import precision
 
 EVERY = by_default(MODELS, SMALLEST.values())
 
@@ -136,7 +136,7 @@ def test_keras_files_keep_the_model(network, tmp_path):
 def test_exports_answer_as_the_model(network, tmp_path, monkeypatch):
     monkeypatch.setattr(precision, "WORTH_SECONDS", math.inf)  # in float32
     # Constants are copied by many steps of the export; those of the larger networks are variables here.
-    monkeypatch.setattr(graph, "_CONSTANT_BYTES", 2**24)
+    monkeypatch.setattr("kcnn.serving.export.network.CONSTANT_BYTES", 2**24)
     size = network.input_shape[1:3]
     kcnn.export_classifier(network, tmp_path / "1", list("abcde"), Preprocessing(size, crop_fraction=1.0))
     signature = tf.saved_model.load(str(tmp_path / "1")).signatures["images"]

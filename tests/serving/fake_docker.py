@@ -1,5 +1,7 @@
-"""A stand-in for Docker with TensorFlow Serving: a `docker` on the path that starts nothing, and behind its port a
-server in this process with the REST API that https://www.tensorflow.org/tfx/serving/api_rest documents.
+"""A stand-in for Docker with TensorFlow Serving: a `docker` on the path that starts nothing.
+
+A server in this process answers at its port, with the REST API of
+https://www.tensorflow.org/tfx/serving/api_rest.
 """
 
 import base64
@@ -64,7 +66,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 @contextlib.contextmanager
 def fake_docker(folder, monkeypatch, signatures, states=("404", "LOADING", "AVAILABLE")):
-    """Puts it on the path; gives its folder, with `calls`, and `image`, `port` and `running` to write.
+    """Put the fake on the path; give its folder, with `calls`, and `image`, `port` and `running` to write.
 
     Args:
         signatures: name → function of a batch of bytes, or of nested lists, to output → nested lists.

@@ -29,14 +29,14 @@ class Server:
         return self.log.read_text()
 
     def memory(self):
-        """Bytes in memory now."""
+        """Return the bytes in memory now."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         return 1024 * int(re.search(r"VmRSS:\s+(\d+)", status)[1])
 
 
 @contextlib.contextmanager
 def serve(folder, *flags):
-    """A server, started with the flags, while the context lasts; `folder` is for its output."""
+    """Start a server with the flags and keep it within the context; its output goes to `folder`."""
     log = folder / f"server{len(list(folder.glob('server*')))}.log"
     command = [sys.executable, str(ROOT / "main.py"), "serve", "--port=0", "--rest_api_port=0", *map(str, flags)]
     with log.open("wb") as output:
@@ -60,7 +60,7 @@ class Client:
         self.connection = http.client.HTTPConnection("127.0.0.1", server.rest, timeout=120)
 
     def ask(self, path, body=None, method=None):
-        """Status, and what the JSON of the answer says; text where it is none."""
+        """Return the status and the answer: the parsed JSON, or text."""
         data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
         try:
             self.connection.request(method or ("GET" if body is None else "POST"), path, data)
@@ -76,14 +76,16 @@ class Client:
 
 
 def publish(version, folder, number):
-    """Puts a copy of a version where the server looks, in one step."""
+    """Put a copy of a version where the server looks, in one step."""
     staged = folder / f".staged{number}"
     shutil.copytree(version, staged)
     os.rename(staged, folder / str(number))
 
 
 def other_model(directory):
-    """A SavedModel that this project did not export: two inputs, no rows, bytes, classes, and one that takes its time.
+    """Save a SavedModel that this project did not export.
+
+    It has two inputs, outputs without rows, bytes, classes, and a signature that takes its time.
 
     Its signatures:
         serving_default: x, y float [N] → sum [N], difference [N]

@@ -40,7 +40,7 @@ def tiny_model(classes=7, dtype=None):
 
 
 def randomize(model):
-    """Gives batch norm statistics and scales that no new network has."""
+    """Give the model batch norm statistics and scales that no new network has."""
     random = np.random.default_rng(0)
     for weight in model.weights:
         if weight.name == "moving_mean":
@@ -51,7 +51,7 @@ def randomize(model):
 
 
 def picture(format, size, seed=0):
-    """An encoded image of coloured blocks."""
+    """Return an encoded image of coloured blocks."""
     blocks = np.random.default_rng(seed).integers(0, 256, (5, 7, 3), dtype=np.uint8)
     file = io.BytesIO()
     Image.fromarray(blocks).resize(size, Image.Resampling.BICUBIC).save(file, format)

@@ -1,4 +1,4 @@
-"""Whether a network answers in bfloat16: where this machine gains from it and the answers bear it."""
+"""The choice between float32 and bfloat16: bfloat16 where this machine gains from it and the answers bear it."""
 
 import statistics
 import time
@@ -8,29 +8,30 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from kcnn.serving.export.graph import Network, as_function, in_bfloat16
+from kcnn.serving.export.dtypes import in_bfloat16
+from kcnn.serving.export.network import Network, as_function
 
 GAIN = 1.15  # times as fast, at least
 AGREEMENT = 0.995  # of the top classes, at least
-PICTURES = 100  # real ones, at least; with no difference among so many, more than 3% of all is unlikely (95%)
-WORTH_SECONDS = 0.002  # what takes less is spent on other things than arithmetic
+PICTURES = 100  # at least; without a difference among so many, more than 3% of all is unlikely (95%)
+WORTH_SECONDS = 0.002  # a shorter request spends its time on other things than arithmetic
 _ROUNDS, _ROUND_SECONDS = 15, 6.0  # of measuring, until either is used up
 _COMPARE_SECONDS = 30.0
 
 
-def choose(network: Network, images: tf.Tensor, batch_size: int) -> tuple[Network, dict[str, Any]]:
-    """`network` in bfloat16 or as it is.
+def choose_precision(network: Network, images: tf.Tensor, batch_size: int) -> tuple[Network, dict[str, Any]]:
+    """Return the network in bfloat16 or as it is, with the facts that decided.
 
     Args:
         network: float32; its first output are the logits.
-        images: float32 [M, h, w, 3], M ≥ 0 pictures of the kind that it is for, to compare the top classes of. On what
-            it was not made for, a network's answers are decided by hairs, or all the same, and tell nothing.
+        images: float32 [M, h, w, 3], M ≥ 0 pictures of the kind that the network is for, to compare the top classes.
+            On other pictures its answers are near ties, or all the same, and the comparison is worth nothing.
         batch_size: images a request.
 
     Returns:
-        the network; and `precision`, "float32" or "bfloat16", with what that rests on as far as it was measured:
-        `speedup` of bfloat16; `compared`, on how many of the pictures; `agreement` of the top classes, and `classes`,
-        how many there were; and of float32 the `reason`.
+        The network; and the facts: `precision`, "float32" or "bfloat16"; and as far as measured, `speedup` of bfloat16,
+        `compared` (the number of pictures), `agreement` of the top classes, `classes` (the number of different ones),
+        and the `reason` for float32.
     """
 
     def stays(reason: str, **facts: Any) -> tuple[Network, dict[str, Any]]:

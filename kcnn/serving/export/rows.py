@@ -1,4 +1,4 @@
-"""The rows of a request, each read on its own: one that cannot be read gets a status, and the others their answers."""
+"""The rows of a request, each read on its own: a row that cannot be read gets a status, the others get answers."""
 
 from collections.abc import Callable
 
@@ -20,17 +20,17 @@ def read_images(
     unreadable: str = "a damaged image: it cannot be decoded",
     pixel_limit: int = PIXEL_LIMIT,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """What the network sees of each row, on the CPU wherever it is called.
+    """Decode and preprocess each row of a request, on the CPU wherever it is called.
 
-    An error of TensorFlow's decoders ends all that they are called from, but for a data set that ignores errors.
-    That takes a millisecond a request longer than a map.
+    An error of TensorFlow's decoders ends the whole call, except in a data set that ignores errors. That takes a
+    millisecond longer per request than a map.
 
     Args:
         rows: string [N], N ≥ 0.
         spec: how to bring an image to the network.
-        encoded: a row → the bytes of an image file, string scalars; its error is the row's.
+        encoded: a row → the bytes of an image file, string scalars; an error in it is an error of the row.
         unreadable: the status of rows that give an error.
-        pixel_limit: an image that says it holds more is not decoded.
+        pixel_limit: an image that states more pixels is not decoded.
 
     Returns:
         float32 [N, h, w, 3], RGB in 0-255, zeros where there is a status; and string [N], "" or why there is no image.
@@ -57,7 +57,7 @@ def read_images(
         count = tf.shape(rows)[0]
         dataset = tf.data.Dataset.from_tensor_slices((tf.range(count), rows))
         dataset = dataset.map(read, num_parallel_calls=_PARALLEL, deterministic=True).ignore_errors()
-        # One row more, behind the others, so that there is one.
+        # One row more after the others, so that the data set is never empty.
         dataset = dataset.concatenate(tf.data.Dataset.from_tensors((count, _GOOD, blank)))
         places, codes, images = dataset.batch(tf.cast(count, tf.int64) + 1).get_single_element()
         codes = tf.tensor_scatter_nd_update(tf.fill([count + 1], _UNREADABLE), places[:, None], codes)

@@ -1,5 +1,6 @@
-"""What an exported classifier answers, whatever runs its network: from files and pixels to names and probabilities.
+"""The signatures of an exported classifier, whatever runs its network.
 
+They lead from files and pixels to labels and probabilities.
 The signatures are listed at `kcnn.serving.export.classifier.export_classifier`.
 """
 
@@ -12,47 +13,29 @@ from kcnn.serving.export.rows import read_images
 
 TOP_CLASSES = 5
 
+Forward = Callable[[tf.Tensor], Sequence[tf.Tensor]]
+
 
 def signatures_of(
-    forward: Callable[[tf.Tensor], Sequence[tf.Tensor]],
+    forward: Forward,
     labels: Sequence[str],
     preprocessing: Preprocessing,
     temperature: float,
     metadata: str,
 ) -> dict[str, tf.types.experimental.ConcreteFunction]:
-    """The functions that clients call, by name.
+    """Return the functions that clients call, by name.
 
     Args:
         forward: float32 [N, h, w, 3], RGB in 0-255, N ≥ 1 → logits float32 [N, C] and features float32 [N, D].
         labels: the C class names.
         preprocessing: how an image becomes what `forward` takes.
-        temperature: what logits are divided by before they become probabilities.
-        metadata: JSON, which one of the functions answers.
+        temperature: the divisor of the logits before the softmax.
+        metadata: the JSON that the signature `metadata` answers.
     """
     names = tf.constant(list(labels))
-    text, batch = tf.TensorSpec([None], tf.string), tf.TensorSpec([None, *preprocessing.image_size, 3], tf.float32)
-
-    def outputs(images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        # The CPU's fused convolutions misread a batch of none: it gets one blank image, whose answer is dropped. Not by
-        # padding, which they take for a margin of theirs.
-        count = tf.shape(images)[0]
-        blank = tf.zeros([tf.cast(count == 0, tf.int32), *preprocessing.image_size, 3])
-        logits, features = forward(tf.concat([images, blank], axis=0))
-        return logits[:count], features[:count]
-
-    @tf.function(input_signature=[batch, text], autograph=False)
-    def answers(images, status):
-        good = (status == "")[:, None]
-        logits, _ = outputs(images)
-        probabilities = tf.nn.softmax(logits / temperature)
-        top_probabilities, top = tf.math.top_k(probabilities, k=min(TOP_CLASSES, len(labels)))
-        return {
-            "probabilities": tf.where(good, probabilities, 0.0),
-            "logits": tf.where(good, logits, 0.0),
-            "top_classes": tf.where(good, tf.gather(names, top), ""),
-            "top_probabilities": tf.where(good, top_probabilities, 0.0),
-            "status": status,
-        }
+    text = tf.TensorSpec([None], tf.string)
+    outputs = _outputs_of(forward, preprocessing)
+    answers = _answers_of(outputs, labels, preprocessing, temperature)
 
     @tf.function(input_signature=[text], autograph=False)
     def files(encoded):
@@ -117,3 +100,44 @@ def signatures_of(
         "metadata": describe,
     }
     return {name: function.get_concrete_function() for name, function in functions.items()}
+
+
+def _outputs_of(forward: Forward, preprocessing: Preprocessing) -> Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
+    """Return the function that runs the network on any number of images, also on none."""
+
+    def outputs(images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        # Fused convolutions on the CPU misread an empty batch: it gets one blank image, whose answer is dropped. Not by
+        # tf.pad, which they would take for a margin of their own.
+        count = tf.shape(images)[0]
+        blank = tf.zeros([tf.cast(count == 0, tf.int32), *preprocessing.image_size, 3])
+        logits, features = forward(tf.concat([images, blank], axis=0))
+        return logits[:count], features[:count]
+
+    return outputs
+
+
+def _answers_of(
+    outputs: Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]],
+    labels: Sequence[str],
+    preprocessing: Preprocessing,
+    temperature: float,
+) -> Callable[[tf.Tensor, tf.Tensor], dict[str, tf.Tensor]]:
+    """Return the function images, statuses → the outputs of a classification."""
+    names = tf.constant(list(labels))
+    text, batch = tf.TensorSpec([None], tf.string), tf.TensorSpec([None, *preprocessing.image_size, 3], tf.float32)
+
+    @tf.function(input_signature=[batch, text], autograph=False)
+    def answers(images, status):
+        good = (status == "")[:, None]
+        logits, _ = outputs(images)
+        probabilities = tf.nn.softmax(logits / temperature)
+        top_probabilities, top = tf.math.top_k(probabilities, k=min(TOP_CLASSES, len(labels)))
+        return {
+            "probabilities": tf.where(good, probabilities, 0.0),
+            "logits": tf.where(good, logits, 0.0),
+            "top_classes": tf.where(good, tf.gather(names, top), ""),
+            "top_probabilities": tf.where(good, top_probabilities, 0.0),
+            "status": status,
+        }
+
+    return answers

@@ -1,4 +1,4 @@
-"""Asks every format of a version what held-out files show, each by its own runtime, on the CPU: a program of its own.
+"""A program that asks every format of a version about held-out files, each by its own runtime, on the CPU.
 
     python -m kcnn.serving.formats.answers VERSION REQUEST_FILE ANSWERS_FILE AT_FILE
 
@@ -7,7 +7,7 @@ most. ANSWERS_FILE is a .npz of
     facts: JSON: "metadata", the export's; "errors", format → why it could not be asked; "milliseconds", format → of an
         image in batches of BATCH, the SavedModel's with decoding.
     labels: int64 [N]; and, by the name of each format, probabilities float32 [N, C].
-AT_FILE holds the name of the format that is being asked, for those who find that this program was killed.
+AT_FILE holds the name of the format that is being asked, in case this program is killed.
 """
 
 import functools
@@ -23,7 +23,7 @@ import tensorflow as tf
 
 from kcnn.data import examples
 from kcnn.data.input_pipeline.transform import Preprocessing, preprocess_batch
-from kcnn.serving.formats import FORMATS, present
+from kcnn.serving.formats.catalogue import FORMATS, present_formats
 
 BATCH = 16
 
@@ -35,7 +35,7 @@ def _of_pixels(answer: Callable[[np.ndarray], Answers], files: tf.Tensor, pixels
 
 
 def main(version: Path, request_file: Path, answers_file: Path, at_file: Path) -> None:
-    """Answers the request; raises what the SavedModel or the shards raise."""
+    """Answer the request; errors of the SavedModel and of the shards are raised."""
     request = json.loads(request_file.read_text())
     at_file.write_text("savedmodel")
     saved = tf.saved_model.load(str(version))
@@ -56,14 +56,14 @@ def main(version: Path, request_file: Path, answers_file: Path, at_file: Path) -
         at_file.write_text(name)
         try:
             return work(*arguments)
-        except Exception as error:  # of whatever kind the runtime raises
+        except Exception as error:  # each runtime raises its own kinds
             errors[name] = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
             asked.pop(name, None)
             return None
 
-    for name in present(version):
+    for name in present_formats(version):
         row = FORMATS[name]
-        if row.module:
+        if row.family is not None:
             answer = attempt(name, row.family().load, row.file(version))
             if answer is not None:
                 asked[name] = functools.partial(_of_pixels, answer)

@@ -6,15 +6,14 @@ from pathlib import Path
 import numpy as np
 
 from kcnn.errors import UserError
-from kcnn.serving.export.graph import IMAGES
-from kcnn.serving.formats import OUTPUTS
-from kcnn.serving.formats.source import Source
+from kcnn.serving.export.network import IMAGES
+from kcnn.serving.formats.source import OUTPUTS, FormatSource
 
 OPSET = 17  # of 2022, which every runtime knows; what came later has nothing for these networks
 
 
-def write(name: str, source: Source, file: Path) -> None:
-    """Writes a checked ModelProto; the export's JSON is its metadata_props["metadata"]."""
+def write(name: str, source: FormatSource, file: Path) -> None:
+    """Write a checked ModelProto; the export's JSON is its metadata_props["metadata"]."""
     import onnx
     import tf2onnx
 
@@ -37,7 +36,7 @@ def write(name: str, source: Source, file: Path) -> None:
 
 
 def load(file: Path) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
-    """float32 [N, h, w, 3] → the outputs, by ONNX Runtime on the CPU; threads may share it."""
+    """Return the function float32 [N, h, w, 3] → outputs, by ONNX Runtime on the CPU. Threads may share it."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -47,8 +46,8 @@ def load(file: Path) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
     return lambda images: dict(zip(OUTPUTS, session.run(list(OUTPUTS), {IMAGES: images}), strict=True))
 
 
-def metadata(file: Path) -> str:
-    """The export's JSON."""
+def read_metadata(file: Path) -> str:
+    """Return the export's JSON."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

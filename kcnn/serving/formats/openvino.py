@@ -10,17 +10,17 @@ from typing import Any
 import numpy as np
 
 from kcnn.errors import UserError
-from kcnn.serving.export.graph import IMAGES
-from kcnn.serving.formats import OUTPUTS
-from kcnn.serving.formats.source import Source
+from kcnn.serving.export.network import IMAGES
+from kcnn.serving.formats.source import OUTPUTS, FormatSource
 
-# OpenVINO tells Google Analytics of its import, unless the package that does so is missing.
+# OpenVINO reports its import to Google Analytics, unless this package is missing.
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 
-def write(name: str, source: Source, file: Path) -> None:
-    """Writes `file` (.xml) and the weights beside it (.bin), in float32: float16, OpenVINO's own choice, answers to a
-    part in a thousand only. The export's JSON is rt_info["metadata"].
+def write(name: str, source: FormatSource, file: Path) -> None:
+    """Write the network (.xml) and, beside it, its weights (.bin); the export's JSON is rt_info["metadata"].
+
+    Weights are float32. With float16, OpenVINO's own choice, answers would agree to a part in a thousand only.
     """
     import openvino
 
@@ -38,14 +38,14 @@ def write(name: str, source: Source, file: Path) -> None:
 
 
 def load(file: Path) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
-    """float32 [N, h, w, 3] → the outputs, on the CPU; threads may share it.
+    """Return the function float32 [N, h, w, 3] → outputs, on the CPU. Threads may share it.
 
     In float32, but in bfloat16 where the export has shown that its SavedModel bears it. OpenVINO's own choice is
     bfloat16 wherever the processor has it.
     """
     import openvino
 
-    rounded = json.loads(metadata(file))["export"]["precision"] == "bfloat16"
+    rounded = json.loads(read_metadata(file))["export"]["precision"] == "bfloat16"
     # LATENCY: a request after the other, each on all cores.
     hints = {"INFERENCE_PRECISION_HINT": "bf16" if rounded else "f32", "PERFORMANCE_HINT": "LATENCY"}
     compiled = openvino.Core().compile_model(file, "CPU", hints)
@@ -64,8 +64,8 @@ def load(file: Path) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
     return answer
 
 
-def metadata(file: Path) -> str:
-    """The export's JSON."""
+def read_metadata(file: Path) -> str:
+    """Return the export's JSON."""
     import openvino
 
     return openvino.Core().read_model(file).get_rt_info(["metadata"]).astype(str)

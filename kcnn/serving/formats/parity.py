@@ -1,4 +1,4 @@
-"""Whether an export's formats answer held-out files as the evaluation did, and none gets worse by more than it may."""
+"""The comparison of an export's formats with the evaluation, on held-out files."""
 
 import dataclasses
 import json
@@ -12,30 +12,29 @@ from typing import Any
 
 import numpy as np
 
-import kcnn
 from kcnn import content
 from kcnn.checks import Check
 from kcnn.errors import UserError
-from kcnn.serving.formats import FORMATS, check_runtimes, present
-from kcnn.serving.validation.validate import TOLERANCES as SAVED_MODEL_TOLERANCES
+from kcnn.serving.formats.catalogue import FORMATS, check_format_runtimes, present_formats
+from kcnn.serving.validation.saved_model import PRECISION_TOLERANCES
 
 LIMIT = 1000
 
 
 @dataclasses.dataclass(frozen=True)
 class Tolerance:
-    """What a format may do otherwise than the evaluation; None where it does not matter.
+    """The largest deviation of a format from the evaluation that passes; None where it does not matter.
 
     Attributes:
-        difference: of a probability.
-        loss: of the accuracy. Both are of the same images, so there is no sampling in what they differ by.
+        difference: the difference of a probability.
+        loss: the loss of accuracy. Both accuracies are of the same images, so that there is no sampling error.
     """
 
     difference: float | None = None
     loss: float | None = None
 
 
-_FLOAT16 = 5e-2  # of a probability, what weights of 11 bits make of it: little in a trained network
+_FLOAT16 = 5e-2  # the difference of a probability that weights of 11 bits make: less in a trained network
 TOLERANCES = {
     "savedmodel": Tolerance(difference=1e-3),
     "onnx": Tolerance(difference=1e-3),
@@ -47,17 +46,17 @@ TOLERANCES = {
 }
 
 
-def parity(
+def measure_parity(
     version_dir: str | os.PathLike,
     shards: Sequence[str],
     expected: np.ndarray,
     *,
     limit: int = LIMIT,
 ) -> tuple[dict[str, Any], list[Check]]:
-    """Sends held-out images through every format that the version has, by its own runtime, in a new process on the CPU.
+    """Send held-out images through every format of a version, each by its own runtime, in a new process on the CPU.
 
-    What the evaluation says comes of the SavedModel. Where that computes in bfloat16, or its weights are float16, the
-    others, which are not, may differ by what that makes of a probability.
+    The evaluation asked the SavedModel. Where the SavedModel computes in bfloat16, or has float16 weights, the other
+    formats may differ by as much as that changes a probability.
 
     Args:
         version_dir: written by `export_classifier`.
@@ -75,15 +74,15 @@ def parity(
     Raises:
         UserError: packages are missing that run one of the formats.
     """
-    version, names = Path(version_dir), present(Path(version_dir))
+    version, names = Path(version_dir), present_formats(Path(version_dir))
     if "savedmodel" not in names or not shards:
         raise UserError(f"{version}: expected an export, and images to compare it on")
-    check_runtimes(names)
+    check_format_runtimes(names)
     with tempfile.TemporaryDirectory() as folder:
         request, answers, at = (Path(folder, name) for name in ("request.json", "answers.npz", "at"))
         request.write_text(json.dumps({"shards": [os.path.abspath(path) for path in shards], "limit": limit}))
         command = [sys.executable, "-m", "kcnn.serving.formats.answers", *map(str, (version, request, answers, at))]
-        paths = [str(Path(kcnn.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+        paths = [str(Path(__file__).parents[3]), os.environ.get("PYTHONPATH", "")]
         environment = {
             **os.environ,
             "CUDA_VISIBLE_DEVICES": "-1",
@@ -96,8 +95,10 @@ def parity(
         if process.returncode:
             asked = at.read_text() if at.is_file() else "none"
             lines = [line for line in process.stderr.splitlines() if line and not line[0].isspace()] or ["no message"]
-            said = f"the formats cannot be asked: at {asked} the process ended (exit {process.returncode}): {lines[-1]}"
-            return {"files": 0}, [Check("formats", False, said)]
+            message = (
+                f"the formats cannot be asked: at {asked} the process ended (exit {process.returncode}): {lines[-1]}"
+            )
+            return {"files": 0}, [Check("formats", False, message)]
         with np.load(answers, allow_pickle=False) as file:
             found = json.loads(str(file["facts"]))
             labels = file["labels"]
@@ -111,8 +112,8 @@ def parity(
         if name in found["errors"]:
             checks.append(Check(check, False, f"{name} cannot be asked: {found['errors'][name]}"))
         elif got[name].shape != expected.shape:
-            said = f"{name} answers {got[name].shape}, where {expected.shape} probabilities were expected"
-            checks.append(Check(check, False, said))
+            message = f"{name} answers {got[name].shape}, where {expected.shape} probabilities were expected"
+            checks.append(Check(check, False, message))
         else:
             measured = {
                 **_compare(got[name], expected, labels),
@@ -134,18 +135,18 @@ def _compare(got: np.ndarray, expected: np.ndarray, labels: np.ndarray) -> dict[
 
 
 def _bytes(version: Path, name: str) -> int:
-    """Of all files of a format; the SavedModel's are those that are not beside it in assets.extra."""
-    if FORMATS[name].module:
+    """Return the bytes of a format's files. Those of the SavedModel are all files outside assets.extra."""
+    if FORMATS[name].family is not None:
         return content.size(FORMATS[name].file(version).parent)[1]
     return content.size(version)[1] - content.size(version / "assets.extra")[1]
 
 
 def _judge(name: str, measured: dict[str, float], accuracy: float, count: int, export: dict[str, Any]) -> Check:
-    """Holds what was measured against what the format may do."""
+    """Return the check that compares what was measured with what the format may do."""
     tolerance = TOLERANCES[name]
     difference = measured["largest_probability_difference"]
     how = ", read back by TensorFlow," if name == "tfjs" else ""
-    said = (
+    message = (
         f"{name}{how} gives {measured['agreement']:.1%} of {count} images the same top class, max |Δp| = "
         f"{difference:.2g}, and {measured['accuracy']:.1%} accuracy, where the evaluation had {accuracy:.1%}"
     )
@@ -153,19 +154,19 @@ def _judge(name: str, measured: dict[str, float], accuracy: float, count: int, e
     if tolerance.loss is not None:
         loss = accuracy - measured["accuracy"]
         passed = bool(np.isfinite(difference)) and loss <= tolerance.loss + 1e-9
-        said += f"; a loss of at most {tolerance.loss:.1%} passes"
-        return Check(f"format, {name}", passed, said, figure=loss, bound=tolerance.loss, details=details)
+        message += f"; a loss of at most {tolerance.loss:.1%} passes"
+        return Check(f"format, {name}", passed, message, figure=loss, bound=tolerance.loss, details=details)
     assert tolerance.difference is not None
     bound = max(
         tolerance.difference,
-        SAVED_MODEL_TOLERANCES[export["precision"]],
+        PRECISION_TOLERANCES[export["precision"]],
         _FLOAT16 if export["optimize_for"] == "size" and name != "savedmodel" else 0.0,
     )
-    figure = difference if np.isfinite(difference) else None  # what is no number is no JSON
+    figure = difference if np.isfinite(difference) else None  # JSON has no NaN
     return Check(
         f"format, {name}",
         difference <= bound,
-        f"{said}; at most {bound:g} of a probability passes",
+        f"{message}; at most {bound:g} of a probability passes",
         figure=figure,
         bound=bound,
         details=details,

@@ -1,11 +1,8 @@
-"""What the formats are made of: the network in float32, folded for inference, with the temperature and the softmax
-behind it.
-"""
+"""The network that all formats are made of: in float32, folded for inference, followed by temperature and softmax."""
 
 import dataclasses
 import functools
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +11,20 @@ import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from kcnn.errors import UserError
-from kcnn.serving.export import graph
-from kcnn.serving.formats import FORMATS, OUTPUTS
+from kcnn.serving.export.network import IMAGES, Network, as_function
+
+OUTPUTS = ("probabilities", "logits", "embedding")
 
 
 class _Answers(tf.Module):
-    """images → the outputs; holds the variables."""
+    """The function images → outputs, with its variables."""
 
-    def __init__(self, network: graph.Network, temperature: float):
+    def __init__(self, network: Network, temperature: float):
         super().__init__()
-        forward, self.weights = graph.as_function(network)
+        forward, self.weights = as_function(network)
         (images,) = forward.structured_input_signature[0]
 
-        @tf.function(input_signature=[tf.TensorSpec(images.shape, tf.float32, name=graph.IMAGES)], autograph=False)
+        @tf.function(input_signature=[tf.TensorSpec(images.shape, tf.float32, name=IMAGES)], autograph=False)
         def answer(images: tf.Tensor) -> dict[str, tf.Tensor]:
             logits, features = forward(images)
             probabilities = tf.nn.softmax(logits / temperature)
@@ -36,7 +34,7 @@ class _Answers(tf.Module):
 
 
 @dataclasses.dataclass(frozen=True)
-class Source:
+class FormatSource:
     """A network on its way into other formats.
 
     Attributes:
@@ -58,34 +56,38 @@ class Source:
         return json.loads(self.metadata)["labels"]
 
 
-def source(network: graph.Network, temperature: float, metadata: str, calibration: np.ndarray, folder: Path) -> Source:
-    """What formats are made of.
+def make_source(
+    network: Network, temperature: float, metadata: str, calibration: np.ndarray, folder: Path
+) -> FormatSource:
+    """Return what all formats are made of.
 
     Args:
         network: float32, folded; its outputs are logits [N, C] and features [N, D].
-        temperature: what logits are divided by before they become probabilities.
+        temperature: the divisor of the logits before the softmax.
         metadata: the JSON of the export.
-        calibration: as in `Source`.
+        calibration: as in `FormatSource`.
         folder: is made, for files that are needed until the last format is written.
 
     Raises:
-        UserError: the network calls what is not in its graph.
+        UserError: the network calls functions that are not in its graph.
     """
     calls = sorted({node.attr["f"].func.name for node in network.graph.node if node.op.endswith("PartitionedCall")})
     if calls:
-        # Keras' grouped convolution is one, for XLA; kcnn.nn.convolutions.GroupedConv is none.
+        # Keras' grouped convolution calls one, for XLA; kcnn.nn.convolutions.GroupedConv calls none.
         called = ", ".join(name.removeprefix("__inference_") for name in calls)
         raise UserError(f"formats other than savedmodel: this network calls {called}, which no other runtime has")
     network = dataclasses.replace(network, graph=_without_lowest_numbers(network.graph))
     module = _Answers(network, temperature)
     concrete = module.answer.get_concrete_function()
     tf.saved_model.save(module, str(folder), signatures=concrete)
-    return Source(folder, _frozen(concrete), metadata, calibration)
+    return FormatSource(folder, _frozen(concrete), metadata, calibration)
 
 
 def _without_lowest_numbers(definition: tf.compat.v1.GraphDef) -> tf.compat.v1.GraphDef:
-    """With margins for max pooling that do not hold float32's lowest number, on whose scale int8 would know nothing
-    else: zeros behind a ReLU, otherwise the numbers at the edge once more, which the windows there hold too.
+    """Return the graph with other margins for max pooling than float32's lowest number.
+
+    That number would take the whole scale of int8. After a ReLU the margins become zeros. Elsewhere they repeat the
+    numbers at the edge, which the windows there hold in any case.
     """
     rewritten = tf.compat.v1.GraphDef()
     rewritten.CopyFrom(definition)
@@ -105,32 +107,19 @@ def _without_lowest_numbers(definition: tf.compat.v1.GraphDef) -> tf.compat.v1.G
     return rewritten
 
 
-def write(names: Sequence[str], made_of: Source, version: Path) -> None:
-    """Writes the formats of these names into a version's folder, which holds the SavedModel.
-
-    Raises:
-        UserError: a format cannot hold this network.
-    """
-    for name in names:
-        row = FORMATS[name]
-        if row.module:
-            row.file(version).parent.mkdir(parents=True)
-            row.family().write(name, made_of, row.file(version))
-
-
 def _frozen(concrete: Any) -> tf.compat.v1.GraphDef:
-    """The function without variables and calls, its outputs under their names."""
+    """Return a function as a graph without variables and calls, its outputs under their names."""
     frozen = convert_variables_to_constants_v2(concrete)
     definition = _known_widely(frozen.graph.as_graph_def())
     nodes = {node.name: node for node in definition.node}
-    # TensorFlow sorts the keys of a dict, and puts an Identity of its own behind each.
+    # TensorFlow sorts the keys of a dict, and adds an Identity after each.
     for name, output in zip(sorted(OUTPUTS), frozen.outputs, strict=True):
         nodes[output.op.name].name = name
     return definition
 
 
 def _known_widely(definition: tf.compat.v1.GraphDef) -> tf.compat.v1.GraphDef:
-    """With 1 - erf(x) for Erfc, Keras' way to GELU, which neither ONNX nor TensorFlow.js knows."""
+    """Return the graph with 1 - erf(x) for Erfc: Keras' GELU uses it, and neither ONNX nor TensorFlow.js has it."""
     for node in [node for node in definition.node if node.op == "Erfc"]:
         kind = node.attr["T"].type
         one = definition.node.add(name=f"{node.name}/one", op="Const")

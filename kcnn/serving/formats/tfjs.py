@@ -1,6 +1,6 @@
 """TensorFlow.js' graph model: TensorFlow's graph as JSON, its constants in files of 4 MiB; for `tf.loadGraphModel`.
 
-Written here: the package tensorflowjs wants an older TensorFlow beside it. The layout is that of tfjs-converter
+It is written here because the package tensorflowjs needs an older TensorFlow. The layout follows tfjs-converter
 (https://github.com/tensorflow/tfjs/tree/master/tfjs-converter, `convert_variables_to_constants` to `write_weights`).
 """
 
@@ -16,9 +16,8 @@ from tensorflow.core.framework import tensor_pb2
 from tensorflow.core.protobuf import meta_graph_pb2
 
 from kcnn.errors import UserError
-from kcnn.serving.export.graph import IMAGES
-from kcnn.serving.formats import OUTPUTS
-from kcnn.serving.formats.source import Source
+from kcnn.serving.export.network import IMAGES
+from kcnn.serving.formats.source import OUTPUTS, FormatSource
 
 SHARD_BYTES = 4 * 2**20  # browsers keep files of this size in their caches
 _DTYPES = (tf.float32, tf.int32, tf.bool)
@@ -33,8 +32,8 @@ OPERATIONS = (
 )
 
 
-def write(name: str, source: Source, file: Path) -> None:
-    """Writes `file` (.json) and the weights beside it; the export's JSON is its userDefinedMetadata["metadata"]."""
+def write(name: str, source: FormatSource, file: Path) -> None:
+    """Write the graph (.json) and its weights; the export's JSON is its userDefinedMetadata["metadata"]."""
     imported = tf.Graph()
     with imported.as_default():
         tf.import_graph_def(source.graph, name="")
@@ -59,7 +58,7 @@ def write(name: str, source: Source, file: Path) -> None:
     for path, part in zip(paths, parts, strict=True):
         (file.parent / path).write_bytes(part)
 
-    def told(tensor: str) -> dict[str, Any]:
+    def describe_tensor(tensor: str) -> dict[str, Any]:
         known = imported.get_tensor_by_name(f"{tensor}:0")
         dtype, shape = known.dtype.as_datatype_enum, known.shape.as_proto()
         return json_format.MessageToDict(meta_graph_pb2.TensorInfo(name=known.name, dtype=dtype, tensor_shape=shape))
@@ -68,7 +67,10 @@ def write(name: str, source: Source, file: Path) -> None:
         "format": "graph-model",
         "generatedBy": "kcnn",
         "convertedBy": "kcnn",
-        "signature": {"inputs": {IMAGES: told(IMAGES)}, "outputs": {output: told(output) for output in OUTPUTS}},
+        "signature": {
+            "inputs": {IMAGES: describe_tensor(IMAGES)},
+            "outputs": {output: describe_tensor(output) for output in OUTPUTS},
+        },
         "userDefinedMetadata": {"metadata": source.metadata},
         "modelTopology": json_format.MessageToDict(graph),
         "weightsManifest": [{"paths": paths, "weights": weights}],
@@ -77,7 +79,7 @@ def write(name: str, source: Source, file: Path) -> None:
 
 
 def _lacking(graph: tf.Graph) -> list[str]:
-    """What the graph has and TensorFlow.js has not."""
+    """Return the names of the graph's operations that TensorFlow.js does not have."""
     operations = graph.get_operations()
     lacking = {operation.type for operation in operations}.difference(OPERATIONS)
     for operation in operations:
@@ -90,9 +92,15 @@ def _lacking(graph: tf.Graph) -> list[str]:
     return sorted(lacking)
 
 
+def read_metadata(file: Path) -> str:
+    """Return the export's JSON."""
+    return json.loads(file.read_text(encoding="utf-8"))["userDefinedMetadata"]["metadata"]
+
+
 def load(file: Path) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
-    """float32 [N, h, w, 3] → the outputs of what the files hold, computed by TensorFlow: there is no TensorFlow.js in
-    Python.
+    """Return the function float32 [N, h, w, 3] → outputs of the files.
+
+    TensorFlow computes it: there is no TensorFlow.js in Python.
     """
     model = json.loads(file.read_text(encoding="utf-8"))
     graph = json_format.ParseDict(model["modelTopology"], tf.compat.v1.GraphDef())

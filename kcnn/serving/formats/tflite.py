@@ -1,7 +1,7 @@
 """LiteRT (TensorFlow Lite), by TensorFlow's converter: weights in float16, in int8, or all in int8.
 
 With TensorFlow Lite Metadata (https://ai.google.dev/edge/litert/conversion/tensorflow/metadata): what the input is, and
-`labels.txt` and `metadata.json`, the export's, in a zip behind the model: `unzip -l model.tflite` lists them.
+the export's `labels.txt` and `metadata.json` in a zip at the end of the file: `unzip -l model.tflite` lists them.
 """
 
 import io
@@ -19,16 +19,15 @@ from tensorflow.lite.python import schema_py_generated as schema
 
 from kcnn.errors import UserError
 from kcnn.progress import quietly
-from kcnn.serving.export.graph import IMAGES
-from kcnn.serving.formats import OUTPUTS
-from kcnn.serving.formats.source import Source
+from kcnn.serving.export.network import IMAGES
+from kcnn.serving.formats.source import OUTPUTS, FormatSource
 
-# Format → what is set of the converter.
+# Format → attributes of the converter.
 SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "tflite-float16": {"target_spec": tf.lite.TargetSpec(supported_types=[tf.float16])},
     "tflite-dynamic": {},
-    # Pixels come as they are in a file; what goes out is made float32 again, for no reader to look up scales. What has
-    # no kernel for int8 stays float32.
+    # Pixels come as they are in a file. Outputs are converted to float32, so that no reader has to look up scales.
+    # Operations without a kernel for int8 stay float32.
     "tflite-int8": {
         "target_spec": tf.lite.TargetSpec(
             supported_ops=[tf.lite.OpsSet.TFLITE_BUILTINS_INT8, tf.lite.OpsSet.TFLITE_BUILTINS]
@@ -40,8 +39,8 @@ SETTINGS: Mapping[str, Mapping[str, Any]] = {
 _ALIGNMENT = 16  # bytes, of weights; force_align in TensorFlow's schema.fbs, which Python's builder does not know
 
 
-def write(name: str, source: Source, file: Path) -> None:
-    """Writes the model in one of SETTINGS. int8 takes pixels as they are: uint8 of scale 1 and zero point 0."""
+def write(name: str, source: FormatSource, file: Path) -> None:
+    """Write the model with one of SETTINGS. int8 takes pixels as they are: uint8 of scale 1 and zero point 0."""
     converter = tf.lite.TFLiteConverter.from_saved_model(str(source.saved_model))
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     for setting, value in SETTINGS[name].items():
@@ -59,7 +58,7 @@ def write(name: str, source: Source, file: Path) -> None:
 
 
 def _calibration(images: np.ndarray) -> Iterator[list[np.ndarray]]:
-    """Each image on its own; the first with a black and a white pixel, for the input to span 0 to 255."""
+    """Yield each image on its own. The first gets a black and a white pixel, so that the input spans 0 to 255."""
     first = images[:1].copy()
     first[0, 0, 0], first[0, -1, -1] = 0, 255
     yield [first]
@@ -68,12 +67,12 @@ def _calibration(images: np.ndarray) -> Iterator[list[np.ndarray]]:
 
 class _Builder(flatbuffers.Builder):
     def StartVector(self, elemSize: int, numElems: int, alignment: int) -> int:
-        """As flatbuffers', every vector where weights may lie."""
+        """Start a vector, aligned as weights need it: any vector may hold weights."""
         return super().StartVector(elemSize, numElems, max(alignment, _ALIGNMENT))
 
 
-def _described(converted: bytes, source: Source) -> bytes:
-    """The model with its outputs in the order of OUTPUTS and under their names, and with metadata."""
+def _described(converted: bytes, source: FormatSource) -> bytes:
+    """Return the model with metadata, and with its outputs in the order of OUTPUTS and under their names."""
     model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(converted, 0))
     (graph,), (signature,) = model.subgraphs, model.signatureDefs
     index = {tensor.name.decode(): tensor.tensorIndex for tensor in (*signature.inputs, *signature.outputs)}
@@ -98,8 +97,10 @@ def _described(converted: bytes, source: Source) -> bytes:
 
 
 def _model_metadata(height: int, width: int) -> bytes:
-    """A ModelMetadata of tflite-support's metadata_schema.fbs. Fields are numbered in the order in which they stand
-    there; so are the members of enums and, from 1, those of unions, whose kind is a field of its own before the value.
+    """Return a ModelMetadata of tflite-support's metadata_schema.fbs.
+
+    Fields are numbered in the order of that file. So are the members of enums, and of unions from 1. The kind of a
+    union is a field of its own before the value.
     """
     builder = flatbuffers.Builder()
 
@@ -128,8 +129,8 @@ def _model_metadata(height: int, width: int) -> bytes:
     size = builder.EndObject()
 
     associated = {
-        name: table({0: text(name), 1: text(told)}, {2: kind})
-        for name, told, kind in (
+        name: table({0: text(name), 1: text(description)}, {2: kind})
+        for name, description, kind in (
             ("labels.txt", "The names of the classes, one a line.", 2),  # TENSOR_AXIS_LABELS
             ("metadata.json", "What the export knows: preprocessing, calibration, training run, versions.", 1),
         )
@@ -152,8 +153,14 @@ def _model_metadata(height: int, width: int) -> bytes:
     return bytes(builder.Output())
 
 
+def read_metadata(file: Path) -> str:
+    """Return the export's JSON."""
+    with zipfile.ZipFile(file) as archive:
+        return archive.read("metadata.json").decode()
+
+
 def load(file: Path) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
-    """float32 [N, h, w, 3], rounded where the model takes uint8 → the outputs, by LiteRT on the CPU."""
+    """Return the function float32 [N, h, w, 3] → outputs, by LiteRT on the CPU; uint8 models get rounded pixels."""
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(str(file), num_threads=os.cpu_count())

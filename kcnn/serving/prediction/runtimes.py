@@ -1,7 +1,7 @@
-"""What runs an exported network: TensorFlow runs the SavedModel, another runtime what the version has in its format.
+"""The runtimes of exported networks: TensorFlow runs the SavedModel, another runtime the file of its format.
 
-Another runtime runs the network alone. What leads there, from files to pixels, and on from there, to names and
-statuses, are the SavedModel's own functions (`kcnn.serving.export.signatures`), traced around a call of the runtime.
+Another runtime runs the network alone. The way to it, from files to pixels, and the way on, to labels and statuses,
+are the SavedModel's own functions (`kcnn.serving.export.signatures`), traced around a call of the runtime.
 """
 
 import dataclasses
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from kcnn.errors import UserError, nearest
-from kcnn.serving.formats import FORMATS, check_runtimes
+from kcnn.serving.formats.catalogue import FORMATS, check_format_runtimes
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -22,26 +22,26 @@ if TYPE_CHECKING:
 RUNTIMES = {"tensorflow": "savedmodel", "openvino": "openvino", "onnx": "onnx"}  # → the format that they load
 
 
-def check(runtime: str) -> None:
-    """Raises UserError where there is no such runtime, or its package is missing."""
+def check_runtime(runtime: str) -> None:
+    """Raise UserError where there is no such runtime, or its package is missing."""
     if runtime not in RUNTIMES:
         raise UserError(f"runtime {runtime!r}: {nearest(runtime, RUNTIMES)}")
-    check_runtimes([RUNTIMES[runtime]])
+    check_format_runtimes([RUNTIMES[runtime]])
 
 
-def file(runtime: str, version: Path) -> Path:
-    """What the runtime loads of a version's folder; it may not be there."""
+def runtime_file(runtime: str, version: Path) -> Path:
+    """Return the file of a version's folder that the runtime loads; it may not exist."""
     return FORMATS[RUNTIMES[runtime]].file(version)
 
 
-def find(runtime: str, version: Path) -> Path:
-    """What the runtime loads of a version's folder.
+def find_runtime_file(runtime: str, version: Path) -> Path:
+    """Return the file of a version's folder that the runtime loads.
 
     Raises:
-        UserError: it is not there; or as `check`.
+        UserError: it is not there; or as `check_runtime`.
     """
-    check(runtime)
-    found = file(runtime, version)
+    check_runtime(runtime)
+    found = runtime_file(runtime, version)
     if not found.is_file():
         makes = f"python main.py export {version} --formats {RUNTIMES[runtime]}"
         raise UserError(f"--runtime {runtime}: no {str(found)!r}; to make a version that has it: {makes}")
@@ -49,7 +49,7 @@ def find(runtime: str, version: Path) -> Path:
 
 
 @dataclasses.dataclass(frozen=True)
-class Loaded:
+class LoadedSignatures:
     """As `tf.saved_model.load` gives it.
 
     Attributes:
@@ -61,8 +61,8 @@ class Loaded:
     network: Callable[[np.ndarray], dict[str, np.ndarray]]
 
 
-def load(runtime: str, version: Path) -> Loaded:
-    """A version with its network in a runtime other than TensorFlow.
+def load_runtime(runtime: str, version: Path) -> LoadedSignatures:
+    """Load a version with its network in a runtime other than TensorFlow.
 
     Raises:
         UserError: the version has no network for the runtime, or one that it cannot read; the package is missing.
@@ -72,16 +72,19 @@ def load(runtime: str, version: Path) -> Loaded:
     from kcnn.data.input_pipeline.transform import Preprocessing
     from kcnn.serving.export.signatures import signatures_of
 
-    path, family = find(runtime, version), FORMATS[RUNTIMES[runtime]].family()
+    path, row = find_runtime_file(runtime, version), FORMATS[RUNTIMES[runtime]]
+    if row.family is None:
+        raise ValueError(f"runtime {runtime!r}: tf.saved_model.load loads the version itself")
+    family = row.family()
     try:
-        text = family.metadata(path)
+        text = family.read_metadata(path)
         metadata = json.loads(text)
         spec = Preprocessing(**metadata["preprocessing"])
         network = family.load(path)
         blank = network(np.zeros([1, *spec.image_size, 3], np.float32))
     except Exception as error:  # the runtimes have errors of many kinds for a file that they cannot read
-        said = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{str(path)!r} cannot be loaded: {said}") from error
+        message = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{str(path)!r} cannot be loaded: {message}") from error
     weak = weakref.ref(network)
 
     def run(images: np.ndarray) -> list[np.ndarray]:  # TensorFlow keeps it until the process ends
@@ -96,4 +99,4 @@ def load(runtime: str, version: Path) -> Loaded:
         ]
 
     temperature = metadata["calibration"]["temperature"]
-    return Loaded(signatures_of(forward, metadata["labels"], spec, temperature, text), network)
+    return LoadedSignatures(signatures_of(forward, metadata["labels"], spec, temperature, text), network)

@@ -1,9 +1,9 @@
-"""What TensorFlow Serving needs beside the versions of a published model, and inside of each.
+"""The files that TensorFlow Serving needs beside the versions of a published model, and inside each version.
 
-Beside them, in <folder>: `models.config`, which tells versions and labels and is written anew when they change; and
+Beside them, in <folder>: `models.config`, which lists versions and labels and is written anew when they change; and
 copies of the files of `bundle_files/` (batching, monitoring, Compose, Kubernetes, two clients, README.txt), written
-where there is none, since whoever serves may change them. None of their names is a number, which TensorFlow Serving
-would take for a version. Inside a version, because they belong to its signatures: the warm-up requests.
+only where there is none, since users may change them. None of their names is a number, which TensorFlow Serving would
+take for a version. Inside a version, because they belong to its signatures: the warm-up requests.
 
 Source: https://www.tensorflow.org/tfx/serving/serving_config, https://www.tensorflow.org/tfx/serving/saved_model_warmup
 """
@@ -17,36 +17,38 @@ from google.protobuf import text_format
 from tensorflow_serving.config import model_server_config_pb2
 
 from kcnn.serving.publishing import versions
+from kcnn.serving.publishing.folder_files import lock_folder, replace_file
+from kcnn.serving.publishing.labels import current_labels
 
 WARMUP = Path("assets.extra", "tf_serving_warmup_requests")  # within a version
 FILES = Path(__file__).parent / "bundle_files"
-BATCH_SIZES = (1, 2, 4, 8, 16, 32)  # of the warm-up: those that batching.config allows
-WARMUP_BYTES = 16 * 2**20  # that the warm-up requests of a version may take, beyond that of one image
+BATCH_SIZES = (1, 2, 4, 8, 16, 32)  # of the warm-up requests: the sizes that batching.config allows
+WARMUP_BYTES = 16 * 2**20  # of the warm-up requests of a version, beyond the one of a single image
 LOADED = 2  # the highest versions: the last but one stays while a label moves to the last
 
 
-def write(folder: Path) -> None:
-    """Writes what lies beside the versions in `folder`, each file by a rename.
+def write_bundle(folder: Path) -> None:
+    """Write the files beside the versions in a folder, each by a rename.
 
     Raises:
         UserError: labels.json is damaged.
         OSError: a file cannot be written.
     """
-    with versions.exclusive(folder):
-        versions.replace(folder / "models.config", models_config(folder))
+    with lock_folder(folder):
+        replace_file(folder / "models.config", models_config(folder))
         for template in sorted(FILES.iterdir()):
             if template.is_file() and not (folder / template.name).exists():
                 text = template.read_text(encoding="utf-8").replace("@NAME@", folder.name)
-                versions.replace(folder / template.name, text.replace("@DNS_NAME@", _dns_name(folder.name)))
+                replace_file(folder / template.name, text.replace("@DNS_NAME@", _dns_name(folder.name)))
 
 
 def _dns_name(name: str) -> str:
-    """As Kubernetes wants it, RFC 1123."""
+    """Return a name as Kubernetes takes it, RFC 1123."""
     return re.sub("[^a-z0-9]+", "-", f"kcnn-{name.lower()}").strip("-")[:63].strip("-")
 
 
 def models_config(folder: Path) -> str:
-    """The ModelServerConfig of the versions in `folder`, which the server sees as /models/<its name>.
+    """Return the ModelServerConfig of the versions in a folder, which the server sees as /models/<its name>.
 
     Two versions are loaded, those with a label, and those that had one in the last models.config: TensorFlow Serving
     moves a label only between versions that are both there. Whoever asks without a label gets the highest.
@@ -55,7 +57,7 @@ def models_config(folder: Path) -> str:
     model = config.model_config_list.config.add(
         name=folder.name, base_path=f"/models/{folder.name}", model_platform="tensorflow"
     )
-    labels, present = versions.labels(folder), [int(version.name) for version in versions.versions(folder)]
+    labels, present = current_labels(folder), [int(version.name) for version in versions.list_versions(folder)]
     highest = set(present[-LOADED:])
     wanted = highest | set(labels.values()) | (_labelled_before(folder) & set(present))
     if wanted == highest:
@@ -68,7 +70,7 @@ def models_config(folder: Path) -> str:
 
 
 def _labelled_before(folder: Path) -> set[int]:
-    """The versions that have a label in the present models.config; none where it cannot be read."""
+    """Return the versions that have a label in the present models.config; none where it cannot be read."""
     try:
         text = (folder / "models.config").read_text(encoding="utf-8")
         config = text_format.Parse(text, model_server_config_pb2.ModelServerConfig())
@@ -78,8 +80,9 @@ def _labelled_before(folder: Path) -> set[int]:
 
 
 def write_warmup(version: Path, name: str, images: Sequence[bytes]) -> int:
-    """Writes `assets.extra/tf_serving_warmup_requests`: TFRecords of PredictionLogs, which TensorFlow Serving runs
-    while it loads the version, so that no client waits for what is made at the first request.
+    """Write `assets.extra/tf_serving_warmup_requests`: TFRecords of PredictionLogs.
+
+    TensorFlow Serving runs them while it loads the version. No client then waits for the work of a first request.
 
     Each signature is asked once with one image, serving_default in all of BATCH_SIZES as far as there is room. Nothing
     is written without images.
@@ -106,7 +109,7 @@ def write_warmup(version: Path, name: str, images: Sequence[bytes]) -> int:
 
 
 def _warmup(version: Path, model: str, images: Sequence[bytes]) -> Iterator[Any]:
-    """The PredictionLogs."""
+    """Yield the PredictionLogs."""
     import tensorflow as tf
     from tensorflow.core.protobuf import saved_model_pb2
     from tensorflow_serving.apis import prediction_log_pb2
@@ -134,7 +137,7 @@ def _warmup(version: Path, model: str, images: Sequence[bytes]) -> Iterator[Any]
 
 
 def _values(key: str, dtype: int, batch: Sequence[bytes]) -> Any:
-    """What a signature's input takes of images: pixels, the bytes, or tf.Examples with them."""
+    """Return images as a signature's input takes them: pixels, the bytes, or tf.Examples with them."""
     import tensorflow as tf
 
     from kcnn.data.input_pipeline.decode import decode_image

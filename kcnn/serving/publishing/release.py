@@ -1,59 +1,75 @@
-"""`python main.py label` and `rollback`: which versions of a published model clients get."""
+"""`python main.py label` and `rollback`: users choose the versions that clients get."""
 
 import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from kcnn.errors import UserError
-from kcnn.serving.publishing import bundle, versions
+from kcnn.serving.publishing.bundle import write_bundle
+from kcnn.serving.publishing.labels import assign_labels, current_labels
+from kcnn.serving.publishing.rollback import original_number, republish_version
+from kcnn.serving.publishing.versions import list_versions
+from kcnn.tables import aligned
 
 
-def label(folder: Path, settings: Sequence[str]) -> None:
-    """Puts labels on versions, writes the bundle's configuration anew, and prints the versions.
+def label_versions(folder: Path, assignments: Sequence[str]) -> None:
+    """Put labels on versions, write the bundle's configuration anew, and print the versions.
 
     Args:
-        folder: of the versions.
-        settings: LABEL=VERSION each, or LABEL=highest; none to print only.
+        folder: the folder of the versions.
+        assignments: LABEL=VERSION each, or LABEL=highest; none to print only.
 
     Raises:
         UserError: there is no such label or version, or the folder cannot be written.
     """
-    changes = dict(map(_parsed, settings))
+    changes = dict(map(_parse_assignment, assignments))
     if changes:
-        with _changing(folder):
-            versions.label(folder, changes)
-            bundle.write(folder)
-    print(versions.table(folder))
+        with _writing(folder):
+            assign_labels(folder, changes)
+            write_bundle(folder)
+    print(versions_table(folder))
 
 
-def rollback(folder: Path, number: int, command: str) -> None:
-    """Publishes an earlier version again, writes the bundle's configuration anew, and prints the versions.
+def roll_back(folder: Path, number: int, command: str) -> None:
+    """Publish an earlier version again, write the bundle's configuration anew, and print the versions.
 
     Args:
-        folder: of the versions.
+        folder: the folder of the versions.
         number: the version to go back to.
-        command: for the card.
+        command: the command line, for the card.
 
     Raises:
         UserError: there is no such version, it is served already, or the folder cannot be written.
     """
-    with _changing(folder):
-        version = versions.rollback(folder, number, command)
+    with _writing(folder):
+        version = republish_version(folder, number, command)
         print(f"Published: {version}, a copy of {folder / str(number)}", flush=True)
-        bundle.write(folder)
-    print(versions.table(folder))
+        write_bundle(folder)
+    print(versions_table(folder))
 
 
-def _parsed(setting: str) -> tuple[str, int | None]:
-    name, _, number = setting.partition("=")
+def versions_table(folder: Path) -> str:
+    """Return the versions as a table for people, a line each: number, labels, and the version that it is a copy of."""
+    standing = current_labels(folder)
+    rows = []
+    for version in list_versions(folder):
+        on = [name for name, number in standing.items() if number == int(version.name)]
+        copied = original_number(version)
+        rows.append((version.name, ", ".join(on), f"copy of {copied}" if copied != int(version.name) else ""))
+    number, *rest = rows[-1]
+    return aligned([("version", "labels", ""), *rows[:-1], (f"{number} (served)", *rest)])
+
+
+def _parse_assignment(assignment: str) -> tuple[str, int | None]:
+    name, _, number = assignment.partition("=")
     if number != "highest" and not number.isdecimal():
-        raise UserError(f"label {setting!r}: expected LABEL=VERSION, as in stable=3, or LABEL=highest")
+        raise UserError(f"label {assignment!r}: expected LABEL=VERSION, as in stable=3, or LABEL=highest")
     return name, None if number == "highest" else int(number)
 
 
 @contextlib.contextmanager
-def _changing(folder: Path) -> Iterator[None]:
-    """Within it, what cannot be written is the user's to mend."""
+def _writing(folder: Path) -> Iterator[None]:
+    """Turn errors of writing into UserError."""
     try:
         yield
     except OSError as error:

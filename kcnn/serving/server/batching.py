@@ -1,5 +1,6 @@
-"""Requests of the same signature and the same shapes are joined into batches, adaptively: while the model is idle a
-request runs at once; while it is busy, what arrives waits together and runs as one batch.
+"""Requests of the same signature and the same shapes are joined into batches.
+
+While the model is idle a request runs at once. While it is busy, the requests that arrive wait and run as one batch.
 """
 
 import asyncio
@@ -24,13 +25,20 @@ Arrays = dict[str, np.ndarray]
 
 @dataclasses.dataclass(eq=False)
 class _Task:
-    """A request, or a part of a large one, that waits."""
+    """A request, or a part of a large one, that waits.
+
+    Attributes:
+        arrived: when it came, in seconds of the loop's clock.
+        due: when it may run although its batch is not full; at once where no other request can join it.
+        answer: the outputs, once there are any.
+    """
 
     servable: Servable
     signature: Signature
     inputs: Arrays
     rows: int
     arrived: float
+    due: float
     answer: asyncio.Future[Arrays]
 
 
@@ -48,7 +56,7 @@ class Batcher:
         self._running: set[asyncio.Task] = set()
 
     async def run(self, servable: Servable, signature: Signature, inputs: Arrays, rows: int) -> Arrays:
-        """The model's outputs for the inputs, all of `rows` rows where the signature has rows.
+        """Return the model's outputs for the inputs, of `rows` rows where the signature has rows.
 
         Raises:
             StatusError: the model refuses the inputs, or RESOURCE_EXHAUSTED: the queue is full.
@@ -65,7 +73,9 @@ class Batcher:
         for start in starts:
             part = {name: array[start : start + most] for name, array in inputs.items()} if joined else inputs
             size = min(most, rows - start) if joined else max(1, rows)
-            task = _Task(servable, signature, part, size, loop.time(), loop.create_future())
+            now = loop.time()
+            due = now + self._timeout if joined else now
+            task = _Task(servable, signature, part, size, now, due, loop.create_future())
             shapes = tuple(array.shape[1:] for array in part.values())
             key: Hashable = (servable, signature.name, shapes) if joined else task
             self._queues.setdefault(key, deque()).append(task)
@@ -98,14 +108,13 @@ class Batcher:
                 del self._queues[key]
 
     def _start_what_is_due(self) -> None:
-        """Gives idle threads the queues that have waited longest, those aside that wait for a full batch."""
-        # The loop's clock may call a little early.
-        due = asyncio.get_running_loop().time() - self._timeout + 1e-3
+        """Give the queues that have waited longest to idle threads, except those that still wait for a full batch."""
+        now = asyncio.get_running_loop().time() + 1e-3  # the loop's clock may call a little early
         while self._idle:
             ready = [
                 (queue[0].arrived, key)
                 for key, queue in self._queues.items()
-                if queue[0].arrived <= due or sum(task.rows for task in queue) >= self._settings.max_batch_size
+                if queue[0].due <= now or sum(task.rows for task in queue) >= self._settings.max_batch_size
             ]
             if not ready:
                 return
@@ -116,7 +125,7 @@ class Batcher:
             running.add_done_callback(self._running.discard)
 
     def _take(self, key: Hashable) -> list[_Task]:
-        """The next batch of a queue."""
+        """Remove and return the next batch of a queue."""
         queue = self._queues[key]
         batch = [queue.popleft()]
         rows = batch[0].rows
@@ -159,13 +168,14 @@ class Batcher:
         self._start_what_is_due()
 
     def close(self) -> None:
-        """Ends the threads when what runs is done."""
+        """End the threads when the running batches are done."""
         self._threads.shutdown()
 
 
 def _answers(run: Callable[[Arrays], Arrays], batch: list[_Task]) -> list[Any]:
-    """Each task's outputs, or why it has none. When the model refuses a batch its halves are asked again, down to
-    those that are to blame.
+    """Return each task's outputs, or its error.
+
+    When the model refuses a batch its halves are asked again, down to the tasks that are to blame.
     """
     if len(batch) == 1:
         try:
@@ -183,7 +193,7 @@ def _answers(run: Callable[[Arrays], Arrays], batch: list[_Task]) -> list[Any]:
     ends = np.cumsum([task.rows for task in batch])
     wrong = [name for name, array in outputs.items() if array.shape[:1] != (ends[-1],)]
     if wrong:
-        said = f"output {wrong[0]!r} has shape {outputs[wrong[0]].shape} for {ends[-1]} rows"
-        return [StatusError(StatusCode.INTERNAL, said)] * len(batch)
+        message = f"output {wrong[0]!r} has shape {outputs[wrong[0]].shape} for {ends[-1]} rows"
+        return [StatusError(StatusCode.INTERNAL, message)] * len(batch)
     parts = {name: np.split(array, ends[:-1]) for name, array in outputs.items()}
     return [{name: parts[name][index] for name in outputs} for index in range(len(batch))]

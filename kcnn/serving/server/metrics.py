@@ -1,4 +1,4 @@
-"""What Prometheus reads of the server."""
+"""The metrics that Prometheus reads from the server."""
 
 import asyncio
 import contextlib
@@ -41,7 +41,7 @@ class Metrics:
 
     @contextlib.contextmanager
     def unread(self, method: str, protocol: str) -> Iterator[None]:
-        """Counts a request that is not read to its end within, of whatever model."""
+        """Count a request, of whatever model, that is not read to its end within the context."""
         try:
             yield
         except BaseException as error:
@@ -50,7 +50,7 @@ class Metrics:
 
     @contextlib.contextmanager
     def request(self, model: str, method: str, protocol: str) -> Iterator[None]:
-        """Counts what happens within."""
+        """Count a request and its time within the context."""
         start, code = time.perf_counter(), StatusCode.OK
         try:
             yield

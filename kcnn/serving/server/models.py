@@ -1,7 +1,7 @@
-"""The versions of the models: which there are, which are loaded, which answers a request.
+"""The versions of the models: which exist, which are loaded, which answers a request.
 
-A new version is loaded and warmed beside the one that serves, and takes over in one step; the old one ends what it has
-begun and is freed. The states are those of TensorFlow Serving's ModelVersionStatus.
+A new version is loaded and warmed beside the served one, and takes over in one step. The old one answers the requests
+that it has begun and is freed. The states are the states of TensorFlow Serving's ModelVersionStatus.
 """
 
 import asyncio
@@ -24,10 +24,10 @@ from tensorflow_serving.apis import prediction_log_pb2
 
 from kcnn.errors import UserError
 from kcnn.serving.publishing.bundle import WARMUP
-from kcnn.serving.publishing.versions import labels as labels_of
-from kcnn.serving.publishing.versions import whole
+from kcnn.serving.publishing.labels import current_labels
+from kcnn.serving.publishing.versions import complete_versions
 from kcnn.serving.server.metrics import Metrics
-from kcnn.serving.server.runtime import DEFAULT_SIGNATURE, RUNTIMES, Model
+from kcnn.serving.server.runtime import DEFAULT_SIGNATURE, RUNTIMES, LoadedModel
 from kcnn.serving.server.settings import ServedModel, Settings
 from kcnn.serving.server.status import StatusError
 
@@ -51,7 +51,7 @@ class Servable:
         stamp: of the files then; when it is another, loading is tried again.
     """
 
-    model: Model
+    model: LoadedModel
 
     def __init__(self, name: str, path: Path, stamp: "Stamp"):
         self.name = name
@@ -66,7 +66,7 @@ class Servable:
 
     @contextlib.contextmanager
     def in_use(self) -> Iterator[None]:
-        """It is not freed within."""
+        """Keep the version in memory within the context."""
         self._users += 1
         self._unused.clear()
         try:
@@ -77,7 +77,7 @@ class Servable:
                 self._unused.set()
 
     async def unused(self) -> None:
-        """Until nobody uses it."""
+        """Wait until nobody uses the version."""
         await self._unused.wait()
 
 
@@ -95,16 +95,16 @@ class Models:
         self._unloading: set[asyncio.Task] = set()
 
     def ready(self) -> bool:
-        """Whether each model has a version to answer with."""
+        """Return whether each model has a version to answer with."""
         return all(self._available(name) for name in self.served)
 
     def _available(self, name: str) -> list[Servable]:
-        """The oldest first."""
+        """Return the versions that can answer, the oldest first."""
         found = self._versions[name].values()
         return sorted((one for one in found if one.state is State.AVAILABLE), key=lambda one: one.version)
 
     def find(self, name: str, version: int | None = None, label: str | None = None) -> Servable:
-        """The version that answers: the one asked for, or the newest.
+        """Return the version that answers: the one asked for, or the newest.
 
         Raises:
             StatusError: NOT_FOUND, or INVALID_ARGUMENT for an unknown label.
@@ -130,7 +130,7 @@ class Models:
         raise StatusError(StatusCode.NOT_FOUND, f"Servable not found for request: {asked}; {known}")
 
     def status(self, name: str, version: int | None = None, label: str | None = None) -> list[Servable]:
-        """The versions that there are or were, the newest first; or the one asked for, whatever its state.
+        """Return all versions, present or past, the newest first; or the version asked for, whatever its state.
 
         Raises:
             StatusError: as `find`.
@@ -145,20 +145,20 @@ class Models:
         return [known[version]] if version is not None else [known[number] for number in sorted(known, reverse=True)]
 
     async def watch(self) -> None:
-        """Follows the folders, for ever."""
+        """Follow the folders, for ever."""
         while True:
             await asyncio.sleep(self._settings.file_system_poll_wait_seconds)
             try:
                 await self.poll()
-            except Exception:  # a mistake here must not end what is served
+            except Exception:  # a mistake here must not end the server
                 traceback.print_exc(file=sys.stderr)
 
     async def poll(self) -> None:
-        """Loads what is to be served and is not; once all of that answers, unloads what is not to be served."""
+        """Load the versions that are to be served; once all of them answer, unload the others."""
         for name, model in self.served.items():
             try:
                 wanted, labels = await asyncio.to_thread(_wanted, model)
-            except (OSError, UserError) as error:  # what is served, is served on
+            except (OSError, UserError) as error:  # the loaded versions stay
                 if self._obstacles.get(name) != str(error):
                     print(f"{model.base_path}: {error}", file=sys.stderr, flush=True)
                 self._obstacles[name] = str(error)
@@ -170,7 +170,7 @@ class Models:
                     await self._load_version(name, path)
             available = self._available(name)
             numbers = {int(path.name) for path in wanted}
-            # Where what is to come fails to load, the old goes on, under its labels too.
+            # Where a new version fails to load, the old one stays, under its labels too.
             if numbers <= {servable.version for servable in available}:
                 for servable in available:
                     if servable.version not in numbers:
@@ -196,7 +196,7 @@ class Models:
         self._metrics.version.labels(name, servable.version).set(1)
         print(f"Loaded {path}", flush=True)
 
-    def _load_and_warm(self, path: Path) -> Model:
+    def _load_and_warm(self, path: Path) -> LoadedModel:
         model = self._load(path)
         try:
             _warm(model, path, self._settings.max_batch_size)
@@ -227,7 +227,7 @@ Stamp = frozenset[tuple[str, int, int, int]]
 
 
 def _stamp(version: Path) -> Stamp:
-    """What tells whether the files are others than before, or more of them."""
+    """Return what changes when a file of the version changes, comes or goes."""
     found = set()
     for path in version.rglob("*"):
         with contextlib.suppress(OSError):  # it is just changing
@@ -237,15 +237,15 @@ def _stamp(version: Path) -> Stamp:
 
 
 def _wanted(model: ServedModel) -> tuple[list[Path], Mapping[str, int]]:
-    """The versions on disk that are to be served, the oldest first, and the labels.
+    """Return the versions on disk that are to be served, the oldest first, and the labels.
 
     Raises:
         OSError: the folder cannot be read.
         UserError: its labels cannot.
     """
     os.listdir(model.base_path)  # raises where a pattern would find nothing
-    found = whole(model.base_path)
-    labels = labels_of(model.base_path) if model.labels is None else model.labels
+    found = complete_versions(model.base_path)
+    labels = current_labels(model.base_path) if model.labels is None else model.labels
     numbers = set(model.specific)
     if not numbers:
         numbers = {int(path.name) for path in found[-model.latest :]}
@@ -253,16 +253,17 @@ def _wanted(model: ServedModel) -> tuple[list[Path], Mapping[str, int]]:
     return [path for path in found if int(path.name) in numbers], labels
 
 
-def _free(model: Model) -> None:
+def _free(model: LoadedModel) -> None:
     model.close()
     gc.collect()
     with contextlib.suppress(OSError, AttributeError):  # not every C library can
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def _warm(model: Model, path: Path, max_batch_size: int) -> None:
-    """First requests take longer; here they are asked, those that the export brings or else blank ones. A signature
-    that takes none of these stays cold.
+def _warm(model: LoadedModel, path: Path, max_batch_size: int) -> None:
+    """Run the first requests, which take longer than others: the warm-up requests of the export, or else blank ones.
+
+    A signature that takes none of these stays cold.
     """
     if (path / WARMUP).is_file():
         for record in tf.compat.v1.io.tf_record_iterator(str(path / WARMUP)):

@@ -8,7 +8,7 @@ from google.protobuf import text_format
 from tensorflow_serving.config import model_server_config_pb2
 
 from kcnn.errors import UserError
-from kcnn.serving.publishing.versions import whole
+from kcnn.serving.publishing.versions import complete_versions
 from kcnn.serving.server.settings import ServedModel
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -66,5 +66,5 @@ def _check_served_model(model: ServedModel, where: str) -> None:
         raise UserError(f"model name {model.name!r}: expected letters, digits, '.', '_' and '-'")
     if (model.base_path / "saved_model.pb").is_file():
         raise UserError(f"{where} is one version: expected the folder around it, {str(model.base_path.parent)!r}")
-    if not whole(model.base_path):
+    if not complete_versions(model.base_path):
         raise UserError(f"{where}: no numbered versions there, as {str(model.base_path / '1' / 'saved_model.pb')!r}")

@@ -44,8 +44,7 @@ class _Timer:
 
 
 class Connection(H11Protocol):
-    """uvicorn's, which on its own has no limit to how many there are, and waits for ever for a request to come in or an
-    answer to be taken.
+    """A connection of uvicorn with limits: on their number, and on the time to send a request or to take an answer.
 
     Args:
         most: connections at once; further ones are closed.
@@ -84,7 +83,7 @@ class Connection(H11Protocol):
     def send_400_response(self, msg: str) -> None:
         if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
             super().send_400_response(msg)
-        else:  # what is wrong comes behind the answer
+        else:  # the mistake comes after the answer
             self.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -94,7 +93,7 @@ class Connection(H11Protocol):
 
 
 def _connections() -> int:
-    """How many there may be: half of the files that the process may open, of which it may open more from now on."""
+    """Raise the limit of open files, and return how many connections there may be: half of it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = _FILES if hard == resource.RLIM_INFINITY else min(hard, _FILES)
     if soft < most:
@@ -105,18 +104,18 @@ def _connections() -> int:
 class _Http(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Signals are for both servers: they are taken below."""
+        """Leave the signals alone: `_serve` takes them for both servers."""
         yield
 
 
 def serve(settings: Settings) -> None:
-    """Serves until SIGTERM or SIGINT; what has begun by then is answered.
+    """Serve until SIGTERM or SIGINT; requests that have begun by then are answered.
 
     Raises:
         UserError: a port is taken, or a model cannot be loaded.
     """
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # a client that has gone must not end the server
-    tf.get_logger().setLevel("ERROR")  # of what is deprecated, not of what is wrong
+    tf.get_logger().setLevel("ERROR")  # warnings are about deprecated calls
     asyncio.run(_serve(settings))
 
 
@@ -156,11 +155,11 @@ async def _serve(settings: Settings) -> None:
     await asyncio.gather(serving, rpc.stop(settings.drain_seconds))
     requests.batcher.close()
     with contextlib.suppress(asyncio.CancelledError):
-        await watching  # raises what was wrong with a model
+        await watching  # raises the error of a model
 
 
 async def _watch(requests: Requests, rpc: Rpc, settings: Settings, listener: socket.socket) -> None:
-    """Loads the models, says where they are served, and follows their folders."""
+    """Load the models, print where they are served, and follow their folders."""
     await requests.models.poll()
     for name, model in requests.models.served.items():
         try:

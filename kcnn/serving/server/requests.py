@@ -12,10 +12,10 @@ from grpc import StatusCode
 
 from kcnn.errors import nearest
 from kcnn.serving.server.batching import Arrays, Batcher
-from kcnn.serving.server.images import most_pixels
+from kcnn.serving.server.image_headers import most_pixels
 from kcnn.serving.server.metrics import Metrics
 from kcnn.serving.server.models import Models, Servable
-from kcnn.serving.server.runtime import DEFAULT_SIGNATURE, Signature, Spec
+from kcnn.serving.server.runtime import DEFAULT_SIGNATURE, ArraySpec, Signature
 from kcnn.serving.server.settings import Settings
 from kcnn.serving.server.status import StatusError, invalid
 
@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True)
-class Examples:
+class ClassifyExamples:
     """Serialized tf.Examples of a request, each made when it is taken.
 
     Attributes:
@@ -44,7 +44,7 @@ class Requests:
     """All that requests share: the models, the queue, the limits, the figures.
 
     Attributes:
-        draining: the server is about to end, and answers only what it has begun.
+        draining: whether the server is about to end, and only answers the requests that it has begun.
     """
 
     def __init__(self, settings: Settings):
@@ -62,12 +62,12 @@ class Requests:
         return not self.draining and self.models.ready()
 
     def model_label(self, name: str) -> str:
-        """The model's name for the figures, of which clients must not make up any number."""
+        """Return the model's name for the metrics; "" for names that a client made up."""
         return name if name in self.models.served else ""
 
     @contextlib.contextmanager
     def hold(self) -> Iterator["Held"]:
-        """Counts the bytes of a request while it is in memory."""
+        """Count the bytes of a request while it is in memory."""
         held = Held(self)
         try:
             yield held
@@ -87,7 +87,7 @@ class Requests:
     def lease(
         self, name: str, version: int | None, label: str | None, signature: str
     ) -> Iterator[tuple[Servable, Signature]]:
-        """The version and the signature that answer; they stay loaded within.
+        """Give the version and the signature that answer; they stay loaded within the context.
 
         Raises:
             StatusError: there are none of these names.
@@ -102,7 +102,7 @@ class Requests:
             yield servable, known[wanted]
 
     async def answer(self, servable: Servable, signature: Signature, inputs: Arrays, held: "Held") -> Arrays:
-        """The outputs.
+        """Return the outputs for the inputs.
 
         Raises:
             StatusError: INVALID_ARGUMENT: the inputs are wrong; RESOURCE_EXHAUSTED: too much waits already; or what the
@@ -116,9 +116,9 @@ class Requests:
         return outputs
 
     async def classify(
-        self, servable: Servable, signature: Signature, examples: Examples, held: "Held"
+        self, servable: Servable, signature: Signature, examples: ClassifyExamples, held: "Held"
     ) -> list[list[tuple[str, float]]]:
-        """Each example's classes with their scores, as the model orders them.
+        """Return each example's classes with their scores, in the order of the model.
 
         Raises:
             StatusError: as `answer`; and for a signature that does not classify.
@@ -141,12 +141,12 @@ class Requests:
         return found
 
     def check_rows(self, signature: Signature, count: int) -> None:
-        """Raises StatusError INVALID_ARGUMENT when these are too many rows, of which none should be looked at."""
+        """Raise StatusError INVALID_ARGUMENT for too many rows, before any of them is read."""
         if signature.batched and count > self.settings.queue_rows:
             raise invalid(f"{count} rows in a request: expected at most {self.settings.queue_rows}")
 
-    def _batch(self, signature: Signature, examples: Examples) -> np.ndarray:
-        """The examples with the context in each."""
+    def _batch(self, signature: Signature, examples: ClassifyExamples) -> np.ndarray:
+        """Return the examples, each with the context in it."""
         if not examples.count:
             raise invalid("Input is empty: expected one example or more")
         self.check_rows(signature, examples.count)
@@ -154,12 +154,12 @@ class Requests:
         if size * examples.count > most:
             raise invalid(f"a context of {size} bytes for {examples.count} examples: expected at most {most} in all")
         batch = np.empty(examples.count, dtype=object)
-        # The bytes of two messages, one after the other, are those of both merged.
+        # The bytes of two messages, one after the other, are the message of both merged.
         batch[:] = [examples.context + one for one in examples.each]
         return batch
 
     def _check(self, signature: Signature, inputs: Arrays) -> int:
-        """How many rows there are to answer."""
+        """Check the inputs and return how many rows there are to answer."""
         for name in signature.inputs:
             if name not in inputs:
                 raise invalid(f"Missing named input: {name}; signature {signature.name!r} takes {_takes(signature)}")
@@ -195,12 +195,12 @@ class Held:
         self.size = 0
 
     def add(self, size: int) -> None:
-        """Raises StatusError RESOURCE_EXHAUSTED when all requests together have too many."""
+        """Add bytes; raise StatusError RESOURCE_EXHAUSTED when all requests together hold too many."""
         self._requests._hold(size)
         self.size += size
 
     async def aside(self, work: Callable[..., T], *arguments: Any) -> T:
-        """What the work gives; in a thread where there may be much of it, so that others are answered meanwhile."""
+        """Return the result of some work. Large work runs in a thread, so that others are answered meanwhile."""
         if self.size <= _AT_ONCE:
             return work(*arguments)
         return await asyncio.get_running_loop().run_in_executor(self._requests.readers, work, *arguments)
@@ -210,14 +210,14 @@ def _takes(signature: Signature) -> str:
     return ", ".join(f"{name!r}, {_describe(spec)}" for name, spec in signature.inputs.items()) or "no input"
 
 
-def _describe(spec: Spec) -> str:
+def _describe(spec: ArraySpec) -> str:
     kind = "string" if spec.dtype == object else spec.dtype.name
     sizes = "..." if spec.shape is None else ", ".join("?" if size is None else str(size) for size in spec.shape)
     return f"{kind} [{sizes}]"
 
 
-def _check_input(name: str, array: np.ndarray, spec: Spec) -> None:
-    found = _describe(Spec(array.dtype, array.shape))
+def _check_input(name: str, array: np.ndarray, spec: ArraySpec) -> None:
+    found = _describe(ArraySpec(array.dtype, array.shape))
     fits = spec.shape is None or (
         len(spec.shape) == array.ndim
         and all(want in (None, size) for want, size in zip(spec.shape, array.shape, strict=True))

@@ -6,12 +6,10 @@ Source: https://www.tensorflow.org/tfx/serving/api_rest and tensorflow_serving/m
 import asyncio
 import base64
 import contextlib
-import gc
 import hashlib
 import re
 import sys
 import traceback
-import zlib
 from collections.abc import Awaitable, Iterator, Mapping
 from http import HTTPStatus
 from pathlib import Path
@@ -19,7 +17,6 @@ from typing import Any
 
 import orjson
 import prometheus_client
-import tensorflow as tf
 from google.protobuf import json_format
 from grpc import StatusCode
 from starlette.applications import Starlette
@@ -31,10 +28,11 @@ from tensorflow_serving.apis import get_model_metadata_pb2
 
 from kcnn.serving.server.batching import Arrays
 from kcnn.serving.server.models import Servable
-from kcnn.serving.server.requests import REGRESS, Examples, Held, Requests
+from kcnn.serving.server.requests import REGRESS, ClassifyExamples, Held, Requests
+from kcnn.serving.server.rest_bodies import inflate, parse_body, read_inputs, serialize_example, too_large
 from kcnn.serving.server.runtime import Signature
 from kcnn.serving.server.status import StatusError, invalid
-from kcnn.serving.server.tensors import from_base64, from_json, to_json
+from kcnn.serving.server.tensors import array_to_json
 
 _MODEL = r"(?i:/v1/models/)(?P<model>[^/:]+)(?:(?i:/versions/)(?P<version>\d+)|(?i:/labels/)(?P<label>[^/:]+))?"
 _ASK = re.compile(_MODEL + r":(?P<method>classify|regress|predict)")
@@ -43,7 +41,7 @@ _JSON = "application/json"
 
 
 def application(requests: Requests) -> Starlette:
-    """What uvicorn runs."""
+    """Return the application that uvicorn runs."""
     page = Path(__file__).with_name("page.html").read_bytes()
     headers = {"Content-Security-Policy": _policy(page), "Referrer-Policy": "no-referrer"}
 
@@ -65,8 +63,10 @@ def application(requests: Requests) -> Starlette:
 
     async def other(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        said = f"{request.method} {request.scope['path']}: {error.detail}; the API is at /v1/models/NAME, a page at /"
-        return _json({"error": said}, error.status_code)
+        message = (
+            f"{request.method} {request.scope['path']}: {error.detail}; the API is at /v1/models/NAME, a page at /"
+        )
+        return _json({"error": message}, error.status_code)
 
     app = Starlette(
         routes=[
@@ -84,7 +84,7 @@ def application(requests: Requests) -> Starlette:
 
 
 def _policy(page: bytes) -> str:
-    """What the page may do: run what stands in it, and ask this server."""
+    """Return the page's content security policy: it runs what stands in it, and asks this server."""
 
     def hashes(tag: str) -> str:
         found = re.findall(rf"<{tag}>(.*?)</{tag}>".encode(), page, re.DOTALL)
@@ -102,7 +102,7 @@ def _json(content: Any, status: int = 200, headers: Mapping[str, str] | None = N
 
 
 async def _guarded(answer: Awaitable[Response]) -> Response:
-    """What goes wrong as TensorFlow Serving says it."""
+    """Turn errors into answers, as TensorFlow Serving words them."""
     try:
         return await answer
     except StatusError as error:
@@ -114,7 +114,7 @@ async def _guarded(answer: Awaitable[Response]) -> Response:
 
 
 async def _serve(request: Request, requests: Requests) -> Response:
-    """Everything below /v1/."""
+    """Answer a request below /v1/."""
     path = request.scope["path"]  # the URL's has lost its control characters
     if request.method == "POST" and (found := _ASK.fullmatch(path)):
         with requests.metrics.request(requests.model_label(found["model"]), found["method"], "rest"):
@@ -124,8 +124,8 @@ async def _serve(request: Request, requests: Requests) -> Response:
             except (ClientDisconnect, TimeoutError):
                 if await request.is_disconnected():
                     raise StatusError(StatusCode.CANCELLED, "the client has gone") from None
-                said = f"no answer within {requests.settings.rest_api_timeout_in_ms} ms"
-                raise StatusError(StatusCode.DEADLINE_EXCEEDED, said) from None
+                message = f"no answer within {requests.settings.rest_api_timeout_in_ms} ms"
+                raise StatusError(StatusCode.DEADLINE_EXCEEDED, message) from None
     if request.method in ("GET", "HEAD") and (found := _LOOK.fullmatch(path)):
         return _metadata(requests, found) if found["metadata"] else _status(requests, found)
     raise invalid(f"Malformed request: {request.method} {path}")
@@ -146,7 +146,7 @@ async def _ask(request: Request, requests: Requests, found: re.Match[str], limit
             if found["method"] == "regress":
                 requests.models.find(name, version, label)
                 raise invalid(REGRESS)
-            parsed = await held.aside(_parse, body)
+            parsed = await held.aside(parse_body, body)
             del body
             wanted = parsed.get("signature_name", "")
             if not isinstance(wanted, str):
@@ -154,7 +154,7 @@ async def _ask(request: Request, requests: Requests, found: re.Match[str], limit
             with requests.lease(name, version, label, wanted) as (servable, signature):
                 if found["method"] == "classify":
                     return await _classify(requests, servable, signature, parsed, held)
-                inputs = await held.aside(_inputs, requests, signature, parsed)
+                inputs = await held.aside(read_inputs, requests, signature, parsed)
                 rows = "instances" in parsed
                 del parsed
                 return _answer(await requests.answer(servable, signature, inputs, held), rows)
@@ -162,7 +162,10 @@ async def _ask(request: Request, requests: Requests, found: re.Match[str], limit
 
 @contextlib.contextmanager
 def _ended_with_the_client(request: Request, limit: asyncio.Timeout) -> Iterator[None]:
-    """Puts the limit to now when the client goes. The request's body has been read: nothing else is received."""
+    """Put the limit to now when the client goes.
+
+    The request's body has been read: nothing else is received.
+    """
 
     async def watch() -> None:
         await request.receive()
@@ -177,7 +180,10 @@ def _ended_with_the_client(request: Request, limit: asyncio.Timeout) -> Iterator
 
 
 async def _body(request: Request, requests: Requests, held: Held) -> bytes:
-    """All of it. Of one that is too large the rest is read and dropped, so that the client gets to read the answer."""
+    """Return the whole body.
+
+    The rest of a body that is too large is read and dropped, so that the client gets to read the answer.
+    """
     most, body, size = requests.settings.max_request_bytes, bytearray(), 0
     async for chunk in request.stream():
         size += len(chunk)
@@ -187,94 +193,27 @@ async def _body(request: Request, requests: Requests, held: Held) -> bytes:
         elif body:
             body.clear()
     if size > most:
-        raise _too_large(f"{size}", most)
+        raise too_large(f"{size}", most)
     encoding = request.headers.get("content-encoding", "identity").lower()
     if encoding == "identity":
         return bytes(body)
     if encoding != "gzip":
-        said = f"Content-Encoding {encoding}: expected gzip or none"
-        raise StatusError(StatusCode.INVALID_ARGUMENT, said, HTTPStatus.UNSUPPORTED_MEDIA_TYPE)
-    content = await held.aside(_inflated, bytes(body), most)
+        message = f"Content-Encoding {encoding}: expected gzip or none"
+        raise StatusError(StatusCode.INVALID_ARGUMENT, message, HTTPStatus.UNSUPPORTED_MEDIA_TYPE)
+    content = await held.aside(inflate, bytes(body), most)
     held.add(len(content))
     return content
 
 
-def _inflated(body: bytes, most: int) -> bytes:
-    inflater = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)  # of gzip
-    try:
-        content = inflater.decompress(body, most + 1)
-    except zlib.error as error:
-        raise invalid(f"Content-Encoding gzip: {error}") from None
-    if len(content) > most:
-        raise _too_large("too many inflated", most)
-    if not inflater.eof or inflater.unused_data:
-        raise invalid("Content-Encoding gzip: expected one whole stream")
-    return content
-
-
-def _too_large(found: str, most: int) -> StatusError:
-    said = f"{found} bytes in a request: expected at most {most}"
-    return StatusError(StatusCode.INVALID_ARGUMENT, said, HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
-
-
-def _parse(body: bytes) -> dict[str, Any]:
-    gc.disable()  # while millions of lists are made it would look at them, and at all of TensorFlow, again and again
-    try:
-        parsed = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise invalid(f"JSON Parse error: {error}") from None
-    finally:
-        gc.enable()
-    if not isinstance(parsed, dict):
-        raise invalid("JSON Value: is not object; expected {'instances': [...]} or {'inputs': ...}")
-    return parsed
-
-
-def _inputs(requests: Requests, signature: Signature, parsed: dict[str, Any]) -> Arrays:
-    """The inputs, which come in rows, "instances", or in columns, "inputs"."""
-    rows = parsed.get("instances")
-    columns: Any = parsed.get("inputs")
-    if ("instances" in parsed) == ("inputs" in parsed):
-        raise invalid("expecting one of 'inputs' or 'instances' keys to exist: one of the two")
-    if "instances" in parsed:
-        if not isinstance(rows, list) or not rows:
-            raise invalid("Expecting 'instances' to be a list with one value or more")
-        requests.check_rows(signature, len(rows))
-        named = _is_named(rows[0])
-        for index, row in enumerate(rows):
-            if _is_named(row) != named or (named and row.keys() != signature.inputs.keys()):
-                keys = ", ".join(signature.inputs)
-                raise invalid(f"Failed to process element: {index} of 'instances' list: expected keys {keys}")
-        columns = {name: [row[name] for row in rows] for name in signature.inputs} if named else rows
-    elif columns is None:
-        raise invalid("Expecting 'inputs' to be a value, a list or an object")
-    if not _is_named(columns):
-        if len(signature.inputs) != 1:
-            raise invalid(f"expecting an object of the inputs {', '.join(signature.inputs) or '(none)'}")
-        columns = dict.fromkeys(signature.inputs, columns)
-    specs = signature.inputs
-    unknown = [name for name in columns if name not in specs]
-    if unknown:
-        raise invalid(f"JSON object: does not have named input: {unknown[0]}; expected {', '.join(specs)}")
-    for value in columns.values():
-        requests.check_rows(signature, len(value) if isinstance(value, list) else 0)
-    return {name: from_json(value, specs[name], name) for name, value in columns.items()}
-
-
-def _is_named(value: Any) -> bool:
-    """Whether it is an object of named inputs, not one that stands for bytes."""
-    return isinstance(value, dict) and value.keys() != {"b64"}
-
-
 def _answer(outputs: Arrays, rows: bool) -> Response:
     if not rows:
-        found = {name: to_json(name, array) for name, array in outputs.items()}
+        found = {name: array_to_json(name, array) for name, array in outputs.items()}
         return _json({"outputs": found if len(found) > 1 else next(iter(found.values()))})
     counts = {array.shape[:1] for array in outputs.values()}
     if len(counts) != 1 or counts == {()}:
         raise invalid("the outputs have no rows in common: ask with 'inputs' instead of 'instances'")
     ((count,),) = counts
-    columns = {name: to_json(name, array) for name, array in outputs.items()}
+    columns = {name: array_to_json(name, array) for name, array in outputs.items()}
     if len(columns) == 1:
         return _json({"predictions": next(iter(columns.values()))})
     return _json({"predictions": [{name: column[row] for name, column in columns.items()} for row in range(count)]})
@@ -288,41 +227,9 @@ async def _classify(
         raise invalid("When method is classify, key 'examples' is expected, a list of one object or more")
     if not isinstance(context, dict):
         raise invalid("'context' must be an object of features")
-    each = (_example(one, f"example {index}") for index, one in enumerate(examples))
-    written = Examples(len(examples), each, await held.aside(_example, context, "context"))
+    each = (serialize_example(one, f"example {index}") for index, one in enumerate(examples))
+    written = ClassifyExamples(len(examples), each, await held.aside(serialize_example, context, "context"))
     return _json({"results": await requests.classify(servable, signature, written, held)})
-
-
-def _example(given: Any, which: str) -> bytes:
-    """As a serialized tf.Example."""
-    if not isinstance(given, dict):
-        raise invalid(f"Example must be JSON object; {which} is none")
-    example = tf.train.Example()
-    for name, values in given.items():
-        feature = example.features.feature[name]
-        where = f"Feature: {name} of {which}"
-        for value in values if isinstance(values, list) else [values]:
-            kind, content = _feature_value(value, where)
-            if feature.WhichOneof("kind") not in (None, kind):
-                raise invalid(f"{where}: values of different types")
-            try:
-                getattr(feature, kind).value.append(content)
-            except (ValueError, TypeError):
-                raise invalid(f"{where}: {str(value)[:40]} does not fit int64") from None
-    return example.SerializeToString()
-
-
-def _feature_value(value: Any, where: str) -> tuple[str, Any]:
-    """The field of tf.train.Feature for a value of JSON, and what goes there."""
-    if isinstance(value, str):
-        return "bytes_list", value.encode()
-    if isinstance(value, dict) and value.keys() == {"b64"} and isinstance(value["b64"], str):
-        return "bytes_list", from_base64(value["b64"], where)
-    if isinstance(value, int):
-        return "int64_list", value
-    if isinstance(value, float):
-        return "float_list", value
-    raise invalid(f"{where} has element with unexpected JSON type")
 
 
 def _status(requests: Requests, found: re.Match[str]) -> Response:

@@ -31,9 +31,9 @@ from tensorflow_serving.apis import (
 from kcnn.errors import UserError
 from kcnn.serving.server.batching import Arrays
 from kcnn.serving.server.models import Servable
-from kcnn.serving.server.requests import REGRESS, Examples, Held, Requests
+from kcnn.serving.server.requests import REGRESS, ClassifyExamples, Held, Requests
 from kcnn.serving.server.status import StatusError, invalid
-from kcnn.serving.server.tensors import from_proto, to_proto
+from kcnn.serving.server.tensors import array_to_proto, proto_to_array
 
 SERVICES = ("", "tensorflow.serving.PredictionService", "tensorflow.serving.ModelService")
 _STREAMS = 256  # calls at once on a connection; a client's others wait with it
@@ -59,7 +59,7 @@ def _spec(servable: Servable, signature: str = "") -> model_pb2.ModelSpec:
 
 @contextlib.contextmanager
 def _counted(requests: Requests, request: Any, method: str) -> Iterator[Held]:
-    """Counts the request, and its bytes while it is in work."""
+    """Count the request, and its bytes while it is in work."""
     model = requests.model_label(request.model_spec.name)
     with requests.metrics.request(model, method, "grpc"), requests.hold() as held:
         held.add(request.ByteSize())
@@ -69,8 +69,8 @@ def _counted(requests: Requests, request: Any, method: str) -> Iterator[Held]:
 class _Reading(grpc.aio.ServerInterceptor):
     """Reads the messages, and ends calls with the status of what goes wrong.
 
-    gRPC on its own waits for ever for messages to come in, for any number of them at once. Here those of a service take
-    turns, as many as there is memory for; of the others gRPC takes in no more than the beginning.
+    gRPC on its own waits for ever for messages, for any number of them at once. Here the messages of a service take
+    turns, as many as there is memory for; of the others gRPC reads no more than the beginning.
     """
 
     def __init__(self, requests: Requests):
@@ -108,7 +108,7 @@ class _Reading(grpc.aio.ServerInterceptor):
                 content = await context.read()
         except TimeoutError:
             raise StatusError(StatusCode.DEADLINE_EXCEEDED, f"no whole request within {limit} ms") from None
-        if content is grpc.aio.EOF:  # gRPC has told a client of too large a message already
+        if content is grpc.aio.EOF:  # gRPC has refused too large a message already
             raise StatusError(StatusCode.CANCELLED, "the call ended without a request")
         try:
             return parse(content)
@@ -117,15 +117,15 @@ class _Reading(grpc.aio.ServerInterceptor):
 
 
 def _inputs(request: predict_pb2.PredictRequest, most_bytes: int) -> Arrays:
-    return {name: from_proto(proto, name, most_bytes) for name, proto in request.inputs.items()}
+    return {name: proto_to_array(proto, name, most_bytes) for name, proto in request.inputs.items()}
 
 
-def _examples(given: input_pb2.Input) -> Examples:
+def _examples(given: input_pb2.Input) -> ClassifyExamples:
     found, context = given.example_list.examples, b""
     if given.HasField("example_list_with_context"):
         found = given.example_list_with_context.examples
         context = given.example_list_with_context.context.SerializeToString()
-    return Examples(len(found), (one.SerializeToString() for one in found), context)
+    return ClassifyExamples(len(found), (one.SerializeToString() for one in found), context)
 
 
 async def _abort(context: Any, code: StatusCode, message: str) -> None:
@@ -152,7 +152,7 @@ class _Prediction(prediction_service_pb2_grpc.PredictionServiceServicer):
             outputs = await requests.answer(servable, signature, inputs, held)
             response.model_spec.CopyFrom(_spec(servable, signature.name))
             for name in wanted:
-                response.outputs[name].CopyFrom(to_proto(outputs[name]))
+                response.outputs[name].CopyFrom(array_to_proto(outputs[name]))
         return response
 
     async def Classify(self, request: Any, context: Any) -> Any:
@@ -222,7 +222,7 @@ class Rpc:
             options=[
                 ("grpc.max_receive_message_length", settings.max_request_bytes),
                 ("grpc.max_send_message_length", -1),
-                ("grpc.http2.bdp_probe", 0),  # else it soon takes in whole messages that nobody reads yet
+                ("grpc.http2.bdp_probe", 0),  # otherwise gRPC soon receives whole messages that nobody reads yet
                 ("grpc.max_concurrent_streams", _STREAMS),
                 ("grpc.max_connection_idle_ms", 1000 * _IDLE_SECONDS),
                 ("grpc.so_reuseport", 0),  # another server on the same port is a mistake
@@ -240,16 +240,16 @@ class Rpc:
             raise UserError(f"--port: cannot listen on {where}; is another server there?") from None
 
     async def start(self) -> None:
-        """Listens; not ready yet."""
+        """Start to listen; health checks answer NOT_SERVING."""
         await self.say(serving=False)
         await self._server.start()
 
     async def say(self, serving: bool) -> None:
-        """What health checks are answered."""
+        """Set the answer of health checks."""
         state = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
         for service in SERVICES:
             await self._health.set(service, state)
 
     async def stop(self, seconds: float) -> None:
-        """Takes no new call, and ends when those begun are answered, or the time is over."""
+        """Take no new call, and end when the begun calls are answered or the time is over."""
         await self._server.stop(seconds)

@@ -18,9 +18,12 @@ REFUSED = "the model refuses the inputs"
 
 
 @dataclasses.dataclass(frozen=True)
-class Spec:
-    """What a tensor may be: its dtype (`object` for strings, of `bytes`), and sizes, None where any will do; a shape of
-    None is of any rank.
+class ArraySpec:
+    """The dtype and shape of an input or output.
+
+    Attributes:
+        dtype: `object` for strings, which are `bytes`.
+        shape: the sizes, None for any size; None for a shape of any rank.
     """
 
     dtype: np.dtype
@@ -38,8 +41,8 @@ class Signature:
 
     name: str
     method: str
-    inputs: dict[str, Spec]
-    outputs: dict[str, Spec]
+    inputs: dict[str, ArraySpec]
+    outputs: dict[str, ArraySpec]
 
     @property
     def batched(self) -> bool:
@@ -47,7 +50,7 @@ class Signature:
         return bool(self.inputs) and all(spec.batched for spec in [*self.inputs.values(), *self.outputs.values()])
 
 
-class Model(Protocol):
+class LoadedModel(Protocol):
     """A version in memory; all of it may be called from several threads.
 
     Attributes:
@@ -59,10 +62,14 @@ class Model(Protocol):
     signature_defs: Mapping[str, meta_graph_pb2.SignatureDef]
 
     def run(self, signature: str, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Raises StatusError, with INVALID_ARGUMENT for what the inputs are to blame for."""
+        """Run a signature.
+
+        Raises:
+            StatusError: the model fails; INVALID_ARGUMENT where the inputs are to blame.
+        """
 
     def close(self) -> None:
-        """Frees it. Nothing runs any more, nor will."""
+        """Free the model. Nothing runs any more, nor will."""
 
 
 class _Functions:
@@ -96,8 +103,8 @@ class _Functions:
         self._close()
 
 
-def _tensorflow(directory: Path) -> Model:
-    """A SavedModel in a session."""
+def _tensorflow(directory: Path) -> LoadedModel:
+    """Load a SavedModel into a session."""
     config = tf.compat.v1.ConfigProto()
     config.gpu_options.allow_growth = True
     session = tf.compat.v1.Session(graph=tf.Graph(), config=config)
@@ -117,9 +124,9 @@ def _tensorflow(directory: Path) -> Model:
         raise
 
 
-def _other(runtime: str, directory: Path) -> Model:
-    """A version's signatures with its network in another runtime."""
-    loaded = runtimes.load(runtime, directory)
+def _other(runtime: str, directory: Path) -> LoadedModel:
+    """Load a version's signatures with its network in another runtime."""
+    loaded = runtimes.load_runtime(runtime, directory)
     saved = saved_model_pb2.SavedModel.FromString((directory / "saved_model.pb").read_bytes())
 
     def function_of(signature: Signature, _: meta_graph_pb2.SignatureDef) -> Callable[..., Sequence[Any]]:
@@ -133,7 +140,7 @@ def _other(runtime: str, directory: Path) -> Model:
 
 
 def _first_words(message: str) -> str:
-    """What TensorFlow says went wrong, without where in the graph."""
+    """Return the error of TensorFlow's message, without the place in the graph."""
     lines = (line.strip() for line in message.splitlines() if not line.startswith("\t"))
     return next((line for line in lines if line not in ("", "Graph execution error:")), REFUSED)
 
@@ -144,13 +151,13 @@ def _signature(name: str, found: meta_graph_pb2.SignatureDef) -> Signature:
     return Signature(name, found.method_name, inputs, outputs)
 
 
-def _spec(info: meta_graph_pb2.TensorInfo) -> Spec:
+def _spec(info: meta_graph_pb2.TensorInfo) -> ArraySpec:
     shape = tf.TensorShape(info.tensor_shape)
     dtype = np.dtype(tf.dtypes.as_dtype(info.dtype).as_numpy_dtype)
-    return Spec(dtype, None if shape.rank is None else tuple(shape.as_list()))
+    return ArraySpec(dtype, None if shape.rank is None else tuple(shape.as_list()))
 
 
-RUNTIMES: dict[str, Callable[[Path], Model]] = {
+RUNTIMES: dict[str, Callable[[Path], LoadedModel]] = {
     **{name: functools.partial(_other, name) for name in runtimes.RUNTIMES},
     "tensorflow": _tensorflow,
 }

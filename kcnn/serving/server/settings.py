@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
+from kcnn.data.input_pipeline.limits import MAX_PIXELS
 from kcnn.errors import UserError
 
 
@@ -63,7 +64,7 @@ class Settings:
     max_enqueued_batches: int = _flag(8, "Full batches that may wait; beyond it requests are refused (429).", 1)
     num_batch_threads: int = _flag(2, "Batches that run at once.", 1)
     max_request_bytes: int = _flag(16 * 2**20, "Larger requests are refused (413).", 1024)
-    max_pixels: int = _flag(50_000_000, "Larger images are refused (400), by their header.", 1)
+    max_pixels: int = _flag(MAX_PIXELS, "Larger images are refused (400), by their header.", 1)
     rest_api_timeout_in_ms: int = _flag(30_000, "A request that takes longer is given up (504).", 1)
     file_system_poll_wait_seconds: float = _flag(1.0, "Seconds between two looks for new versions.", 0.01)
     drain_seconds: float = _flag(30.0, "Seconds that requests in flight at SIGTERM have to be answered.", 0)

@@ -1,4 +1,4 @@
-"""Errors that clients are told: gRPC's codes, and the HTTP status that TensorFlow Serving has for each.
+"""Errors for clients: gRPC's codes, and the HTTP status that TensorFlow Serving has for each.
 
 Source: `ToHTTPStatusCode` in tensorflow_serving/model_servers/http_server.cc
 """
@@ -29,7 +29,7 @@ _LONGEST = 1000  # characters of a message; clients' own values stand in it
 
 
 class StatusError(Exception):
-    """What a request is answered with instead of outputs; `http` where HTTP has a status of its own for it."""
+    """The answer to a request that has no outputs; `http` where HTTP has a status of its own for it."""
 
     def __init__(self, code: StatusCode, message: str, http: int | None = None):
         super().__init__(message)
@@ -39,5 +39,5 @@ class StatusError(Exception):
 
 
 def invalid(message: str) -> StatusError:
-    """The client's mistake."""
+    """Return the error of a client's mistake."""
     return StatusError(StatusCode.INVALID_ARGUMENT, message)

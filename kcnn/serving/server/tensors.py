@@ -13,18 +13,18 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.framework import tensor_pb2
 
-from kcnn.serving.server.runtime import Spec
+from kcnn.serving.server.runtime import ArraySpec
 from kcnn.serving.server.status import invalid
 
 BYTES_SUFFIX = "_bytes"  # outputs so named are bytes in JSON, others text
-# What may become numbers of this kind of numpy's; those of other kinds come of whole numbers and of fractions.
+# The types of JSON that each kind of numpy's dtypes takes; other kinds take whole numbers and fractions.
 _TAKEN: dict[str, set[type]] = {"b": {bool}, "i": {int}, "u": {int}}
 _MOST_DIMENSIONS = 32  # numpy walks no more
 _KINDS = {bool: "true or false", int: "whole numbers", float: "fractions", str: "text"}
 
 
-def from_json(value: Any, spec: Spec, name: str) -> np.ndarray:
-    """Nested lists of numbers, or of texts and `{"b64": ...}`, as an array of the dtype."""
+def json_to_array(value: Any, spec: ArraySpec, name: str) -> np.ndarray:
+    """Convert nested lists of numbers, or of texts and `{"b64": ...}`, to an array of the dtype."""
     if spec.dtype == object:
         rank = _depth(value) if spec.shape is None else len(spec.shape)
         if rank > _MOST_DIMENSIONS:
@@ -61,7 +61,7 @@ def _depth(value: Any) -> int:
 
 
 def _texts(value: Any, rank: int, name: str) -> Any:
-    """The same lists, of bytes."""
+    """Return the same lists, of bytes."""
     if rank:
         if not isinstance(value, list):
             raise invalid(f"input {name!r}: expected a list, found {_named(value)}")
@@ -69,12 +69,12 @@ def _texts(value: Any, rank: int, name: str) -> Any:
     if isinstance(value, str):
         return value.encode()
     if isinstance(value, dict) and value.keys() == {"b64"} and isinstance(value["b64"], str):
-        return from_base64(value["b64"], f"input {name!r}")
+        return decode_base64(value["b64"], f"input {name!r}")
     raise invalid(f'input {name!r}: expected a text or {{"b64": "..."}}, found {_named(value)}')
 
 
-def from_base64(text: str, where: str) -> bytes:
-    """Its bytes; white space and missing padding are forgiven, as TensorFlow Serving does."""
+def decode_base64(text: str, where: str) -> bytes:
+    """Return the bytes; white space and missing padding are forgiven, as TensorFlow Serving does."""
     try:
         return binascii.a2b_base64(text, strict_mode=True)
     except ValueError:
@@ -86,15 +86,18 @@ def from_base64(text: str, where: str) -> bytes:
 
 
 def _named(value: Any) -> str:
-    """What a value of JSON is, in words."""
+    """Return the kind of a JSON value, in words."""
     if isinstance(value, dict):
         return "an object of " + (", ".join(sorted(value)[:5]) or "nothing")
     names = {bool: "true or false", int: "a number", float: "a number", str: "text", list: "a list"}
     return names.get(type(value), "null")
 
 
-def to_json(name: str, array: np.ndarray) -> Any:
-    """What orjson writes as TensorFlow Serving does: texts, bytes of an output `..._bytes` as `{"b64": ...}`."""
+def array_to_json(name: str, array: np.ndarray) -> Any:
+    """Convert an array to what orjson writes as TensorFlow Serving does.
+
+    Bytes are text; those of an output `..._bytes` are `{"b64": ...}`.
+    """
     if array.dtype != object:
         return np.ascontiguousarray(array) if array.ndim else array.item()
     if name.endswith(BYTES_SUFFIX):
@@ -106,8 +109,8 @@ def _each(value: Any, change: Any) -> Any:
     return [_each(part, change) for part in value] if isinstance(value, list) else change(value)
 
 
-def from_proto(proto: tensor_pb2.TensorProto, name: str, most_bytes: int) -> np.ndarray:
-    """The array, of at most so many bytes: a few of a proto can stand for any number."""
+def proto_to_array(proto: tensor_pb2.TensorProto, name: str, most_bytes: int) -> np.ndarray:
+    """Convert a proto to an array of at most so many bytes: a small proto can stand for any number of them."""
     try:
         dtype = tf.dtypes.as_dtype(proto.dtype)
     except TypeError:
@@ -133,8 +136,8 @@ def from_proto(proto: tensor_pb2.TensorProto, name: str, most_bytes: int) -> np.
         raise invalid(f"input {name!r}: its values do not fit {dtype.name} of shape {shape}") from None
 
 
-def to_proto(array: np.ndarray) -> tensor_pb2.TensorProto:
-    """With the values in the field of their type, where clients of TensorFlow Serving look for them."""
+def array_to_proto(array: np.ndarray) -> tensor_pb2.TensorProto:
+    """Convert an array to a proto, its values in the field of their type, as clients of TensorFlow Serving expect."""
     dtype = tf.dtypes.as_dtype(tf.string if array.dtype == object else array.dtype)
     proto = tensor_pb2.TensorProto(dtype=dtype.as_datatype_enum)
     for size in array.shape:

@@ -7,7 +7,7 @@ of each). Every signature is asked. ANSWERS_FILE is a .npz of
     facts: JSON: "signatures", name → "kind" and "input" (its name); "answers", [signature, request, output] of each
         array below; "latency_seconds", of requests of one image; "memory_bytes", of the process: "before" the export
         was loaded, and the "peak".
-    answer_<i>: what was answered, in the order of "answers". The requests are
+    answer_<i>: the answers, in the order of "answers". The requests are
         of "bytes" signatures (one string tensor [N]) and "examples" signatures (one of tf.Examples), "batched": images
         of all sizes in one request; "single": one image a request.
         of "pixels" signatures (one uint8 or float32 tensor [N, H, W, 3]), "pixels": a few JPEG and PNG files decoded by
@@ -27,13 +27,13 @@ import tensorflow as tf
 
 BATCH = 32
 PIXELS = 4  # files that are asked as pixels
-SIDE = 256  # pixels, of what is asked of them
+SIDE = 256  # pixels; larger images are cut
 REQUESTS, SECONDS = 200, 10.0  # the latency is measured until either is used up
 EXAMPLES = ("examples", "inputs")  # what inputs of tf.Examples are called
 
 
 def kind(inputs: dict[str, tf.TensorSpec]) -> str:
-    """What a signature takes."""
+    """Return the kind of a signature by its inputs."""
     if len(inputs) != 1:
         return "other"
     ((key, spec),) = inputs.items()
@@ -45,7 +45,7 @@ def kind(inputs: dict[str, tf.TensorSpec]) -> str:
 
 
 def peak_memory() -> int:
-    """Bytes that this process has had in memory at most."""
+    """Return the most bytes that this process has had in memory."""
     try:
         # On Linux, getrusage's would count what the parent held when it forked.
         with open("/proc/self/status", encoding="ascii") as status:
@@ -56,19 +56,19 @@ def peak_memory() -> int:
 
 
 def zeros(spec: tf.TensorSpec) -> tf.Tensor:
-    """A tensor that fits, one of what is left open."""
+    """Return a tensor of zeros that fits a spec, with 1 for each open size."""
     shape = [1 if size is None else size for size in (spec.shape.as_list() if spec.shape.rank is not None else [1])]
     return tf.fill(shape, "") if spec.dtype == tf.string else tf.zeros(shape, spec.dtype)
 
 
 def example(encoded: bytes) -> bytes:
-    """A serialized tf.Example with an image file in it."""
+    """Return a serialized tf.Example with an image file in it."""
     feature = {"image/encoded": tf.train.Feature(bytes_list=tf.train.BytesList(value=[encoded]))}
     return tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString()
 
 
 def main(export_dir: str, requests_file: str, answers_file: str) -> None:
-    """Answers every request in the file; raises whatever the model raises."""
+    """Answer every request in the file; errors of the model are raised."""
     with np.load(requests_file, allow_pickle=False) as requests:
         ends = np.cumsum(requests["lengths"])
         encoded = [part.tobytes() for part in np.split(requests["encoded"], ends[:-1])]

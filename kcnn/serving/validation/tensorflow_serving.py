@@ -37,20 +37,20 @@ class UnreachableError(Exception):
 
 
 def _docker(*arguments: str, seconds: float = _COMMAND_SECONDS) -> str:
-    """What the command prints; UnreachableError when it fails."""
+    """Run a docker command and return what it prints; raise UnreachableError when it fails."""
     command = ["docker", *arguments]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=seconds)
     except subprocess.CalledProcessError as error:
-        said = error.stderr.strip().splitlines() or [f"exit {error.returncode}"]
-        raise UnreachableError(f"docker {arguments[0]}: {said[-1]}") from error
+        message = error.stderr.strip().splitlines() or [f"exit {error.returncode}"]
+        raise UnreachableError(f"docker {arguments[0]}: {message[-1]}") from error
     except (OSError, subprocess.TimeoutExpired) as error:
         raise UnreachableError(f"docker {arguments[0]}: {error}") from error
     return done.stdout.strip()
 
 
-def find_image() -> str | None:
-    """The id of the image of TensorFlow Serving that Docker has here; None where there is none. Nothing is fetched."""
+def find_serving_image() -> str | None:
+    """Return the id of TensorFlow Serving's image that Docker has here; None without one. Nothing is fetched."""
     try:
         return _docker("image", "inspect", "--format", "{{.Id}}", IMAGE, seconds=_LOOK_SECONDS) or None
     except UnreachableError:
@@ -58,8 +58,8 @@ def find_image() -> str | None:
 
 
 @contextlib.contextmanager
-def serve(export_dir: str | os.PathLike, image: str) -> Iterator[str]:
-    """Serves a SavedModel, on this machine alone, while the context lasts; gives the model's URL once it is loaded.
+def serve_in_docker(export_dir: str | os.PathLike, image: str) -> Iterator[str]:
+    """Serve a SavedModel, on this machine alone, within the context; give the model's URL once it is loaded.
 
     Raises:
         UnreachableError: Docker does not start the image, or it cannot be reached.
@@ -76,19 +76,19 @@ def serve(export_dir: str | os.PathLike, image: str) -> Iterator[str]:
         _wait(url, container)
         yield url
     finally:
-        with contextlib.suppress(UnreachableError):  # it is gone already
+        with contextlib.suppress(UnreachableError):  # the container has ended already
             _docker("rm", "--force", "--volumes", container)
 
 
 def _wait(url: str, container: str) -> None:
-    """Until the model is loaded."""
-    deadline, said = time.monotonic() + LOADING_SECONDS, ""
+    """Wait until the model is loaded."""
+    deadline, message = time.monotonic() + LOADING_SECONDS, ""
     while time.monotonic() < deadline:
         try:
             (status,) = _request(url)["model_version_status"]
             if status["state"] == "AVAILABLE":
                 return
-            said = f"state {status['state']}: {status['status'].get('error_message') or 'no message'}"
+            message = f"state {status['state']}: {status['status'].get('error_message') or 'no message'}"
             if status["state"] == "END":
                 break
         except UnreachableError as error:
@@ -96,37 +96,37 @@ def _wait(url: str, container: str) -> None:
                 lines = _docker("logs", "--tail", "1", container) or "no message"
                 raise ServingError(f"ended before it had loaded the model: {lines}") from error
         except ServingError as error:  # "Servable not found", at first
-            said = str(error)
+            message = str(error)
         time.sleep(0.2)
-    if not said:
+    if not message:
         raise UnreachableError(f"it runs, but nothing answers at {url}")
-    raise ServingError(f"does not load the model: {said}")
+    raise ServingError(f"does not load the model: {message}")
 
 
 def _request(url: str, body: Any = None) -> Any:
-    """The JSON that is answered, to a GET, or to a POST of `body` as JSON."""
+    """Return the JSON that is answered to a GET, or to a POST of `body` as JSON."""
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
     try:
         with _OPENER.open(request, timeout=_ANSWER_SECONDS) as response:
             return json.load(response)
     except urllib.error.HTTPError as error:
-        said = error.read().decode("utf-8", "replace")
+        message = error.read().decode("utf-8", "replace")
         with contextlib.suppress(json.JSONDecodeError, KeyError, TypeError):
-            said = json.loads(said)["error"]
-        raise ServingError(f"{url} answers {error.code}: {' '.join(said.split())[:300]}") from error
+            message = json.loads(message)["error"]
+        raise ServingError(f"{url} answers {error.code}: {' '.join(message.split())[:300]}") from error
     except (OSError, http.client.HTTPException, ValueError) as error:  # no connection, or none of HTTP and JSON
         raise UnreachableError(f"{url}: {error}") from error
 
 
-def signatures(url: str) -> set[str]:
-    """The names of the served model's signatures."""
+def served_signatures(url: str) -> set[str]:
+    """Return the names of the served model's signatures."""
     found = _answered(f"{url}/metadata", None, "metadata", "signature_def", "signature_def")
     return {name for name in found if not name.startswith("__")}  # the runtime's own, "__saved_model_init_op"
 
 
-def predict(url: str, signature: str, name: str, values: Sequence[bytes] | np.ndarray) -> dict[str, np.ndarray]:
-    """One request.
+def ask_predict(url: str, signature: str, name: str, values: Sequence[bytes] | np.ndarray) -> dict[str, np.ndarray]:
+    """Send one request and return its outputs.
 
     Args:
         url: the model's, from `serve`.
@@ -148,8 +148,9 @@ def predict(url: str, signature: str, name: str, values: Sequence[bytes] | np.nd
 
 
 def _answered(url: str, body: Any, *keys: str) -> Any:
-    """What is behind the keys, of a server that has answered before: that it no longer does is not the machine's
-    fault.
+    """Return the value at the keys of an answer, from a server that has answered before.
+
+    That it no longer answers is not the machine's fault.
     """
     try:
         answer = _request(url, body)

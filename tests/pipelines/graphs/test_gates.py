@@ -24,6 +24,7 @@ from kcnn.data.ingestion.summary import Summary
 from kcnn.errors import RefusedError, UserError
 from kcnn.recipes import build
 from kcnn.serving.publishing import versions
+from kcnn.serving.publishing.rollback import republish_version
 from pipelines.artifacts import Examples, InfraBlessing, Model, ModelBlessing, ModelRun
 from pipelines.components.evaluator import evaluator
 from pipelines.components.infra_validator import infra_validator
@@ -341,8 +342,8 @@ def test_a_slow_model_is_refused_by_the_real_infra_validator(copy):
 def test_after_a_rollback_the_next_model_is_compared_with_what_is_served(copy):
     run(copy, right=110)
     folder = copy / "saved_models" / "m"
-    versions.rollback(folder, 1, "main.py rollback m 1")
-    assert last_pushed(folder) == (str(folder / "3"), versions.digest(folder / "1"))
+    republish_version(folder, 1, "main.py rollback m 1")
+    assert last_pushed(folder) == (str(folder / "3"), versions.version_digest(folder / "1"))
     made = run(copy, right=105)  # worse than version 2, better than 1, which is served again
     said = card(folder / "4")["blessing"]["model"]["checks"]["not_worse"]
     assert said.startswith(f"no worse than {folder}/3") or f"{folder}/3" in said
@@ -385,6 +386,7 @@ import os, pathlib, signal, sys
 sys.path[:0] = [sys.argv[1], sys.argv[1] + "/tests/pipelines"]
 import test_gates
 from kcnn.serving.publishing import versions
+from kcnn.serving.publishing.rollback import republish_version
 from pipelines.engine import runner
 runner._code = lambda: "this program"
 publish = versions.publish

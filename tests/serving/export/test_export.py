@@ -17,9 +17,9 @@ from tiny_classifier import LABELS, SPEC, picture, tiny_model
 
 from kcnn.data.input_pipeline.transform import Preprocessing, preprocess
 from kcnn.errors import UserError
-from kcnn.serving.export import graph, precision
+from kcnn.serving.export import network, precision
 from kcnn.serving.export.classifier import export_classifier
-from kcnn.serving.publishing.versions import write_card
+from kcnn.serving.publishing.card import write_card
 
 SIGNATURES = ["classify", "embed", "images", "images_float", "metadata", "predict_tf_example", "serving_default"]
 STRANGER = """
@@ -103,7 +103,7 @@ def test_only_constants_and_labels_are_saved(export_dir):
 
 
 def test_a_large_model_keeps_its_variables(model, pictures, tmp_path, monkeypatch):
-    monkeypatch.setattr(graph, "_CONSTANT_BYTES", 0)
+    monkeypatch.setattr(network, "CONSTANT_BYTES", 0)
     export_classifier(model, tmp_path / "large", LABELS, SPEC)
     saved = tf.train.list_variables(str(tmp_path / "large" / "variables" / "variables"))
     assert [shape for name, shape in saved if name.startswith("weights")] == [[936, 7]]
@@ -179,7 +179,7 @@ def example(content):
 
 
 def bomb(size):
-    """A PNG whose header promises so many pixels a side."""
+    """Return a PNG whose header promises so many pixels a side."""
     png = picture("PNG", (8, 8))
     return png[:16] + size.to_bytes(4, "big") * 2 + png[24:]
 
@@ -347,7 +347,7 @@ def test_unknown_wishes_are_refused(model, tmp_path, arguments, message):
 
 
 def test_the_programs_of_the_readme_run(export_dir, pictures, tmp_path):
-    """The ten lines that load the export with TensorFlow alone."""
+    """Run the ten lines that load the export with TensorFlow alone."""
     readme = Path(__file__).parents[3].joinpath("README.md").read_text(encoding="utf-8")
     (program,) = (
         block for block in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "saved_model.load" in block

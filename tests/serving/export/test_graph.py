@@ -8,7 +8,9 @@ import pytest
 from tiny_classifier import tiny_model
 
 from kcnn.nn.convolutions import GroupedConv
-from kcnn.serving.export.graph import as_function, fold, freeze, in_bfloat16, in_half_size
+from kcnn.serving.export.dtypes import in_bfloat16, in_half_size
+from kcnn.serving.export.folding import fold
+from kcnn.serving.export.network import as_function, freeze
 
 
 def kinds(network):
@@ -16,7 +18,7 @@ def kinds(network):
 
 
 def model_of(*layers, size=12, channels=3):
-    """A model whose weights are all random."""
+    """Return a model whose weights are all random."""
     keras.utils.set_random_seed(1)
     inputs = keras.Input((size, size, channels))
     x = inputs

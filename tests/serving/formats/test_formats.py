@@ -29,10 +29,11 @@ from kcnn.data.input_pipeline.transform import Preprocessing, preprocess_batch
 from kcnn.errors import UserError
 from kcnn.models.taps import penultimate
 from kcnn.nn.convolutions import GroupedConv
-from kcnn.serving.export.graph import fold, freeze
-from kcnn.serving.formats import FORMATS, OUTPUTS, choose, present
-from kcnn.serving.formats.parity import parity
-from kcnn.serving.formats.source import source, write
+from kcnn.serving.export.folding import fold
+from kcnn.serving.export.network import freeze
+from kcnn.serving.formats.catalogue import FORMATS, choose_formats, present_formats, write_formats
+from kcnn.serving.formats.parity import measure_parity
+from kcnn.serving.formats.source import OUTPUTS, make_source
 from tests import shards
 from tests.models.networks import SMALLEST, calibrate, small
 from tests.models.networks import images as network_images
@@ -47,7 +48,7 @@ TOLERANCES = {"tflite-float16": 5e-3, "tflite-dynamic": 0.1, "tflite-int8": 0.1}
 
 
 def small_network():
-    """What MobileNetV3 and ConvNeXt are made of, once each."""
+    """Build a network with each kind of block of MobileNetV3 and ConvNeXt, once each."""
     keras.utils.set_random_seed(2)
     layers = keras.layers
     inputs = keras.Input((*SIZE, 3))
@@ -69,7 +70,7 @@ def small_network():
 
 
 def pictures(count, seed):
-    """Files of coloured blocks in 3 formats, and of several sizes."""
+    """Return files of coloured blocks in 3 formats, and of several sizes."""
     random = np.random.default_rng(seed)
     made = []
     for index in range(count):
@@ -88,7 +89,7 @@ def network():
 
 @pytest.fixture(scope="module")
 def exported(network, tmp_path_factory):
-    """A version with every format, and what `export_classifier` returned."""
+    """Export a version with every format; give it and what `export_classifier` returned."""
     version = tmp_path_factory.mktemp("formats") / "1"
     metadata = kcnn.export_classifier(
         network,
@@ -105,13 +106,13 @@ def exported(network, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def images():
-    """uint8 [12, h, w, 3]."""
+    """Return uint8 [12, h, w, 3]."""
     pixels = preprocess_batch(tf.constant(pictures(12, seed=2)), SPEC).numpy()
     return np.rint(pixels).astype(np.uint8)
 
 
 def expected(network, images):
-    """What Keras answers."""
+    """Return the answers of Keras."""
     both = keras.Model(network.inputs, [network.outputs[0], penultimate(network).outputs[0]])
     logits, embedding = (part.numpy() for part in both([images.astype(np.float32)], training=False))
     probabilities = tf.nn.softmax(logits / TEMPERATURE).numpy()
@@ -120,7 +121,7 @@ def expected(network, images):
 
 def test_a_version_holds_the_formats_that_were_asked_for(exported):
     version, metadata = exported
-    assert present(version) == tuple(FORMATS)
+    assert present_formats(version) == tuple(FORMATS)
     assert metadata["export"]["formats"] == list(FORMATS)
     assert sorted(path.name for path in version.parent.iterdir()) == ["1"]
     size = {name: FORMATS[name].file(version).stat().st_size for name in OTHERS}
@@ -207,7 +208,7 @@ def test_every_format_holds_the_metadata(exported):
 
 @pytest.mark.parametrize("name", [name for name in OTHERS if name.startswith("tflite")])
 def test_litert_finds_the_labels_by_the_metadata_schema(exported, name):
-    """Fields by their numbers in tflite-support's metadata_schema.fbs."""
+    """Read fields by their numbers in tflite-support's metadata_schema.fbs."""
     content = FORMATS[name].file(exported[0]).read_bytes()
     assert schema.Model.ModelBufferHasIdentifier(content, 0)
     model = schema.Model.GetRootAsModel(content, 0)
@@ -248,7 +249,7 @@ def test_litert_finds_the_labels_by_the_metadata_schema(exported, name):
 
 
 def test_litert_weights_are_aligned(exported):
-    """As TensorFlow's schema.fbs demands with force_align, for processors that cannot read them otherwise."""
+    """Expect the alignment of force_align in TensorFlow's schema.fbs: some processors cannot read other weights."""
     content = FORMATS["tflite-float16"].file(exported[0]).read_bytes()
     model = schema.Model.GetRootAsModel(content, 0)
     weights = [model.Buffers(index).DataAsNumpy() for index in range(model.BuffersLength())]
@@ -293,12 +294,12 @@ def test_what_cannot_be_written_is_said_before_any_work(network, tmp_path, monke
 
 def test_choosing_formats_loads_no_library():
     program = (
-        "import sys, kcnn.serving.formats as f; print(f.choose(['onnx', 'tflite-int8'])); "
+        "import sys, kcnn.serving.formats.catalogue as f; print(f.choose_formats(['onnx', 'tflite-int8'])); "
         "print({'tensorflow', 'onnx', 'tf2onnx', 'openvino', 'numpy'} & sys.modules.keys())"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == ["('savedmodel', 'onnx', 'tflite-int8')", "set()"]
-    assert choose(["savedmodel"]) == ("savedmodel",)
+    assert choose_formats(["savedmodel"]) == ("savedmodel",)
 
 
 class Bessel(keras.layers.Layer):
@@ -332,11 +333,11 @@ def test_a_network_that_calls_xla_is_refused(tmp_path):
     x = keras.layers.Conv2D(4, 3, groups=2)(keras.layers.Conv2D(4, 1)(inputs))
     network = freeze(keras.Model(inputs, [keras.layers.GlobalAveragePooling2D()(x)] * 2))
     with pytest.raises(UserError, match=r"^formats other than savedmodel: this network calls _conv_xla"):
-        source(network, 1.0, "{}", np.zeros((0, 8, 8, 3)), tmp_path / "source")
+        make_source(network, 1.0, "{}", np.zeros((0, 8, 8, 3)), tmp_path / "source")
 
 
 def held_out(version, directory, count=100):
-    """Test shards whose labels are what the version's SavedModel answers; and what it answers, in their order."""
+    """Write test shards whose labels are the answers of the version's SavedModel; return both, in order."""
     served = tf.saved_model.load(str(version)).signatures["serving_default"]
     files = pictures(count, seed=7)
     top = served(image_bytes=tf.constant(files))["probabilities"].numpy().argmax(1)
@@ -351,7 +352,7 @@ def held_out(version, directory, count=100):
 
 def test_parity_of_all_formats(exported, tmp_path):
     paths, probabilities = held_out(exported[0], tmp_path)
-    facts, checks = parity(exported[0], paths, probabilities, limit=90)
+    facts, checks = measure_parity(exported[0], paths, probabilities, limit=90)
     assert [check.name for check in checks] == [f"format, {name}" for name in FORMATS]
     assert {check.name: check.said for check in checks if not check.passed} == {}
     assert (facts["files"], facts["accuracy"]) == (90, 1.0)
@@ -371,7 +372,7 @@ def test_parity_of_all_formats(exported, tmp_path):
 
 @pytest.fixture(scope="module")
 def wild(tmp_path_factory):
-    """A version whose network int8 cannot hold, with files that were damaged; its shards and probabilities."""
+    """Export a version whose network int8 cannot hold, with damaged files; give its shards and probabilities."""
     keras.utils.set_random_seed(5)
     layers = keras.layers
     inputs = keras.Input((*SIZE, 3))
@@ -399,7 +400,7 @@ def wild(tmp_path_factory):
 
 
 def test_parity_refuses_what_int8_makes_worse_and_what_is_damaged(wild):
-    facts, checks = parity(*wild)
+    facts, checks = measure_parity(*wild)
     said = {check.name.removeprefix("format, "): (check.passed, check.said) for check in checks}
     assert {name: passed for name, (passed, _) in said.items()} == {
         "savedmodel": True,
@@ -418,14 +419,14 @@ def test_parity_refuses_what_int8_makes_worse_and_what_is_damaged(wild):
 def test_parity_without_a_runtime_is_refused_in_one_line(wild, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(UserError, match=r"^format 'onnx': running it needs onnxruntime: pip install '\.\[formats\]'$"):
-        parity(*wild)
+        measure_parity(*wild)
 
 
 def test_parity_says_where_a_process_ended(wild, tmp_path):
     version, paths, probabilities = wild
     shutil.copytree(version, tmp_path / "1")
     (tmp_path / "1" / "saved_model.pb").write_bytes(b"damaged")
-    facts, (check,) = parity(tmp_path / "1", paths, probabilities)
+    facts, (check,) = measure_parity(tmp_path / "1", paths, probabilities)
     assert (check.name, check.passed, facts) == ("formats", False, {"files": 0})
     assert "at savedmodel the process ended (exit 1)" in check.said
     assert "\n" not in check.said
@@ -433,7 +434,7 @@ def test_parity_says_where_a_process_ended(wild, tmp_path):
 
 @pytest.fixture(scope="session")
 def node_modules(tmp_path_factory):
-    """TensorFlow.js, from npm."""
+    """Install TensorFlow.js from npm."""
     if shutil.which("npm") is None:
         pytest.skip("there is no npm here")
     folder = tmp_path_factory.mktemp("tfjs")
@@ -445,7 +446,7 @@ def node_modules(tmp_path_factory):
 
 
 def by_tfjs(node_modules, folder, file, images):
-    """What TensorFlow.js answers."""
+    """Return the answers of TensorFlow.js."""
     given, answers = folder / "input.json", folder / "answers.json"
     given.write_text(json.dumps({"shape": images.shape, "data": images.ravel().tolist()}))
     program = Path(__file__).with_name("tfjs_answers.js")
@@ -465,9 +466,11 @@ def test_tensorflow_js_answers_as_the_network(exported, network, images, node_mo
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SMALLEST.values())
 def test_every_family_in_every_format(name, node_modules, tmp_path):
-    """The smallest of each: in float32 to rounding, or to what a millionth of the pixels does to a network that
-    magnifies it; in float16 to what the network makes of rounded weights. Of 8 bits, that they are written and run is
-    all that is asked, since deep networks of random weights magnify what they round.
+    """Compare the smallest of each family with its own answers.
+
+    float32 must agree to rounding, or to the change that a millionth of the pixels makes in a network that magnifies
+    it; float16 to the change that rounded weights make. Formats of 8 bits must be written and run, no more: deep
+    networks of random weights magnify rounding.
     """
     keras.utils.set_random_seed(4)
     model = small(name)
@@ -479,7 +482,7 @@ def test_every_family_in_every_format(name, node_modules, tmp_path):
         return dict(zip(("logits", "embedding"), (part.numpy() for part in both([pixels])), strict=True))
 
     def distances(answer):
-        """From the network's own, over its length."""
+        """Return the distances from the network's own answers, over their length."""
         return {
             output: np.linalg.norm(answer[output] - array) / np.linalg.norm(array) for output, array in wanted.items()
         }
@@ -488,7 +491,7 @@ def test_every_family_in_every_format(name, node_modules, tmp_path):
     noise = np.random.default_rng(0).normal(scale=1e-6, size=pixels.shape).astype(np.float32)
     of_rounding = distances(asked(pixels * (1 + noise)))
     metadata = json.dumps({"labels": list("abcde"), "export": {"precision": "float32"}})
-    made_of = source(fold(freeze(both)), 1.0, metadata, pixels, tmp_path / "source")
+    made_of = make_source(fold(freeze(both)), 1.0, metadata, pixels, tmp_path / "source")
     for weight in model.weights:
         weight.assign(weight.numpy().astype(np.float16).astype(np.float32))
     of_float16 = distances(asked(pixels))
@@ -498,9 +501,9 @@ def test_every_family_in_every_format(name, node_modules, tmp_path):
         file = FORMATS[other].file(tmp_path)
         if other == "tfjs" and grouped:
             with pytest.raises(UserError, match="Conv2D of groups"):
-                write([other], made_of, tmp_path)
+                write_formats([other], made_of, tmp_path)
             continue
-        write([other], made_of, tmp_path)
+        write_formats([other], made_of, tmp_path)
         got = FORMATS[other].family().load(file)(pixels)
         if other == "tfjs":
             got = by_tfjs(node_modules, tmp_path, file, pixels)

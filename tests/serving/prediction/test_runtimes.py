@@ -1,5 +1,6 @@
-"""The same version in OpenVINO, ONNX Runtime and TensorFlow, which must all answer alike: its signatures, a classifier,
-the server.
+"""The same version in OpenVINO, ONNX Runtime and TensorFlow, which must all answer alike.
+
+Asked are its signatures, a classifier and the server.
 """
 
 import gc
@@ -24,10 +25,10 @@ from test_server import b64, main, texts
 from tiny_classifier import LABELS, SPEC
 
 from kcnn.errors import UserError
-from kcnn.serving import formats
 from kcnn.serving.export.classifier import export_classifier
+from kcnn.serving.formats import catalogue
 from kcnn.serving.prediction import runtimes
-from kcnn.serving.prediction.predict import load_classifier
+from kcnn.serving.prediction.classifier import load_classifier
 from kcnn.serving.server.runtime import RUNTIMES
 
 OTHERS = ["openvino", "onnx"]
@@ -53,7 +54,7 @@ def runtime(request):
 
 @pytest.fixture(scope="module")
 def loaded(runtime, version):
-    return runtimes.load(runtime, version)
+    return runtimes.load_runtime(runtime, version)
 
 
 def expect_alike(found, expected):
@@ -104,7 +105,7 @@ def test_the_classifier_answers_alike(runtime, version, pictures, tmp_path):
 
 
 def test_threads_share_it(loaded, exact, pictures):
-    """Different requests at once get each its own answers."""
+    """Expect that requests in different threads each get their own answers."""
     requests = [tf.constant(pictures[start:] + pictures[:size]) for start in range(6) for size in range(4)] * 4
     expected = {bytes(b"".join(request.numpy())): exact["serving_default"](request) for request in requests}
     with futures.ThreadPoolExecutor(8) as threads:
@@ -128,7 +129,7 @@ def test_a_closed_model_is_freed(runtime, version, pictures):
 
 
 def test_it_computes_as_exactly_as_the_export(version, tmp_path, monkeypatch):
-    """OpenVINO rounds to bfloat16 by itself where the processor has it."""
+    """Expect float32: OpenVINO rounds to bfloat16 by itself where the processor has it."""
     told = []
 
     def compile_model(core, model, device, settings):
@@ -137,13 +138,13 @@ def test_it_computes_as_exactly_as_the_export(version, tmp_path, monkeypatch):
 
     original = openvino.Core.compile_model
     monkeypatch.setattr(openvino.Core, "compile_model", compile_model)
-    runtimes.load("openvino", version)
+    runtimes.load_runtime("openvino", version)
     rounded = tmp_path / "1"
     shutil.copytree(version, rounded)
-    described = runtimes.file("openvino", rounded)
+    described = runtimes.runtime_file("openvino", rounded)
     text = described.read_text(encoding="utf-8")
     described.write_text(text.replace("&quot;precision&quot;: &quot;float32", "&quot;precision&quot;: &quot;bfloat16"))
-    runtimes.load("openvino", rounded)
+    runtimes.load_runtime("openvino", rounded)
     assert told == ["f32", "bf16"]
 
 
@@ -154,10 +155,10 @@ def test_what_is_missing_is_said(runtime, version, export_dir, tmp_path, monkeyp
         load_classifier(version, "openvin")
     damaged = tmp_path / "1"
     shutil.copytree(version, damaged)
-    runtimes.file(runtime, damaged).write_bytes(b"\x00")
+    runtimes.runtime_file(runtime, damaged).write_bytes(b"\x00")
     with pytest.raises(UserError, match="cannot be loaded"):
         load_classifier(damaged, runtime)
-    monkeypatch.setattr(formats, "find_spec", lambda name: None)
+    monkeypatch.setattr(catalogue, "find_spec", lambda name: None)
     with pytest.raises(UserError, match="pip install"):
         load_classifier(version, runtime)
 
@@ -181,7 +182,7 @@ def test_predict_on_the_command_line(runtime, version, export_dir, pictures, tmp
 
 
 def test_nobody_is_told(version, tmp_path):
-    """OpenVINO reports its import to Google Analytics where it can."""
+    """Expect no report: OpenVINO reports its import to Google Analytics where it can."""
     program = (
         "import sys\n"
         "def hook(event, arguments):\n"
@@ -199,7 +200,7 @@ def test_nobody_is_told(version, tmp_path):
 
 
 def test_served(runtime, version, export_dir, exact, pictures, tmp_path):
-    """By REST and gRPC; and a version without the format leaves the one before in place."""
+    """Ask by REST and gRPC; a version without the format leaves the previous one in place."""
     folder = tmp_path / "tiny"
     folder.mkdir()
     publish(version, folder, 1)

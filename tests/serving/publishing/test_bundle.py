@@ -18,8 +18,10 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, te
 from tensorflow_serving.apis import prediction_log_pb2
 from tensorflow_serving.config import model_server_config_pb2
 
-from kcnn.serving.prediction.predict import load_classifier
+from kcnn.serving.prediction.classifier import load_classifier
 from kcnn.serving.publishing import bundle, versions
+from kcnn.serving.publishing.labels import assign_labels, current_labels
+from kcnn.serving.publishing.rollback import republish_version
 from kcnn.serving.server.models_config import read_models_config
 
 NAME = "tiny_0.35"
@@ -64,14 +66,14 @@ def publish(folder, export_dir, images=()):
         versions.shutil.copytree(export_dir, staged)
         bundle.write_warmup(staged, folder.name, images)
 
-    version = versions.publish(folder, write)
-    bundle.write(folder)
+    version = versions.publish_version(folder, write)
+    bundle.write_bundle(folder)
     return version
 
 
 @pytest.fixture(scope="module")
 def folder(export_dir, pictures, tmp_path_factory):
-    """A model with one version, to read."""
+    """Give a model with one version, to read."""
     folder = tmp_path_factory.mktemp("saved_models") / NAME
     publish(folder, export_dir, pictures)
     return folder
@@ -79,7 +81,7 @@ def folder(export_dir, pictures, tmp_path_factory):
 
 @pytest.fixture
 def fakes(tmp_path):
-    """A model with four versions of a few bytes."""
+    """Make a model with four versions of a few bytes."""
     folder = tmp_path / "saved_models" / "m"
 
     def write(staged):
@@ -87,8 +89,8 @@ def fakes(tmp_path):
         (staged / "saved_model.pb").write_text(staged.parent.name)
 
     for _ in range(4):
-        versions.publish(folder, write)
-    bundle.write(folder)
+        versions.publish_version(folder, write)
+    bundle.write_bundle(folder)
     return folder
 
 
@@ -99,7 +101,7 @@ def config(folder):
 
 
 def policy(folder):
-    """The versions that TensorFlow Serving loads by models.config, as it chooses them."""
+    """Return the versions that TensorFlow Serving loads by models.config."""
     found = config(folder).model_version_policy
     numbers = sorted(int(name) for name in os.listdir(folder) if name.isdecimal())
     if found.HasField("latest"):
@@ -115,7 +117,7 @@ def test_models_config(folder):
 
 
 def test_nothing_beside_is_taken_for_a_version(folder):
-    """TensorFlow Serving takes every child whose name is a number, and none whose name is not."""
+    """Expect no number: TensorFlow Serving takes every child whose name is a number, and no other."""
     assert [name for name in os.listdir(folder) if re.fullmatch(r"[+-]?\s*\d+\s*", name)] == ["1"]
     assert all(stat.S_IMODE(path.stat().st_mode) & 0o444 == 0o444 for path in folder.iterdir() if path.is_file())
     assert not list(folder.glob(".*"))
@@ -216,7 +218,7 @@ def test_what_was_changed_by_hand_stays_but_models_config(fakes):
     (fakes / "batching.config").write_text("mine")
     (fakes / "models.config").write_text("mine")
     (fakes / "compose.yaml").unlink()
-    bundle.write(fakes)
+    bundle.write_bundle(fakes)
     assert (fakes / "batching.config").read_text() == "mine"
     assert (fakes / "compose.yaml").is_file()
     assert policy(fakes) == [3, 4]
@@ -268,34 +270,34 @@ def test_a_warm_up_of_large_images_is_small(export_dir, tmp_path, pictures, monk
 
 
 def test_labels_stand_on_the_highest_until_they_are_put(fakes, export_dir):
-    assert versions.labels(fakes) == {"stable": 4, "canary": 4}
-    assert versions.label(fakes, {"stable": 1}) == {"stable": 1, "canary": 4}
-    bundle.write(fakes)
+    assert current_labels(fakes) == {"stable": 4, "canary": 4}
+    assert assign_labels(fakes, {"stable": 1}) == {"stable": 1, "canary": 4}
+    bundle.write_bundle(fakes)
     assert dict(config(fakes).version_labels) == {"stable": 1, "canary": 4}
     assert policy(fakes) == [1, 3, 4]
     publish(fakes, export_dir)
     assert dict(config(fakes).version_labels) == {"stable": 1, "canary": 5}
     assert policy(fakes) == [1, 4, 5]
-    assert versions.label(fakes, {"stable": None}) == {"stable": 5, "canary": 5}
-    bundle.write(fakes)
+    assert assign_labels(fakes, {"stable": None}) == {"stable": 5, "canary": 5}
+    bundle.write_bundle(fakes)
     assert policy(fakes) == [1, 4, 5]  # see below
-    bundle.write(fakes)
+    bundle.write_bundle(fakes)
     assert policy(fakes) == [4, 5]
 
 
 def test_a_label_moves_only_between_versions_that_are_both_loaded(fakes, export_dir):
-    """Otherwise TensorFlow Serving drops requests for it: the version that it leaves must still be there."""
+    """Expect the old version too: otherwise TensorFlow Serving drops requests for the label that leaves it."""
     steps = [
         lambda: publish(fakes, export_dir),
-        lambda: versions.label(fakes, {"stable": 1}),
-        lambda: versions.label(fakes, {"stable": 2, "canary": 1}),
-        lambda: versions.rollback(fakes, 3, ""),
-        lambda: versions.label(fakes, {"stable": None, "canary": None}),
+        lambda: assign_labels(fakes, {"stable": 1}),
+        lambda: assign_labels(fakes, {"stable": 2, "canary": 1}),
+        lambda: republish_version(fakes, 3, ""),
+        lambda: assign_labels(fakes, {"stable": None, "canary": None}),
     ]
     for step in steps:
         before = set(config(fakes).version_labels.values())
         step()
-        bundle.write(fakes)
+        bundle.write_bundle(fakes)
         assert before | set(config(fakes).version_labels.values()) <= set(policy(fakes))
 
 
@@ -305,21 +307,21 @@ def test_a_label_moves_only_between_versions_that_are_both_loaded(fakes, export_
 )
 def test_wrong_labels_change_nothing(fakes, changes, message):
     with pytest.raises(versions.UserError, match=message):
-        versions.label(fakes, changes)
+        assign_labels(fakes, changes)
     assert not (fakes / "labels.json").exists()
 
 
 def test_a_labels_file_that_somebody_broke_is_named(fakes):
     (fakes / "labels.json").write_text("stable: 3")
     with pytest.raises(versions.UserError, match=r"labels\.json: expected labels and versions"):
-        versions.labels(fakes)
+        current_labels(fakes)
     (fakes / "labels.json").write_text('{"stable": 77}')  # a version that was removed by hand
-    assert versions.labels(fakes) == {"stable": 4, "canary": 4}
+    assert current_labels(fakes) == {"stable": 4, "canary": 4}
 
 
 @pytest.fixture(scope="module")
 def server(folder, tmp_path_factory):
-    """A server that reads models.config, as it lies there but for the folder, which is that of a container."""
+    """Start a server that reads models.config as it is, except for the folder, which is a container's."""
     home = tmp_path_factory.mktemp("server")
     text = (folder / "models.config").read_text()
     (home / "models.config").write_text(text.replace(f"/models/{NAME}", str(folder)))

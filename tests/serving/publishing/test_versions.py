@@ -13,6 +13,11 @@ import pytest
 
 from kcnn.errors import UserError
 from kcnn.serving.publishing import versions
+from kcnn.serving.publishing.card import CARD, read_card, write_card
+from kcnn.serving.publishing.labels import assign_labels, current_labels
+from kcnn.serving.publishing.pruning import prune_versions
+from kcnn.serving.publishing.release import versions_table
+from kcnn.serving.publishing.rollback import original_number, republish_version
 
 ROOT = Path(__file__).parents[3]
 PUBLISH = """
@@ -20,6 +25,7 @@ import os, signal, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from kcnn.serving.publishing import versions
+from kcnn.serving.publishing.pruning import prune_versions
 
 def write(folder):
     folder.mkdir()
@@ -29,9 +35,9 @@ def write(folder):
     (folder / "rest").write_text(str(os.getpid()))
 
 for _ in range(int(sys.argv[3])):
-    versions.publish(Path(sys.argv[2]), write)
+    versions.publish_version(Path(sys.argv[2]), write)
     if sys.argv[4] == "keep":
-        versions.keep(Path(sys.argv[2]), 3)
+        prune_versions(Path(sys.argv[2]), 3)
 """
 
 
@@ -44,7 +50,7 @@ def publish(folder, text="x"):
         staged.mkdir()
         (staged / "saved_model.pb").write_text(text)
 
-    return versions.publish(folder, write)
+    return versions.publish_version(folder, write)
 
 
 def names(folder):
@@ -58,7 +64,7 @@ def test_numbers_count_up_and_nothing_else_is_left(tmp_path):
     (folder / "notes").mkdir()
     assert publish(folder) == folder / "8"
     assert names(folder) == ["1", "7", "8", "notes"]
-    assert [path.name for path in versions.versions(folder)] == ["1", "7", "8"]
+    assert [path.name for path in versions.list_versions(folder)] == ["1", "7", "8"]
 
 
 def test_a_publisher_that_fails_leaves_nothing(tmp_path):
@@ -70,7 +76,7 @@ def test_a_publisher_that_fails_leaves_nothing(tmp_path):
         raise OSError("No space left on device")
 
     with pytest.raises(OSError, match="No space"):
-        versions.publish(tmp_path, write)
+        versions.publish_version(tmp_path, write)
     assert names(tmp_path) == ["1"]
 
 
@@ -86,7 +92,7 @@ def test_what_a_killed_publisher_left_goes_with_the_next(tmp_path):
 def test_many_at_once_each_get_a_number_and_the_newest_stay(tmp_path):
     several = [publisher(tmp_path, 15), publisher(tmp_path, 15), publisher(tmp_path, 15, "keep")]
     assert [process.wait() for process in several] == [0, 0, 0]
-    found = versions.versions(tmp_path)
+    found = versions.list_versions(tmp_path)
     assert found[-1].name == "45"
     assert found[-3:] == [tmp_path / "43", tmp_path / "44", tmp_path / "45"]
     for version in found:
@@ -128,7 +134,7 @@ def test_leftovers_of_others_are_left_until_they_are_old(tmp_path, monkeypatch):
 
 
 def test_a_lock_tells_a_live_publisher_where_its_number_does_not(tmp_path):
-    """As between containers that have one host name."""
+    """Stand for containers that have one host name."""
     path = leftover(tmp_path, platform.node(), dead_pid())
     descriptor = os.open(path, os.O_RDONLY)
     fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -142,12 +148,12 @@ def test_a_lock_tells_a_live_publisher_where_its_number_does_not(tmp_path):
 def test_keep(tmp_path):
     for _ in range(5):
         publish(tmp_path)
-    assert versions.keep(tmp_path, 5) == []
-    assert versions.keep(tmp_path, 2) == ["1", "2", "3"]
+    assert prune_versions(tmp_path, 5) == []
+    assert prune_versions(tmp_path, 2) == ["1", "2", "3"]
     assert names(tmp_path) == ["4", "5"]
     assert publish(tmp_path).name == "6"  # no number is used twice
     with pytest.raises(ValueError, match="expected 2 or more"):
-        versions.keep(tmp_path, 1)
+        prune_versions(tmp_path, 1)
     assert names(tmp_path) == ["4", "5", "6"]
 
 
@@ -156,7 +162,7 @@ def test_a_version_goes_by_a_rename_the_oldest_first(tmp_path, monkeypatch):
         publish(tmp_path)
     seen = []
     monkeypatch.setattr(versions.shutil, "rmtree", lambda path, **_: seen.append((path.name, names(tmp_path))))
-    versions.keep(tmp_path, 2)
+    prune_versions(tmp_path, 2)
     assert [name.split(".")[1] for name, _ in seen] == ["1", "2"]
     for name, there in seen:
         assert name in there  # whole, under a hidden name
@@ -169,10 +175,10 @@ def test_digest_is_of_what_is_served(tmp_path):
     one, two = publish(tmp_path, "a"), publish(tmp_path, "a")
     (two / "assets.extra").mkdir()
     (two / "assets.extra" / "card.json").write_text("{}")
-    assert versions.digest(one) == versions.digest(two)
+    assert versions.version_digest(one) == versions.version_digest(two)
     (two / "variables").mkdir()
     (two / "variables" / "variables.index").write_text("w")
-    assert versions.digest(one) != versions.digest(two)
+    assert versions.version_digest(one) != versions.version_digest(two)
 
 
 def with_card(folder, text, card):
@@ -181,9 +187,9 @@ def with_card(folder, text, card):
         (staged / "saved_model.pb").write_text(text)
         (staged / "variables").mkdir()
         (staged / "variables" / "index").write_text("w")
-        versions.write_card(staged, card)
+        write_card(staged, card)
 
-    return versions.publish(folder, write)
+    return versions.publish_version(folder, write)
 
 
 def content(folder):
@@ -199,11 +205,11 @@ def three(tmp_path):
 
 def test_a_rollback_serves_the_earlier_version_and_changes_nothing(three):
     before = content(three)
-    version = versions.rollback(three, 1, "main.py rollback m 1")
-    assert version == three / "4" == versions.find(three)
+    version = republish_version(three, 1, "main.py rollback m 1")
+    assert version == three / "4" == versions.find_saved_model(three)
     assert (version / "saved_model.pb").read_text() == "model 1"
-    assert versions.digest(version) == versions.digest(three / "1")
-    card = versions.read_card(version)
+    assert versions.version_digest(version) == versions.version_digest(three / "1")
+    card = read_card(version)
     assert card["model"] == "m1"
     told = card["rollback"]
     assert (told["copy_of"], told["replaces"], told["command"]) == (1, 3, "main.py rollback m 1")
@@ -211,21 +217,21 @@ def test_a_rollback_serves_the_earlier_version_and_changes_nothing(three):
 
 
 def test_a_rollback_is_taken_back_by_a_rollback(three):
-    versions.rollback(three, 1, "")
-    version = versions.rollback(three, 3, "")
+    republish_version(three, 1, "")
+    version = republish_version(three, 3, "")
     assert (version.name, (version / "saved_model.pb").read_text()) == ("5", "model 3")
-    again = versions.rollback(three, 4, "")  # a copy of a copy
-    assert (again.name, versions.original(again)) == ("6", 1)
-    versions.keep(three, 2)
+    again = republish_version(three, 4, "")  # a copy of a copy
+    assert (again.name, original_number(again)) == ("6", 1)
+    prune_versions(three, 2)
     assert names(three) == ["5", "6"]
     assert (again / "saved_model.pb").read_text() == "model 1"  # though what it shares its files with is gone
 
 
 def test_a_rollback_needs_no_room(three):
-    """The files are shared, so that it works on a full disk, but for the card."""
-    version = versions.rollback(three, 1, "")
+    """Expect shared files, so that a rollback works on a full disk; only the card is new."""
+    version = republish_version(three, 1, "")
     assert (version / "variables" / "index").samefile(three / "1" / "variables" / "index")
-    assert not (version / versions.CARD).samefile(three / "1" / versions.CARD)
+    assert not (version / CARD).samefile(three / "1" / CARD)
 
 
 def test_a_rollback_copies_where_there_are_no_links(three, monkeypatch):
@@ -233,7 +239,7 @@ def test_a_rollback_copies_where_there_are_no_links(three, monkeypatch):
         raise OSError("Operation not permitted")
 
     monkeypatch.setattr(os, "link", no_links)
-    version = versions.rollback(three, 1, "")
+    version = republish_version(three, 1, "")
     assert (version / "saved_model.pb").read_text() == "model 1"
     assert not (version / "saved_model.pb").samefile(three / "1" / "saved_model.pb")
 
@@ -242,41 +248,41 @@ def test_a_rollback_that_fails_publishes_nothing(three, monkeypatch):
     def full(*_):
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(versions, "write_card", full)
+    monkeypatch.setattr("kcnn.serving.publishing.rollback.write_card", full)
     with pytest.raises(OSError, match="No space"):
-        versions.rollback(three, 1, "")
+        republish_version(three, 1, "")
     assert names(three) == ["1", "2", "3"]
 
 
 def test_rollbacks_that_cannot_be(three):
     with pytest.raises(UserError, match="no version 7; there are 1, 2, 3"):
-        versions.rollback(three, 7, "")
+        republish_version(three, 7, "")
     with pytest.raises(UserError, match=r"3: is served already$"):
-        versions.rollback(three, 3, "")
-    versions.rollback(three, 1, "")
+        republish_version(three, 3, "")
+    republish_version(three, 1, "")
     with pytest.raises(UserError, match=r"1: is served already, as .*/4$"):
-        versions.rollback(three, 1, "")
+        republish_version(three, 1, "")
     assert names(three) == ["1", "2", "3", "4"]
 
 
 def test_a_rollback_takes_along_the_labels_of_what_it_replaces(three):
-    versions.label(three, {"stable": 3, "canary": 2})
-    versions.rollback(three, 1, "")
-    assert versions.labels(three) == {"stable": 4, "canary": 2}
+    assign_labels(three, {"stable": 3, "canary": 2})
+    republish_version(three, 1, "")
+    assert current_labels(three) == {"stable": 4, "canary": 2}
 
 
 def test_labelled_versions_are_kept(three):
     with_card(three, "model 4", {})
-    versions.label(three, {"stable": 1})
-    assert versions.keep(three, 2) == ["2"]
-    assert [path.name for path in versions.versions(three)] == ["1", "3", "4"]
+    assign_labels(three, {"stable": 1})
+    assert prune_versions(three, 2) == ["2"]
+    assert [path.name for path in versions.list_versions(three)] == ["1", "3", "4"]
 
 
 def test_a_file_beside_the_versions_is_whole_at_any_time(three):
     program = (
         "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[1])\n"
-        "from kcnn.serving.publishing import versions\n"
-        "for _ in range(200): versions.label(Path(sys.argv[2]), {'stable': int(sys.argv[3])})"
+        "from kcnn.serving.publishing.labels import assign_labels\n"
+        "for _ in range(200): assign_labels(Path(sys.argv[2]), {'stable': int(sys.argv[3])})"
     )
     writers = [subprocess.Popen([sys.executable, "-c", program, str(ROOT), str(three), n]) for n in "12"]
     seen = set()
@@ -289,9 +295,9 @@ def test_a_file_beside_the_versions_is_whole_at_any_time(three):
 
 
 def test_the_table(three):
-    versions.label(three, {"stable": 2})
-    versions.rollback(three, 1, "")
-    assert versions.table(three).splitlines()[1:] == [
+    assign_labels(three, {"stable": 2})
+    republish_version(three, 1, "")
+    assert versions_table(three).splitlines()[1:] == [
         "1",
         "2           stable",
         "3",
@@ -305,4 +311,4 @@ def test_a_model_goes_by_its_name_or_its_folder(tmp_path, monkeypatch):
         Path(folder).mkdir(parents=True)
     given = ("a", "b", "c", "./a", "saved_models/a/1")
     wanted = ("saved_models/a", "b", "saved_models/c", "a", "saved_models/a/1")
-    assert [versions.named(model, "saved_models") for model in given] == list(map(Path, wanted))
+    assert [versions.model_folder(model, "saved_models") for model in given] == list(map(Path, wanted))

@@ -1,5 +1,6 @@
-"""The server, asked over HTTP and with TensorFlow Serving's own gRPC stubs, against the documented API and against the
-SavedModel itself.
+"""The server, asked over HTTP and with TensorFlow Serving's own gRPC stubs.
+
+It is compared with the documented API and with the SavedModel itself.
 
 https://www.tensorflow.org/tfx/serving/api_rest
 """
@@ -35,9 +36,9 @@ from tensorflow_serving.apis import (
 )
 from tiny_classifier import LABELS
 
-from kcnn.serving.server.runtime import Spec
+from kcnn.serving.server.runtime import ArraySpec
 from kcnn.serving.server.status import StatusError
-from kcnn.serving.server.tensors import from_json
+from kcnn.serving.server.tensors import json_to_array
 
 TINY, OTHER = "/v1/models/tiny:predict", "/v1/models/other:predict"
 CONFIG = """
@@ -218,7 +219,7 @@ def test_what_the_model_says_of_itself(client):
 
 
 def png_header(width, height, data=b""):
-    """A PNG that says it is of this size."""
+    """Return a PNG that states this size."""
 
     def chunk(name, content):
         return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
@@ -282,16 +283,16 @@ def test_what_is_wrong_is_said(client, case):
 
 def test_texts_do_not_get_the_room_of_the_longest():
     with pytest.raises(StatusError, match="found text"):
-        from_json(["x" * 10**6] + [""] * 10**5, Spec(np.dtype(np.uint8), (None,)), "images")
+        json_to_array(["x" * 10**6] + [""] * 10**5, ArraySpec(np.dtype(np.uint8), (None,)), "images")
 
 
 def test_texts_of_any_rank():
-    anything = Spec(np.dtype(object), None)
-    assert from_json("a", anything, "x").tolist() == b"a"
-    assert from_json([["a"], ["b"]], anything, "x").shape == (2, 1)
-    assert from_json([], anything, "x").shape == (0,)
+    anything = ArraySpec(np.dtype(object), None)
+    assert json_to_array("a", anything, "x").tolist() == b"a"
+    assert json_to_array([["a"], ["b"]], anything, "x").shape == (2, 1)
+    assert json_to_array([], anything, "x").shape == (0,)
     with pytest.raises(StatusError, match="nested too deep"):
-        from_json(json.loads("[" * 900 + "]" * 900), anything, "x")
+        json_to_array(json.loads("[" * 900 + "]" * 900), anything, "x")
 
 
 def test_not_finite(client):
@@ -496,7 +497,7 @@ def test_deadlines(server, stub, client):
 
 
 def test_what_went_wrong_is_counted(server, stub, client, channel):
-    """That others' tests of this file asked for, too."""
+    """Count also the requests of the other tests in this file."""
     client.ask(TINY, b" " * 2_000_001)
     with socket.create_connection(("127.0.0.1", server.rest)) as connection:
         connection.sendall(b"POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{" % TINY.encode())

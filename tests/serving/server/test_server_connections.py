@@ -16,7 +16,7 @@ ASK = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
 async def large(scope, receive, send):
-    """Answers more than the system keeps for a client that does not read."""
+    """Answer more than the system keeps for a client that does not read."""
     await send({"type": "http.response.start", "status": 200, "headers": []})
     await send({"type": "http.response.body", "body": bytes(2**26)})
 
@@ -48,7 +48,7 @@ async def until(holds):
 
 @pytest.mark.parametrize("asked", [ASK, ASK * 5], ids=["one", "pipelined"])
 def test_an_answer_that_is_never_taken_is_dropped(asked, monkeypatch):
-    """Whatever else the client asks."""
+    """Expect that whatever else the client asks."""
     monkeypatch.setattr(process, "_IDLE_SECONDS", 1)
 
     async def ask():

@@ -1,6 +1,4 @@
-"""The server under what goes wrong: broken requests and images, more of them than it can answer, versions that come and
-go, and its own end.
-"""
+"""The server under faults: broken requests and images, too many requests, versions that come and go, its own end."""
 
 import asyncio
 import base64
@@ -38,7 +36,7 @@ def b64(content):
 
 
 def mutated(content, chance):
-    """The bytes with a few of them changed, lost, doubled or moved."""
+    """Return the bytes with a few of them changed, lost, doubled or moved."""
     content = bytearray(content)
     for _ in range(chance.choice([1, 1, 2, 4, 16])):
         start = chance.randrange(len(content) + 1)
@@ -241,7 +239,7 @@ def test_versions_come_and_go_under_load(tiny, pictures):
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
-    """A server of small capacity: a batch of 4 at a time, and 2 batches that wait."""
+    """Start a server of small capacity: a batch of 4 at a time, and 2 batches that wait."""
     folder = tmp_path_factory.mktemp("small")
     other_model(folder / "other" / "1")
     flags = ["--max_batch_size=4", "--max_enqueued_batches=2", "--num_batch_threads=1", "--rest_api_timeout_in_ms=3000"]
@@ -367,7 +365,7 @@ def test_a_request_that_takes_too_long_is_given_up(small):
 
 
 def test_clients_that_never_end_their_requests_are_cut_off(small):
-    """However busily they send; one that asks again on a connection that was idle for longer is none of them."""
+    """Expect that however much they send; a connection that was idle for longer may still ask."""
     head = b" HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n"
     begun = {
         b"": b"",
@@ -400,7 +398,7 @@ def test_clients_that_never_end_their_requests_are_cut_off(small):
 
 
 def test_calls_that_never_send_their_message_are_cut_off():
-    """While they wait for their turn they take no memory, and health checks do not wait."""
+    """Expect that calls which wait for their turn take no memory, and that health checks do not wait."""
 
     async def ask():
         rpc = Rpc(Requests(Settings((), port=0, rest_api_timeout_in_ms=1000)))
@@ -426,7 +424,7 @@ def test_calls_that_never_send_their_message_are_cut_off():
 
 
 def test_ends_when_what_has_begun_is_answered(small):
-    """The last test of this server."""
+    """Run last: it ends the server of this file."""
     while Client(small).ask(OTHER, slow(1))[0] != 200:  # what was given up still runs
         time.sleep(0.1)
     with concurrent.futures.ThreadPoolExecutor(6) as threads:

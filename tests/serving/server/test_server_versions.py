@@ -33,13 +33,13 @@ def source(tmp_path_factory):
 
 @pytest.fixture
 def folder(source, tmp_path):
-    """Of a model with version 1."""
+    """Make the folder of a model with version 1."""
     shutil.copytree(source, tmp_path / "m" / "1")
     return tmp_path / "m"
 
 
 def polled(folder, *changes):
-    """After each change: the states by version, and the version that each label and no label gets."""
+    """Poll after each change; return the states by version, and the version that each label and no label gets."""
     found = []
 
     async def poll():

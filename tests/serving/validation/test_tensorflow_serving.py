@@ -10,7 +10,7 @@ from kcnn.serving.validation import tensorflow_serving
 from kcnn.serving.validation.tensorflow_serving import (
     ServingError,
     UnreachableError,
-    find_image,
+    find_serving_image,
     predict,
     serve,
     signatures,
@@ -32,7 +32,7 @@ def impatient(monkeypatch):
 
 def test_asks_and_cleans_up(tmp_path, monkeypatch):
     with fake_docker(tmp_path, monkeypatch, SIGNATURES) as docker:
-        image = find_image()
+        image = find_serving_image()
         assert image == "sha256:1234"
         export = tmp_path / "a, b:c"
         with serve(export, image) as url:
@@ -84,6 +84,6 @@ def test_docker_that_starts_nothing_is_not_the_models_fault(tmp_path, monkeypatc
         with pytest.raises(UnreachableError, match="docker run: docker: no space left"), serve(tmp_path, "i"):
             pass
         (docker / "image").unlink()
-        assert find_image() is None
+        assert find_serving_image() is None
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert find_image() is None
+    assert find_serving_image() is None

@@ -15,7 +15,7 @@ from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 
 def classify(server: str, model: str, label: str | None, files: list[str]) -> dict:
-    """One request: output → array, a row for each file."""
+    """Send one request and return output → array, a row for each file."""
     request = predict_pb2.PredictRequest()
     request.model_spec.name = model
     request.model_spec.signature_name = "serving_default"
@@ -31,7 +31,7 @@ def classify(server: str, model: str, label: str | None, files: list[str]) -> di
 
 
 def main() -> None:
-    """Prints a line for each file."""
+    """Print a line for each file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("files", nargs="+", metavar="IMAGE")
     parser.add_argument("--server", default="localhost:8500")

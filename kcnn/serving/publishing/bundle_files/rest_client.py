@@ -15,7 +15,7 @@ from pathlib import Path
 
 
 def classify(server: str, model: str, label: str | None, files: list[str]) -> list[dict]:
-    """One request: the answers for all files, each a dict of probabilities, top_classes, ..."""
+    """Send one request and return the answer for each file: a dict of probabilities, top_classes and more."""
     version = f"/labels/{label}" if label else ""
     instances = [{"b64": base64.b64encode(Path(file).read_bytes()).decode()} for file in files]
     body = json.dumps({"signature_name": "serving_default", "instances": instances}).encode()
@@ -27,7 +27,7 @@ def classify(server: str, model: str, label: str | None, files: list[str]) -> li
 
 
 def main() -> None:
-    """Prints a line for each file."""
+    """Print a line for each file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("files", nargs="+", metavar="IMAGE")
     parser.add_argument("--server", default="http://localhost:8501")

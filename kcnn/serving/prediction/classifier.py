@@ -1,29 +1,31 @@
-"""Answers from an exported classifier, for files, folders, bytes and pixels. Needs the export and TensorFlow, no model
-code; and with another runtime, that and the version's network in its format.
+"""Answers from an exported classifier, for files, folders, bytes and pixels.
+
+It needs the export and TensorFlow, no model code. Another runtime also needs the version's network in its format.
 """
 
 import contextlib
 import dataclasses
 import os
 import warnings
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import tensorflow as tf
 from PIL import Image, ImageOps
 
 from kcnn.errors import UserError
-from kcnn.serving.prediction import files, runtimes
-from kcnn.serving.prediction.files import Fetch, Source, UnreadableError
+from kcnn.serving.prediction import runtimes
+from kcnn.serving.prediction.inputs import Fetch, InputImage, ReaderThreads, UnreadableError, expand_input
 from kcnn.serving.publishing import versions
+from kcnn.serving.publishing.card import read_card
 
-# A path, pattern or URL; an encoded image; RGB pixels from 0 to 255, uint8 or float [H, W, 3] or [N, H, W, 3]; a PIL
-# image; what is read later.
-Item = str | os.PathLike | bytes | np.ndarray | Image.Image | Source
+# What `Classifier.predict` takes: a path, pattern or URL; an encoded image; RGB pixels from 0 to 255, uint8 or float
+# [H, W, 3] or [N, H, W, 3]; a PIL image; an image that is read later.
+Item = str | os.PathLike[str] | bytes | np.ndarray | Image.Image | InputImage
 
 BATCH_BYTES = 64 * 2**20  # of files in one request, unless a single one is larger
 _TOP = 5
@@ -36,14 +38,22 @@ _SIGNATURES = {
 }
 
 
+class ServedVersion(Protocol):
+    """A loaded version, as `tf.saved_model.load` and `kcnn.serving.prediction.runtimes.load_runtime` return it."""
+
+    @property
+    def signatures(self) -> Mapping[str, tf.types.experimental.ConcreteFunction]:
+        """The functions of the version, by name."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Prediction:
     """The answer for one image.
 
     Attributes:
-        file: its path or URL, or "<bytes>", "<array>" or "<image>".
+        file: the image's path or URL, or "<bytes>", "<array>" or "<image>".
         classes: the names of the most probable classes, the best first; empty when there is an error.
-        probabilities: theirs, each in [0, 1].
+        probabilities: the probabilities of these classes, each in [0, 1].
         error: why there is no answer, or None.
     """
 
@@ -59,10 +69,10 @@ class Classifier:
     Attributes:
         directory: the version that was loaded.
         labels: all class names, in the order of the model's outputs.
-        card: what `assets.extra/card.json` says of the model; None when there is none.
+        card: the content of `assets.extra/card.json`; None where there is none.
     """
 
-    def __init__(self, directory: Path, labels: tuple[str, ...], card: dict[str, Any] | None, served: Any):
+    def __init__(self, directory: Path, labels: tuple[str, ...], card: dict[str, Any] | None, served: ServedVersion):
         self.directory = directory
         self.labels = labels
         self.card = card
@@ -76,7 +86,7 @@ class Classifier:
         top: int = _TOP,
         fetch: Fetch | None = None,
     ) -> list[Prediction]:
-        """All answers of `stream`, in a list."""
+        """Return all answers of `stream`, in a list."""
         return list(self.stream(inputs, batch_size, top=top, fetch=fetch))
 
     def stream(
@@ -87,11 +97,11 @@ class Classifier:
         top: int = _TOP,
         fetch: Fetch | None = None,
     ) -> Iterator[Prediction]:
-        """Yields one answer per image, in the order given. Memory holds two batches: one is read, one is answered.
+        """Yield one answer per image, in the order given. Memory holds two batches: one is read, one is answered.
 
         Args:
             inputs: one of the following, or an iterable of them, mixed as they come:
-                a path, or a pattern as in `files.expand`. Folders are walked. What cannot be read or decoded is
+                a path, or a pattern as in `expand_input`. Folders are walked. What cannot be read or decoded is
                 answered by a `Prediction` with an `error`; the others are not affected.
                 an encoded image's bytes.
                 RGB pixels from 0 to 255, uint8 or float, [H, W, 3] or, each of them answered, [N, H, W, 3].
@@ -99,10 +109,10 @@ class Classifier:
                 a URL, where `fetch` allows it.
             batch_size: images in one request, ≥ 1; fewer when they are large files.
             top: how many classes to name, ≥ 1.
-            fetch: gives what a URL answers, as `kcnn.serving.prediction.files.fetch` does; None refuses URLs.
+            fetch: gives what a URL answers, as `kcnn.serving.prediction.inputs.fetch_url` does; None refuses URLs.
 
         Raises:
-            UserError: `batch_size` or `top` is out of range, or an input is none of these; the line tells what it is.
+            UserError: `batch_size` or `top` is out of range, or an input is none of these; the message names its type.
         """
         if top < 1:
             raise UserError(f"top is {top}: expected 1 or more")
@@ -111,7 +121,7 @@ class Classifier:
                 yield from self._answer(batch, top)
 
     def embed(self, inputs: Item | Iterable[Item], batch_size: int = 32, *, fetch: Fetch | None = None) -> np.ndarray:
-        """What the network sees in each image, before it decides: float32 [N, D].
+        """Return the features that the network finds in each image, before it decides: float32 [N, D].
 
         Args:
             inputs: as in `stream`, but for float pixels.
@@ -136,7 +146,7 @@ class Classifier:
         return np.concatenate(rows) if rows else np.zeros((0, signature.structured_outputs["embedding"].shape[1]), "f")
 
     def _answer(self, batch: list[tuple[str, Any]], top: int) -> Iterator[Prediction]:
-        """In order; a request for each kind of content."""
+        """Yield the answers in order, by one request for each kind of content."""
         answers: dict[int, Prediction] = {}
         kinds: dict[tuple, list[int]] = {}
         for index, (name, content) in enumerate(batch):
@@ -153,7 +163,7 @@ class Classifier:
             yield answers[index]
 
     def _ask(self, kind: str, images: list[Any], top: int) -> list[Prediction]:
-        """One request.
+        """Return the answers of one request.
 
         When it fails, its halves are asked again, down to the image at fault: exports of earlier versions of this
         program, which answer without "status", fail for one that cannot be decoded; others where memory is short.
@@ -183,30 +193,30 @@ class Classifier:
             largest = np.take_along_axis(probabilities, order, axis=1).tolist()
         status = answer["status"].numpy().tolist() if "status" in answer else [b""] * len(images)
         return [
-            Prediction("", error=said.decode())
-            if said
+            Prediction("", error=reason.decode())
+            if reason
             else Prediction("", tuple(label.decode() for label in names), tuple(numbers))
-            for said, names, numbers in zip(status, classes, largest, strict=True)
+            for reason, names, numbers in zip(status, classes, largest, strict=True)
         ]
 
 
 def _batches(
     inputs: Item | Iterable[Item], batch_size: int, fetch: Fetch | None
 ) -> Generator[list[tuple[str, bytes | np.ndarray | UnreadableError]]]:
-    """Names and contents, in requests of one batch; while the caller works on one, the files of the next are read."""
+    """Yield the names and contents of one request after the other, and read the files of the next meanwhile."""
     if batch_size < 1:
         raise UserError(f"batch_size is {batch_size}: expected 1 or more")
-    if isinstance(inputs, str | os.PathLike | bytes | bytearray | np.ndarray | Image.Image | tf.Tensor | Source):
+    if isinstance(inputs, str | os.PathLike | bytes | bytearray | np.ndarray | Image.Image | tf.Tensor | InputImage):
         inputs = [inputs]
     sources = chain.from_iterable(_contents(item, fetch) for item in inputs)
-    readers = files.Readers()
+    readers = ReaderThreads()
 
     def started() -> list[tuple[str, Any]]:
-        """The next batch, on its way."""
+        """Return the next batch; its files are being read."""
         batch: list[tuple[str, Any]] = []
         size = 0
         while len(batch) < batch_size and size < BATCH_BYTES and (source := next(sources, None)) is not None:
-            if isinstance(source, Source):
+            if isinstance(source, InputImage):
                 batch.append((source.name, readers.submit(source.read)))
                 size += source.size
             else:
@@ -231,12 +241,12 @@ def _read(future: "Future[bytes]") -> bytes | UnreadableError:
         return error
 
 
-def _contents(item: Item, fetch: Fetch | None) -> Iterator[Source | tuple[str, bytes | np.ndarray]]:
-    """What one of the inputs stands for."""
-    if isinstance(item, Source):
+def _contents(item: Item, fetch: Fetch | None) -> Iterator[InputImage | tuple[str, bytes | np.ndarray]]:
+    """Yield the images that one of the inputs stands for."""
+    if isinstance(item, InputImage):
         yield item
     elif isinstance(item, str | os.PathLike):
-        yield from files.expand(item, fetch)
+        yield from expand_input(item, fetch)
     elif isinstance(item, bytes | bytearray | memoryview):
         yield "<bytes>", bytes(item)
     elif isinstance(item, Image.Image):
@@ -251,7 +261,7 @@ def _contents(item: Item, fetch: Fetch | None) -> Iterator[Source | tuple[str, b
 
 
 def _checked(array: np.ndarray) -> np.ndarray:
-    """As a signature takes it: uint8 or float32."""
+    """Return an array as a signature takes it: uint8 or float32."""
     if array.ndim not in (3, 4) or array.shape[-1] != 3 or 0 in array.shape[-3:]:
         raise UserError(f"an array of shape {array.shape}: expected [H, W, 3] or [N, H, W, 3], RGB pixels")
     if array.dtype == np.uint8:
@@ -259,14 +269,14 @@ def _checked(array: np.ndarray) -> np.ndarray:
     if array.dtype.kind != "f":
         raise UserError(f"an array of {array.dtype}: expected uint8, or float, from 0 to 255")
     if not np.isfinite(array).all():
-        raise UserError(f"an array of {array.dtype} with what is not a finite number: expected 0 to 255")
+        raise UserError(f"an array of {array.dtype} with a number that is not finite: expected 0 to 255")
     if array.size and 0 < array.max() <= 1:
         warnings.warn("float pixels, none above 1: expected 0 to 255, so this looks black", stacklevel=2)
     return array.astype(np.float32, copy=False)
 
 
 def _pixels(image: Image.Image) -> np.ndarray:
-    """As a file of it is decoded: upright, RGB, without alpha, the high byte of 16 bits."""
+    """Return the pixels that a file of the image would have: upright, RGB, without alpha, the high byte of 16 bits."""
     try:
         upright = ImageOps.exif_transpose(image)
     except OSError as error:  # it is read only now
@@ -279,7 +289,7 @@ def _pixels(image: Image.Image) -> np.ndarray:
 
 
 def _encoded(name: str, content: bytes | np.ndarray | UnreadableError) -> bytes:
-    """For a signature that takes nothing else, without loss."""
+    """Return an encoded image, for a signature that takes nothing else; pixels become a PNG."""
     if isinstance(content, UnreadableError):
         raise UserError(f"{name}: {content}")
     if isinstance(content, bytes):
@@ -290,8 +300,9 @@ def _encoded(name: str, content: bytes | np.ndarray | UnreadableError) -> bytes:
 
 
 def load_classifier(saved_model_dir: str | os.PathLike, runtime: str = "tensorflow") -> Classifier:
-    """Loads an export: a version's folder, or a folder of numbered versions, of which the highest is taken: that which
-    is served, also after a rollback.
+    """Load an export: a version's folder, or the highest version of a folder of numbered versions.
+
+    The highest version is the served one, also after a rollback.
 
     Args:
         saved_model_dir: the folder.
@@ -302,12 +313,12 @@ def load_classifier(saved_model_dir: str | os.PathLike, runtime: str = "tensorfl
         UserError: there is no SavedModel there, it cannot be read, or it is not one of `export_classifier`'s; or the
             version lacks the runtime's format, or the machine its package.
     """
-    directory = versions.find(saved_model_dir)
-    runtimes.find(runtime, directory)
+    directory = versions.find_saved_model(saved_model_dir)
+    runtimes.find_runtime_file(runtime, directory)
     labels = directory / "assets" / "labels.txt"
     try:
         tensorflow = runtime == "tensorflow"
-        served = tf.saved_model.load(str(directory)) if tensorflow else runtimes.load(runtime, directory)
+        served = tf.saved_model.load(str(directory)) if tensorflow else runtimes.load_runtime(runtime, directory)
     except UserError:
         raise
     except (OSError, ValueError, tf.errors.OpError) as error:
@@ -319,4 +330,4 @@ def load_classifier(saved_model_dir: str | os.PathLike, runtime: str = "tensorfl
             f"the saved model in {str(directory)!r} was not exported by kcnn: it has no labels or signature"
         )
     names = tuple(labels.read_text(encoding="utf-8").removesuffix("\n").split("\n"))
-    return Classifier(directory, names, versions.read_card(directory), served)
+    return Classifier(directory, names, read_card(directory), served)

@@ -9,12 +9,12 @@ import time
 
 import pytest
 
-from kcnn.serving.prediction import files
-from kcnn.serving.prediction.files import UnreadableError
+from kcnn.serving.prediction import inputs
+from kcnn.serving.prediction.inputs import UnreadableError
 
 
 def names(item, folder=None):
-    found = [source.name for source in files.expand(item)]
+    found = [source.name for source in inputs.expand_input(item)]
     return [os.path.relpath(name, folder) for name in found] if folder else found
 
 
@@ -39,8 +39,8 @@ def folder(tmp_path):
 def test_folders_are_walked_in_order(folder):
     found = names(folder, folder)
     assert found == ["a.png", "b.jpg", "e*.jpg", "odd[1].jpg", "sub/c.jpg", "sub/deep/d.jpg"]
-    assert [source.read() for source in files.expand(folder)] == [name.encode() for name in found]
-    assert [source.size for source in files.expand(folder)] == list(map(len, found))
+    assert [source.read() for source in inputs.expand_input(folder)] == [name.encode() for name in found]
+    assert [source.size for source in inputs.expand_input(folder)] == list(map(len, found))
 
 
 def test_patterns(folder):
@@ -50,46 +50,46 @@ def test_patterns(folder):
     assert names(str(folder / "s?b"), folder) == ["sub/c.jpg", "sub/deep/d.jpg"]
     assert names(str(folder / "odd[1].jpg"), folder) == ["odd[1].jpg"]  # there is such a file
     assert names(str(folder / "e*.jpg"), folder) == ["e*.jpg"]
-    (nothing,) = files.expand(str(folder / "*.gif"))
+    (nothing,) = inputs.expand_input(str(folder / "*.gif"))
     assert error(nothing.read) == "no file matches this pattern"
 
 
 def test_what_cannot_be_read_says_why(folder, monkeypatch):
-    (missing,) = files.expand(folder / "missing.jpg")
+    (missing,) = inputs.expand_input(folder / "missing.jpg")
     assert error(missing.read) == "No such file or directory"
-    (null,) = files.expand("a\0b")
+    (null,) = inputs.expand_input("a\0b")
     assert "null" in error(null.read)
-    (long,) = files.expand("x" * 5000)
+    (long,) = inputs.expand_input("x" * 5000)
     assert error(long.read) == "File name too long"
     (folder / "nowhere").symlink_to(folder / "gone")
-    broken = next(source for source in files.expand(folder) if source.name.endswith("nowhere"))
+    broken = next(source for source in inputs.expand_input(folder) if source.name.endswith("nowhere"))
     assert error(broken.read) == "No such file or directory"
     (folder / "empty" / "inner").mkdir(parents=True)
-    (empty,) = files.expand(folder / "empty")
+    (empty,) = inputs.expand_input(folder / "empty")
     assert error(empty.read) == "no files in this folder"
-    monkeypatch.setattr(files, "LIMIT", 2**20)
-    assert error(lambda: files.read("/dev/zero")) == "more than 1 MiB"
+    monkeypatch.setattr(inputs, "LIMIT", 2**20)
+    assert error(lambda: inputs.read_image_file("/dev/zero")) == "more than 1 MiB"
 
 
 def test_bytes_that_are_no_text_in_a_name(folder):
     (folder / os.fsdecode(b"\xff.jpg")).write_bytes(b"x")
-    source = next(source for source in files.expand(folder) if "\udcff" in source.name)
+    source = next(source for source in inputs.expand_input(folder) if "\udcff" in source.name)
     assert source.read() == b"x"
-    assert [one.read() for one in files.expand(os.fsencode(str(folder / "b.jpg")).decode())] == [b"b.jpg"]
+    assert [one.read() for one in inputs.expand_input(os.fsencode(str(folder / "b.jpg")).decode())] == [b"b.jpg"]
 
 
 def test_urls_are_refused_unless_asked_for(folder, monkeypatch):
-    (source,) = files.expand("https://example.com/a.jpg")
+    (source,) = inputs.expand_input("https://example.com/a.jpg")
     assert "--allow_urls" in error(source.read)
     monkeypatch.chdir(folder)
     (folder / "http:").mkdir()
     (folder / "http:" / "a").write_bytes(b"a file all the same")
-    assert next(files.expand("http://a")).read() == b"a file all the same"
+    assert next(inputs.expand_input("http://a")).read() == b"a file all the same"
 
 
 @contextlib.contextmanager
 def web(answer):
-    """A server whose every GET is answered by `answer(handler)`; gives its URL and the requests."""
+    """Answer every GET by `answer(handler)`; give the server's URL and the requests."""
     requests = []
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -125,9 +125,9 @@ def respond(status, body=b"", **headers):
 def test_a_url_is_fetched(monkeypatch):
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")  # nobody there
     with web(respond(200, b"image")) as (url, requests):
-        (source,) = files.expand(f"{url}/a b/ü.jpg?q=1 2", files.fetch)
+        (source,) = inputs.expand_input(f"{url}/a b/ü.jpg?q=1 2", inputs.fetch_url)
         assert source.read() == b"image"
-        files.fetch(url.replace("http://", "http://user:secret@"))
+        inputs.fetch_url(url.replace("http://", "http://user:secret@"))
     assert [path for path, _ in requests] == ["/a%20b/%C3%BC.jpg?q=1%202", "/"]
     for _, headers in requests:
         assert {name.lower() for name in headers} <= {"host", "accept-encoding", "user-agent", "accept"}
@@ -149,9 +149,9 @@ def test_a_url_is_fetched(monkeypatch):
     ],
 )
 def test_what_a_server_may_answer(answer, message, monkeypatch):
-    monkeypatch.setattr(files, "FETCH_LIMIT", 1000)
+    monkeypatch.setattr(inputs, "FETCH_LIMIT", 1000)
     with web(answer) as (url, _):
-        assert message in error(lambda: files.fetch(f"{url}/a.jpg"))
+        assert message in error(lambda: inputs.fetch_url(f"{url}/a.jpg"))
 
 
 def test_no_redirect_to_a_private_address_unless_told():
@@ -159,13 +159,13 @@ def test_no_redirect_to_a_private_address_unless_told():
         for host in ("127.0.0.1", "localhost", "0x7f000001", "[::ffff:127.0.0.1]"):
             location = secret.replace("127.0.0.1", host)
             with web(respond(302, Location=location)) as (url, _):
-                message = error(lambda url=url: files.fetch(url))
+                message = error(lambda url=url: inputs.fetch_url(url))
                 assert "no public address" in message or "not known" in message or "refused" in message, message
         assert reached == []  # not even asked
         with web(respond(302, Location=secret)) as (url, _):
-            assert files.fetch(url, private_redirects=True) == b"secret"
+            assert inputs.fetch_url(url, private_redirects=True) == b"secret"
     with web(lambda handler: respond(302, Location=handler.path + "x")(handler)) as (url, requests):
-        assert error(lambda: files.fetch(url, private_redirects=True)) == "more than 5 redirects"
+        assert error(lambda: inputs.fetch_url(url, private_redirects=True)) == "more than 5 redirects"
     assert len(requests) == 6
 
 
@@ -194,24 +194,24 @@ def silence(handler):
 
 @pytest.mark.parametrize("answer", [slow_body, slow_headers, silence])
 def test_a_slow_server_is_given_up(answer, monkeypatch):
-    monkeypatch.setattr(files, "SECONDS", 0.5)
+    monkeypatch.setattr(inputs, "SECONDS", 0.5)
     start = time.monotonic()
     with web(answer) as (url, _):
-        assert error(lambda: files.fetch(url)) == "no whole answer within 0.5 s"
+        assert error(lambda: inputs.fetch_url(url)) == "no whole answer within 0.5 s"
         assert time.monotonic() - start < 2
 
 
 def test_what_cannot_be_reached():
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
-        assert error(lambda: files.fetch(f"http://127.0.0.1:{one.getsockname()[1]}/")) == "Connection refused"
+        assert error(lambda: inputs.fetch_url(f"http://127.0.0.1:{one.getsockname()[1]}/")) == "Connection refused"
     for url in ("ftp://a/b", "http://", "http://a:99999/", "gopher://x"):
-        assert error(lambda url=url: files.fetch(url))
+        assert error(lambda url=url: inputs.fetch_url(url))
 
 
 def test_readers_keep_what_went_wrong():
-    readers = files.Readers()
-    good, bad = readers.submit(lambda: b"x"), readers.submit(lambda: files.read("/nothing"))
+    readers = inputs.ReaderThreads()
+    good, bad = readers.submit(lambda: b"x"), readers.submit(lambda: inputs.read_image_file("/nothing"))
     assert good.result() == b"x"
     with pytest.raises(UnreadableError, match="No such file"):
         bad.result()
@@ -219,4 +219,4 @@ def test_readers_keep_what_went_wrong():
 
 
 def test_count(folder):
-    assert files.count([folder, str(folder / "b.jpg"), "http://x/y", b"bytes"]) == 6 + 3
+    assert inputs.count_images([folder, str(folder / "b.jpg"), "http://x/y", b"bytes"]) == 6 + 3

@@ -1,4 +1,4 @@
-"""`python main.py predict`: answers for whatever is named on the command line, as text, JSON Lines or CSV."""
+"""`python main.py predict`: answers for the images on the command line, as text, JSON Lines or CSV."""
 
 import contextlib
 import csv
@@ -13,19 +13,19 @@ from typing import TYPE_CHECKING, Any
 
 from kcnn.errors import UserError
 from kcnn.progress import bar, hidden
-from kcnn.serving.prediction import files
-from kcnn.serving.prediction.files import Source, UnreadableError
+from kcnn.serving.prediction import inputs
+from kcnn.serving.prediction.inputs import InputImage, UnreadableError
 
 if TYPE_CHECKING:
-    from kcnn.serving.prediction.predict import Classifier, Prediction
+    from kcnn.serving.prediction.classifier import Classifier, Prediction
 
 FORMATS = ("text", "json", "csv")
 
 
-def check(
+def check_arguments(
     pictures: Sequence[str], files_from: str | None, top: int, batch_size: int, allow_urls: bool, private: bool
 ) -> None:
-    """Raises UserError for what cannot be meant, before anything is loaded."""
+    """Raise UserError for arguments that make no sense, before anything is loaded."""
     if not pictures and files_from is None:
         raise UserError("predict: expected a model and pictures, as in: predict mobilenetv2 a.jpg dir/")
     for flag, number in (("--top", top), ("--batch_size", batch_size)):
@@ -44,11 +44,11 @@ def check(
             reason = "cannot be read" if os.path.exists(files_from) else "no such file"
             raise UserError(f"--files_from {files_from}: {reason}")
     for name in pictures:
-        if files.is_url(name) and not allow_urls and not os.path.lexists(name):
+        if inputs.is_url(name) and not allow_urls and not os.path.lexists(name):
             raise UserError(f"predict {name}: a URL; expected a file, or --allow_urls to fetch it")
 
 
-def run(
+def print_predictions(
     classifier: "Classifier",
     pictures: Sequence[str],
     *,
@@ -59,7 +59,7 @@ def run(
     allow_urls: bool,
     private_redirects: bool,
 ) -> int:
-    """Prints an answer for each picture as soon as there is one; returns how many have none.
+    """Print an answer for each picture as soon as there is one, and return how many have none.
 
     On a terminal, standard error has a progress bar.
 
@@ -71,10 +71,10 @@ def run(
         top: how many classes to name, ≥ 1.
         batch_size: images in one request, ≥ 1.
         allow_urls: whether to fetch URLs.
-        private_redirects: as in `files.fetch`.
+        private_redirects: as in `inputs.fetch_url`.
     """
     header, row = _layouts(layout, min(top, len(classifier.labels)))
-    fetch = functools.partial(files.fetch, private_redirects=private_redirects) if allow_urls else None
+    fetch = functools.partial(inputs.fetch_url, private_redirects=private_redirects) if allow_urls else None
     failed = total = 0
     shown = contextlib.nullcontext() if sys.stderr.isatty() else hidden()
     with shown, bar(description="Predicting", unit="img", after=1.0) as progress:
@@ -95,13 +95,13 @@ def run(
 
 
 def _count(pictures: Sequence[str], progress: Any) -> None:
-    """Tells the bar how many there are to come."""
-    progress.total = files.count(pictures)
+    """Set the total of the progress bar."""
+    progress.total = inputs.count_images(pictures)
 
 
-def _named(pictures: Sequence[str], files_from: str | None) -> Iterator[str | Source]:
+def _named(pictures: Sequence[str], files_from: str | None) -> Iterator[str | InputImage]:
     for name in pictures:
-        yield Source("-", _standard_input) if name == "-" else name
+        yield InputImage("-", _standard_input) if name == "-" else name
     if files_from is None:
         return
     source: Any = 0 if files_from == "-" else files_from
@@ -113,9 +113,9 @@ def _named(pictures: Sequence[str], files_from: str | None) -> Iterator[str | So
 
 
 def _standard_input() -> bytes:
-    content = sys.stdin.buffer.read(files.LIMIT + 1)
-    if len(content) > files.LIMIT:
-        raise UnreadableError(f"more than {files.LIMIT >> 20} MiB")
+    content = sys.stdin.buffer.read(inputs.LIMIT + 1)
+    if len(content) > inputs.LIMIT:
+        raise UnreadableError(f"more than {inputs.LIMIT >> 20} MiB")
     return content
 
 
@@ -129,7 +129,7 @@ def _write(line: str) -> None:
 
 
 def _layouts(layout: str, top: int) -> tuple[str, "Callable[[Prediction], str]"]:
-    """The header, "" for none, and what makes a line of an answer."""
+    """Return the header, "" for none, and the function that makes a line of an answer."""
     if layout == "json":
         return "", _json
     if layout == "csv":

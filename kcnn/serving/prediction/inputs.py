@@ -1,4 +1,4 @@
-"""What people name to be classified, as encoded images: files, folders, patterns and URLs, read ahead in threads."""
+"""The images that users name: files, folders, patterns and URLs, as encoded images that threads read ahead."""
 
 import functools
 import glob
@@ -16,8 +16,8 @@ from concurrent.futures import Future
 from typing import Any, NamedTuple
 
 LIMIT = 256 * 2**20  # bytes of a file
-FETCH_LIMIT = 32 * 2**20  # of what a URL answers
-_FETCH_SIZE = 8 * 2**20  # what it is taken for before it is known: so that few are in memory at once
+FETCH_LIMIT = 32 * 2**20  # bytes of a URL's answer
+_FETCH_SIZE = 8 * 2**20  # the size that is assumed before it is known, so that few are in memory at once
 SECONDS = 30.0  # for a URL, from the connection to the last byte
 REDIRECTS = 5
 THREADS = 8
@@ -26,10 +26,10 @@ NOT_FETCHED = "a URL, which is fetched only where that is asked for (--allow_url
 
 
 class UnreadableError(Exception):
-    """Why a file cannot be had, in a few words."""
+    """A file cannot be read; the message says why, in a few words."""
 
 
-class Source(NamedTuple):
+class InputImage(NamedTuple):
     """An image to read.
 
     Attributes:
@@ -46,31 +46,31 @@ class Source(NamedTuple):
 Fetch = Callable[[str], bytes]
 
 
-def expand(item: str | os.PathLike, fetch: Fetch | None = None) -> Iterator[Source]:
-    """The images that a path, a pattern or a URL stands for, sorted by name.
+def expand_input(item: str | os.PathLike, fetch: Fetch | None = None) -> Iterator[InputImage]:
+    """Yield the images that a path, a pattern or a URL stands for, sorted by name.
 
-    Folders are walked without hidden files and without what is no file (pipes, sockets); links are followed, but not in
-    circles. A pattern is what holds *, ? or [ and is no file's name; ** goes through folders. Nothing is judged by its
-    extension. What is not there becomes a Source that says so when it is read, and so does a URL without `fetch`.
+    Folders are walked without hidden files, pipes and sockets; links are followed, but not in circles. A pattern is a
+    name that holds *, ? or [ and is no file's name; ** goes through folders. Nothing is judged by its extension. A name
+    that does not exist becomes an InputImage that raises the error when it is read, and so does a URL without `fetch`.
     """
     name = os.fspath(item)
     if not isinstance(name, str):
         name = os.fsdecode(name)
     if is_url(name) and not os.path.lexists(name):
-        yield Source(name, lambda: fetch(name) if fetch else _refuse(NOT_FETCHED), _FETCH_SIZE)
+        yield InputImage(name, lambda: fetch(name) if fetch else _refuse(NOT_FETCHED), _FETCH_SIZE)
     elif glob.has_magic(name) and not _exists(name):
         found = False
         for path in sorted(glob.iglob(name, recursive=True)):
             found = True
             yield from _below(path)
         if not found:
-            yield Source(name, lambda: _refuse("no file matches this pattern"))
+            yield InputImage(name, lambda: _refuse("no file matches this pattern"))
     else:
         yield from _below(name)
 
 
 def is_url(name: str) -> bool:
-    """Whether it looks like one, of whatever kind."""
+    """Return whether a name looks like a URL, with any scheme."""
     scheme, separator, _ = name.partition("://")
     return bool(separator) and scheme.isalnum()
 
@@ -83,52 +83,52 @@ def _exists(name: str) -> bool:
     try:
         return os.path.lexists(name)
     except ValueError:  # a null byte
-        return True  # which reading it tells
+        return True  # reading it raises the error
 
 
-def _below(name: str) -> Iterator[Source]:
-    """The file itself, or those in the folder."""
+def _below(name: str) -> Iterator[InputImage]:
+    """Yield the file itself, or the files in the folder."""
     try:
         is_folder, size = os.path.isdir(name), os.stat(name).st_size
     except (OSError, ValueError):
-        is_folder, size = False, 0  # reading it tells why
+        is_folder, size = False, 0  # reading it raises the error
     if not is_folder:
-        yield Source(name, lambda: read(name), size)
+        yield InputImage(name, lambda: read_image_file(name), size)
         return
     empty = True
     for source in _walk(name, frozenset()):
         empty = False
         yield source
     if empty:
-        yield Source(name, lambda: _refuse("no files in this folder"))
+        yield InputImage(name, lambda: _refuse("no files in this folder"))
 
 
-def _walk(folder: str, above: frozenset[str]) -> Iterator[Source]:
+def _walk(folder: str, above: frozenset[str]) -> Iterator[InputImage]:
     above |= {os.path.realpath(folder)}
     try:
         with os.scandir(folder) as listing:
             entries = sorted(listing, key=lambda entry: entry.name)
     except OSError as error:
         reason = error.strerror or str(error)
-        yield Source(folder, lambda: _refuse(reason))
+        yield InputImage(folder, lambda: _refuse(reason))
         return
     for entry in entries:
         if entry.name.startswith("."):
             continue
         try:
             facts = entry.stat()
-        except OSError:  # a link to nowhere, which reading tells
-            yield Source(entry.path, functools.partial(read, entry.path))
+        except OSError:  # a link to nowhere: reading it raises the error
+            yield InputImage(entry.path, functools.partial(read_image_file, entry.path))
             continue
         if stat.S_ISDIR(facts.st_mode):
             if os.path.realpath(entry.path) not in above:
                 yield from _walk(entry.path, above)
         elif stat.S_ISREG(facts.st_mode):
-            yield Source(entry.path, functools.partial(read, entry.path), facts.st_size)
+            yield InputImage(entry.path, functools.partial(read_image_file, entry.path), facts.st_size)
 
 
-def read(path: str) -> bytes:
-    """A file's bytes.
+def read_image_file(path: str) -> bytes:
+    """Return a file's bytes.
 
     Raises:
         UnreadableError: it cannot be read, or holds more than LIMIT bytes.
@@ -143,13 +143,15 @@ def read(path: str) -> bytes:
     return content
 
 
-def fetch(url: str, private_redirects: bool = False) -> bytes:
-    """What a URL answers, over at most five redirects. No proxy is used, and no cookie or password sent.
+def fetch_url(url: str, private_redirects: bool = False) -> bytes:
+    """Return the bytes that a URL answers, over at most five redirects.
+
+    No proxy is used, and no cookie or password is sent.
 
     Args:
         url: http or https.
         private_redirects: whether a redirect may lead to this machine, to a private network or another address that is
-            not public. The address is that of the connection itself, whatever the name's server said before.
+            not public. The connection's own address is checked, not an earlier answer of the name server.
 
     Raises:
         UnreadableError: it is of another kind, answers anything but 200, more than FETCH_LIMIT bytes, or too late.
@@ -172,11 +174,11 @@ def fetch(url: str, private_redirects: bool = False) -> bytes:
 
 
 def _get(parts: urllib.parse.SplitResult, deadline: float, public: bool) -> bytes | str:
-    """The answer, or where it redirects to."""
+    """Return the answer, or the address that it redirects to."""
     left = max(deadline - time.monotonic(), 0.001)
     connection = _SCHEMES[parts.scheme](parts.hostname or "", parts.port, timeout=left)
     connection.connect()
-    # The timeout is that of each step, and a server may take any number of them.
+    # The timeout holds for each step, and a server may take any number of steps.
     watch = threading.Timer(deadline - time.monotonic(), connection.sock.shutdown, [socket.SHUT_RDWR])
     watch.daemon = True
     watch.start()
@@ -203,8 +205,8 @@ def _get(parts: urllib.parse.SplitResult, deadline: float, public: bool) -> byte
         connection.close()
 
 
-class Readers:
-    """Threads that read. They end with the process, whatever they wait for, so that nobody waits for them."""
+class ReaderThreads:
+    """Threads that read images. They end with the process, whatever they wait for."""
 
     def __init__(self) -> None:
         self._tasks: queue.SimpleQueue[tuple[Callable[[], bytes], Future[bytes]] | None] = queue.SimpleQueue()
@@ -212,7 +214,7 @@ class Readers:
             threading.Thread(target=self._work, daemon=True).start()
 
     def submit(self, task: Callable[[], bytes]) -> "Future[bytes]":
-        """Has it done by the next thread that is free."""
+        """Run the task in the next thread that is free; the future gets its result."""
         future: Future[bytes] = Future()
         self._tasks.put((task, future))
         return future
@@ -229,11 +231,11 @@ class Readers:
             del task, future, item
 
     def close(self) -> None:
-        """No more tasks will come."""
+        """End the threads when the submitted tasks are done."""
         for _ in range(THREADS):
             self._tasks.put(None)
 
 
-def count(items: Iterable[Any]) -> int:
-    """How many images the paths, patterns and URLs stand for; anything else counts for one."""
-    return sum(sum(1 for _ in expand(item)) if isinstance(item, str | os.PathLike) else 1 for item in items)
+def count_images(items: Iterable[Any]) -> int:
+    """Return how many images the paths, patterns and URLs stand for; anything else counts for one."""
+    return sum(sum(1 for _ in expand_input(item)) if isinstance(item, str | os.PathLike) else 1 for item in items)

@@ -8,7 +8,7 @@ from tiny_classifier import LABELS, SPEC, picture
 
 from kcnn.data.input_pipeline.transform import preprocess
 from kcnn.serving.validation import standalone
-from kcnn.serving.validation.validate import validate
+from kcnn.serving.validation.saved_model import validate_export
 
 KINDS = {
     "classify": "examples",
@@ -31,7 +31,7 @@ def by_name(checks):
 
 
 def serving(export_dir):
-    """The signatures as a server answers them, in JSON's types."""
+    """Return the signatures as a server answers them, in JSON's types."""
     served = tf.saved_model.load(str(export_dir))
 
     def plain(value):
@@ -59,7 +59,7 @@ def test_agrees_with_keras_in_its_own_process_and_in_tensorflow_serving(
     limits = {"max_latency_ms": 10_000, "max_memory_mb": 100_000}
     expected = expected_probabilities(model, images)
     with fake_docker(tmp_path, monkeypatch, serving(export_dir)):
-        facts, checks = validate(export_dir, images, expected, LABELS, serving_image="sha256:1", **limits)
+        facts, checks = validate_export(export_dir, images, expected, LABELS, serving_image="sha256:1", **limits)
     found = by_name(checks)
     assert list(found) == [
         "loads",
@@ -90,7 +90,7 @@ def test_disagreement_slowness_and_size_are_measured(export_dir, model, pictures
     largest = np.abs(wrong - expected).max()
     limits = {"max_latency_ms": 1e-3, "max_memory_mb": 10}
     with fake_docker(tmp_path, monkeypatch, serving(export_dir)):
-        _, checks = validate(export_dir, pictures, wrong, LABELS, serving_image="sha256:1", **limits)
+        _, checks = validate_export(export_dir, pictures, wrong, LABELS, serving_image="sha256:1", **limits)
     found = by_name(checks)
     failed = found["answers, serving_default"]
     assert failed.passed is False
@@ -109,7 +109,7 @@ def test_disagreement_slowness_and_size_are_measured(export_dir, model, pictures
 
 def test_formats_without_pixels_are_served_too_and_names_must_fit(export_dir, model):
     images = [picture("GIF", (30, 20))]
-    _, checks = validate(export_dir, images, expected_probabilities(model, images), LABELS[::-1])
+    _, checks = validate_export(export_dir, images, expected_probabilities(model, images), LABELS[::-1])
     found = by_name(checks)
     assert found["answers, images"].passed is None
     assert "no JPEG or PNG" in found["answers, images"].said
@@ -139,7 +139,7 @@ def test_every_signature_is_asked(tmp_path, pictures):
     odd = Odd()
     signatures = {"serving_default": odd.image, "sums": odd.sums, "logarithms": odd.logarithms}
     tf.saved_model.save(odd, str(tmp_path / "odd"), signatures=signatures)
-    facts, checks = validate(tmp_path / "odd", pictures[:1], np.full((1, 7), 1 / 7), LABELS)
+    facts, checks = validate_export(tmp_path / "odd", pictures[:1], np.full((1, 7), 1 / 7), LABELS)
     found = by_name(checks)
     assert facts["signatures"] == {"serving_default": "bytes", "sums": "other", "logarithms": "other"}
     assert found["answers, serving_default"].passed is False
@@ -150,10 +150,10 @@ def test_every_signature_is_asked(tmp_path, pictures):
 
 
 def test_what_cannot_be_loaded_or_decoded_is_refused(export_dir, tmp_path):
-    _, (check,) = validate(tmp_path / "nothing", [b"x"], np.ones((1, 7)), LABELS)
+    _, (check,) = validate_export(tmp_path / "nothing", [b"x"], np.ones((1, 7)), LABELS)
     assert (check.name, check.passed) == ("loads", False)
     assert "cannot be served by TensorFlow alone" in check.said
-    _, checks = validate(export_dir, [b"no image"], np.ones((1, 7)), LABELS)
+    _, checks = validate_export(export_dir, [b"no image"], np.ones((1, 7)), LABELS)
     failed = by_name(checks)["answers, serving_default"]
     assert failed.passed is False
     assert "refuses images of the evaluation: not a JPEG, PNG, GIF, BMP or WebP image" in failed.said

@@ -1,7 +1,7 @@
-"""How much an encoded image will take when it is decoded, from its header alone: nothing is decoded.
+"""The pixels of an encoded image, from its header alone: nothing is decoded.
 
-What cannot be read has no pixels: it is left to the decoder, which refuses it. The walks end at the limits of
-`kcnn.data.input_pipeline.limits`, where the decoder ends its own.
+A file that cannot be read has no pixels: the decoder refuses it later. The walks through files end at the limits of
+`kcnn.data.input_pipeline.limits`, as the decoder's do.
 """
 
 import struct
@@ -14,17 +14,18 @@ _SIZES = {1: 8, 3: 0, 4: 0, 5: 4}  # of a field, by its wire type; a group's own
 
 
 def most_pixels(text: bytes) -> int:
-    """Those of the text as an image, or of the largest image in it as a tf.Example: it may be both at once."""
+    """Return the pixels of a text as an image, or of the largest image in it as a tf.Example: it may be both."""
     if not any(magic in text for magic in _FORMATS):  # as quick as the fields of a long text may be slow
         return 0
     return max(pixels(text), max(map(pixels, _fields(memoryview(text), _EXAMPLE_TEXTS)), default=0))
 
 
 def _fields(message: memoryview, path: tuple[int, ...]) -> Iterator[bytes]:
-    """The contents of protobuf's fields of these numbers, one within the other, up to where the message is broken.
+    """Yield the contents of protobuf's fields of these numbers, one within the other, until the message is broken.
 
-    All that any parser may choose: TensorFlow's own takes keys that are no UTF-8 and what is broken further on, and of
-    fields that exclude each other the first; protobuf refuses these, and takes the last.
+    They are all the fields that any parser may choose. TensorFlow's parser accepts keys that are not UTF-8 and messages
+    that are broken further on, and takes the first of fields that exclude each other. protobuf refuses these, and takes
+    the last.
 
     Source: https://protobuf.dev/programming-guides/encoding and tensorflow/core/util/example_proto_fast_parsing.cc
     """
@@ -50,7 +51,7 @@ def _fields(message: memoryview, path: tuple[int, ...]) -> Iterator[bytes]:
 
 
 def _varint(message: memoryview, position: int) -> tuple[int, int]:
-    """The lowest 32 bits of the number, as TensorFlow reads it, and where it ends."""
+    """Return the lowest 32 bits of the number, as TensorFlow reads it, and the position after it."""
     value = 0
     for shift in range(0, 70, 7):
         byte = message[position]
@@ -62,7 +63,7 @@ def _varint(message: memoryview, position: int) -> tuple[int, int]:
 
 
 def pixels(encoded: bytes) -> int:
-    """The pixels of the image that is decoded; 0 when these are not the bytes of an image.
+    """Return the pixels of the image that is decoded; 0 when these are not the bytes of an image.
 
     A GIF's frames count as a third each, as they are all held with a byte a pixel before the first is taken.
     """
@@ -76,7 +77,7 @@ def pixels(encoded: bytes) -> int:
 
 
 def _jpeg(encoded: bytes) -> int:
-    """Of the first frame header. ITU-T T.81, B.1.1 and B.2.2."""
+    """Return the pixels in the first frame header. ITU-T T.81, B.1.1 and B.2.2."""
     position = 2
     for _ in range(MAX_SEGMENTS):
         position = encoded.find(b"\xff", position)  # as libjpeg, which skips what stands between segments
@@ -106,34 +107,39 @@ def _bmp(encoded: bytes) -> int:
 
 
 def _gif(encoded: bytes) -> int:
-    """https://www.w3.org/Graphics/GIF/spec-gif89a.txt, 18 to 25."""
+    """Return the pixels of the canvas, and a third of those of all frames.
+
+    The blocks are counted as `kcnn.data.input_pipeline.containers` counts them: the beginnings of frames and
+    extensions, the blocks that are not full, and the terminators.
+
+    Source: https://www.w3.org/Graphics/GIF/spec-gif89a.txt, sections 18 to 25
+    """
 
     def colours(flags: int) -> int:
         return 3 * 2 ** (1 + (flags & 7)) if flags & 0x80 else 0
 
     width, height, flags = struct.unpack_from("<HHB", encoded, 6)
-    position, frames = 13 + colours(flags), 0
-    blocks = 0
-    while position < len(encoded) and encoded[position] in b"\x21\x2c":
+    position, frames, blocks = 13 + colours(flags), 0, 0
+    while position < len(encoded) and encoded[position] in b"\x21\x2c" and blocks <= MAX_GIF_BLOCKS:
         blocks += 1
         if encoded[position] == 0x2C:
-            frame_width, frame_height, flags = struct.unpack_from("<HHB", encoded, position + 5)
+            # A descriptor that the file cuts off ends in zeros: the frames before it still count.
+            descriptor = encoded[position + 5 : position + 10].ljust(5, b"\0")
+            frame_width, frame_height, flags = struct.unpack("<HHB", descriptor)
             frames += frame_width * frame_height
             position += 11 + colours(flags)
         else:
             position += 2
-        size = 255
-        while position < len(encoded) and size:
+        size = -1
+        while size and position < len(encoded) and blocks <= MAX_GIF_BLOCKS:
             size = encoded[position]
             position += 1 + size
             blocks += size < 255
-            if blocks > MAX_GIF_BLOCKS:
-                return ENDLESS
-    return width * height + frames // 3
+    return ENDLESS if blocks > MAX_GIF_BLOCKS else width * height + frames // 3
 
 
 def _webp(encoded: bytes) -> int:
-    """Of the canvas or the first bitstream, whichever is larger.
+    """Return the pixels of the canvas or of the first bitstream, whichever is larger.
 
     https://developers.google.com/speed/webp/docs/riff_container
     """
@@ -152,7 +158,7 @@ def _webp(encoded: bytes) -> int:
         elif name == b"VP8L":
             (bits,) = struct.unpack_from("<I", encoded, content + 1)
             return max(largest, (1 + (bits & 0x3FFF)) * (1 + (bits >> 14 & 0x3FFF)))
-        elif name == b"ANMF":  # chunks stand in it, behind the frame's 16 bytes
+        elif name == b"ANMF":  # chunks stand in it, after the frame's 16 bytes
             position = content + 16
             continue
         position = content + size + (size & 1)
@@ -160,7 +166,7 @@ def _webp(encoded: bytes) -> int:
 
 
 def _jpeg_xl(encoded: bytes) -> int:
-    """Of the codestream, which stands alone or in a box. ISO/IEC 18181-1, SizeHeader, and 18181-2."""
+    """Return the pixels of the codestream, which stands alone or in a box. ISO/IEC 18181-1, SizeHeader, and 18181-2."""
     start = 2
     if encoded[:2] != b"\xff\x0a":
         found = [encoded.find(b"jxlc"), encoded.find(b"jxlp")]

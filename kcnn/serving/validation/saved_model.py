@@ -1,7 +1,9 @@
-"""The last check before publishing: an export, loaded with TensorFlow alone and by TensorFlow Serving, answers every
-signature as in the evaluation, quickly enough and in little enough memory.
+"""The last check before publishing: an export answers every signature as in the evaluation.
+
+It is loaded with TensorFlow alone, and by TensorFlow Serving. Latency and memory are measured too.
 """
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -16,16 +18,32 @@ import numpy as np
 from kcnn.checks import Check
 from kcnn.serving.validation import standalone, tensorflow_serving
 
-# Of a probability, by the precision that the export's metadata tell. Machines that multiply in float32 agree to about
+# The difference of a probability that passes, by the export's precision. Machines that multiply in float32 agree to
 # 1e-6; in bfloat16 sums in another order, as of another batch, round elsewhere, by a part in 256 each.
-TOLERANCES = {"float32": 1e-3, "bfloat16": 5e-2}
+PRECISION_TOLERANCES = {"float32": 1e-3, "bfloat16": 5e-2}
 SERVED = 8  # images that TensorFlow Serving is asked
 _MIB = 2**20
 
-Answers = Mapping[tuple[str, str, str], np.ndarray]  # (signature, request, output) → what was answered
+
+@dataclasses.dataclass(frozen=True)
+class Expectation:
+    """The answers that pass.
+
+    Attributes:
+        probabilities: float [N, C], the evaluation's, of the N images.
+        labels: bytes [C], the class names.
+        tolerance: the largest difference of a probability.
+    """
+
+    probabilities: np.ndarray
+    labels: np.ndarray
+    tolerance: float
 
 
-def validate(
+Answers = Mapping[tuple[str, str, str], np.ndarray]  # (signature, request, output) → the answer
+
+
+def validate_export(
     export_dir: str | os.PathLike,
     encoded: Sequence[bytes],
     expected: np.ndarray,
@@ -35,7 +53,7 @@ def validate(
     max_memory_mb: float | None = None,
     serving_image: str | None = None,
 ) -> tuple[dict[str, Any], list[Check]]:
-    """Sends held-out images to every signature of the export, in a new process on the CPU.
+    """Send held-out images to every signature of the export, in a new process on the CPU.
 
     Args:
         export_dir: a SavedModel written by `export_classifier`.
@@ -73,8 +91,8 @@ def validate(
     checks = [Check("loads", True, "the export loads in a process that has only TensorFlow")]
     kinds = {name: signature["kind"] for name, signature in found["signatures"].items()}
     names = np.array([label.encode() for label in labels])
-    tolerance = TOLERANCES[_precision(got)]
-    checks += [_answers(name, kind, got, expected, names, tolerance) for name, kind in kinds.items()]
+    expectation = Expectation(expected, names, PRECISION_TOLERANCES[_precision(got)])
+    checks += [_answers(name, kind, got, expectation) for name, kind in kinds.items()]
     facts["signatures"] = kinds
     differences = [check.figure for check in checks if check.figure is not None]
     if differences:
@@ -83,64 +101,64 @@ def validate(
     if latency:
         median, p95 = (float(np.quantile(latency, part)) for part in (0.5, 0.95))
         facts["latency_ms"] = {"median": round(median, 3), "p95": round(p95, 3), "requests": len(latency)}
-        said = f"median {median:.3g} ms, 95% of {len(latency)} requests of one image within {p95:.3g} ms, on the CPU"
-        checks.append(_limit("latency", p95, max_latency_ms, said, "--max_latency_ms"))
+        message = f"median {median:.3g} ms, 95% of {len(latency)} requests of one image within {p95:.3g} ms, on the CPU"
+        checks.append(_limit("latency", p95, max_latency_ms, message, "--max_latency_ms"))
     facts["memory_mb"] = {name: round(size / _MIB) for name, size in memory.items()}
-    said = f"the serving process had up to {memory['peak'] / _MIB:.0f} MiB in memory"
-    checks.append(_limit("memory", memory["peak"] / _MIB, max_memory_mb, said, "--max_memory_mb"))
+    message = f"the serving process had up to {memory['peak'] / _MIB:.0f} MiB in memory"
+    checks.append(_limit("memory", memory["peak"] / _MIB, max_memory_mb, message, "--max_memory_mb"))
     if serving_image is None:
-        said = "TensorFlow Serving was not asked: there is no Docker with tensorflow/serving here"
-        checks.append(Check("tensorflow_serving", None, said))
+        message = "TensorFlow Serving was not asked: there is no Docker with tensorflow/serving here"
+        checks.append(Check("tensorflow_serving", None, message))
     else:
         asked = {name: signature for name, signature in found["signatures"].items() if _comparable(name, got)}
         others = found["signatures"].keys() - asked.keys()
-        checks.append(
-            _served(export_dir, serving_image, asked, others, encoded, pixels, got, expected, names, tolerance)
-        )
+        checks.append(_served(export_dir, serving_image, asked, others, encoded, pixels, got, expectation))
     return facts, checks
 
 
 def _precision(got: Answers) -> str:
-    """What the signature `metadata` says the network computes in; float32 where there is none."""
-    told = [array for (_, _, output), array in got.items() if output == "metadata"]
-    return json.loads(told[0][0])["export"]["precision"] if told else "float32"
+    """Return the precision that the signature `metadata` states; float32 where there is no such signature."""
+    found = [array for (_, _, output), array in got.items() if output == "metadata"]
+    return json.loads(found[0][0])["export"]["precision"] if found else "float32"
 
 
 def _comparable(name: str, got: Answers) -> bool:
     return any(signature == name and output == "probabilities" for signature, _, output in got)
 
 
-def _limit(name: str, figure: float, bound: float | None, said: str, flag: str) -> Check:
+def _limit(name: str, figure: float, bound: float | None, message: str, flag: str) -> Check:
     if bound is None:
-        return Check(name, None, said, figure=figure)
+        return Check(name, None, message, figure=figure)
     passed = figure <= bound
     return Check(
-        name, passed, f"{said}, {'within' if passed else 'above'} {flag} {bound:g}", figure=figure, bound=bound
+        name, passed, f"{message}, {'within' if passed else 'above'} {flag} {bound:g}", figure=figure, bound=bound
     )
 
 
-def _answers(name: str, kind: str, got: Answers, expected: np.ndarray, labels: np.ndarray, tolerance: float) -> Check:
-    """Whether a signature answered as expected, in each way it was asked."""
+def _answers(name: str, kind: str, got: Answers, expectation: Expectation) -> Check:
+    """Check that a signature answered as expected, in each way it was asked."""
     check = f"answers, {name}"
     outputs = {key[2] for key in got if key[0] == name}
     silent = outputs and not outputs & {"probabilities", "scores"} and name != "serving_default"
     if kind == "other" or silent:
         numbers = [array for key, array in got.items() if key[0] == name and array.dtype.kind == "f"]
         finite = all(bool(np.isfinite(array).all()) for array in numbers)
-        said = "finite numbers, as far as they are numbers" if finite else "what is not a finite number"
-        return Check(check, finite, f"signature {name} answers {said}; there is nothing to compare it with")
+        message = "finite numbers, as far as they are numbers" if finite else "what is not a finite number"
+        return Check(check, finite, f"signature {name} answers {message}; there is nothing to compare it with")
     if kind == "pixels":
         reference = next((array for key, array in got.items() if key[1:] == ("pixels_as_png", "probabilities")), None)
         if reference is None or (name, "pixels", "probabilities") not in got:
-            said = f"signature {name} was not asked: no JPEG or PNG among the files, or no signature to compare it with"
-            return Check(check, None, said)
-        return _agreement(check, f"signature {name}", [_parts(got, name, "pixels")], [reference], labels, tolerance)
+            message = (
+                f"signature {name} was not asked: no JPEG or PNG among the files, or no signature to compare it with"
+            )
+            return Check(check, None, message)
+        return _agreement(check, f"signature {name}", [_parts(got, name, "pixels")], [reference], expectation)
     ways = [_parts(got, name, request) for request in ("batched", "single")]
-    return _agreement(check, f"signature {name}", ways, [expected, expected], labels, tolerance)
+    return _agreement(check, f"signature {name}", ways, [expectation.probabilities] * 2, expectation)
 
 
 def _parts(got: Answers, name: str, request: str) -> dict[str, np.ndarray]:
-    """What was answered, the scores of a classification as what they are: probabilities."""
+    """Return the answers of a signature; the scores of a classification also as `probabilities`."""
     parts = {output: array for (signature, way, output), array in got.items() if (signature, way) == (name, request)}
     return {"probabilities": parts["scores"], **parts} if "scores" in parts else parts
 
@@ -150,10 +168,9 @@ def _agreement(
     who: str,
     answers: Sequence[Mapping[str, np.ndarray]],
     expected: Sequence[np.ndarray],
-    labels: np.ndarray,
-    tolerance: float,
+    expectation: Expectation,
 ) -> Check:
-    """Holds answers (output → array) against probabilities, and what they say of the top classes against theirs."""
+    """Compare answers (output → array) with expected probabilities, and their top classes with their probabilities."""
     lacking = [answer for answer in answers if "probabilities" not in answer]
     if lacking:
         return Check(check, False, f"{who} answers {', '.join(lacking[0]) or 'nothing'}, and no probabilities")
@@ -167,26 +184,26 @@ def _agreement(
     got = np.concatenate([answer["probabilities"] for answer in answers]).astype(np.float64)
     wanted = np.concatenate(list(expected))
     difference = float(np.abs(got - wanted).max())
-    if not difference <= tolerance:
+    if not difference <= expectation.tolerance:
         agreement = np.mean(got.argmax(1) == wanted.argmax(1))
-        said = (
-            f"{who} differs from the evaluation: max |Δp| = {difference:.2g} (at most {tolerance:g} passes), the same "
-            f"top class for {agreement:.1%} of {len(got)} answers"
+        message = (
+            f"{who} differs from the evaluation: max |Δp| = {difference:.2g} "
+            f"(at most {expectation.tolerance:g} passes), the same top class for {agreement:.1%} of {len(got)} answers"
         )
-        figure = difference if np.isfinite(difference) else None  # what is no number is no JSON
-        return Check(check, False, said, figure=figure, bound=tolerance)
+        figure = difference if np.isfinite(difference) else None  # JSON has no NaN
+        return Check(check, False, message, figure=figure, bound=expectation.tolerance)
     for answer in answers:
-        if {"top_classes", "top_probabilities"} <= answer.keys() and not _tops_fit(answer, labels):
-            said = f"{who} answers top_classes and top_probabilities that are not those of its probabilities"
-            return Check(check, False, said)
-        if "classes" in answer and not (answer["classes"] == labels).all():
+        if {"top_classes", "top_probabilities"} <= answer.keys() and not _tops_fit(answer, expectation.labels):
+            message = f"{who} answers top_classes and top_probabilities that are not those of its probabilities"
+            return Check(check, False, message)
+        if "classes" in answer and not (answer["classes"] == expectation.labels).all():
             return Check(check, False, f"{who} answers classes that are not the labels in their order")
-    said = f"{who} answers as the evaluation, to {difference:.2g} of a probability, {len(got)} times"
-    return Check(check, True, said, figure=difference, bound=tolerance)
+    message = f"{who} answers as the evaluation, to {difference:.2g} of a probability, {len(got)} times"
+    return Check(check, True, message, figure=difference, bound=expectation.tolerance)
 
 
 def _tops_fit(answer: Mapping[str, np.ndarray], labels: np.ndarray) -> bool:
-    """Whether the top classes are the labels of the largest probabilities; equal ones may change places."""
+    """Return whether the top classes are the labels of the largest probabilities; equal ones may change places."""
     probabilities, classes = answer["probabilities"], answer["top_classes"]
     largest = -np.sort(-probabilities, axis=1)[:, : classes.shape[1]]
     order = np.argsort(labels)
@@ -207,35 +224,33 @@ def _served(
     encoded: Sequence[bytes],
     pixels: Sequence[np.ndarray],
     got: Answers,
-    expected: np.ndarray,
-    labels: np.ndarray,
-    tolerance: float,
+    expectation: Expectation,
 ) -> Check:
-    """The same questions, fewer of them, to TensorFlow Serving's REST API."""
-    check = "tensorflow_serving"
+    """Ask TensorFlow Serving's REST API the same questions, fewer of them."""
+    check, expected = "tensorflow_serving", expectation.probabilities[:SERVED]
 
     def ask(url: str) -> Iterator[Check]:
-        there = tensorflow_serving.signatures(url)
+        there = tensorflow_serving.served_signatures(url)
         if there != signatures.keys() | others:
             here = ", ".join(sorted(signatures.keys() | others))
-            said = f"TensorFlow Serving has the signatures {', '.join(sorted(there))}, not {here}"
-            yield Check(check, False, said)
+            message = f"TensorFlow Serving has the signatures {', '.join(sorted(there))}, not {here}"
+            yield Check(check, False, message)
         for name, signature in signatures.items():
             who = f"TensorFlow Serving's signature {name}"
             if signature["kind"] == "bytes":
-                answer = tensorflow_serving.predict(url, name, signature["input"], encoded[:SERVED])
-                yield _agreement(check, who, [answer], [expected[:SERVED]], labels, tolerance)
+                answer = tensorflow_serving.ask_predict(url, name, signature["input"], encoded[:SERVED])
+                yield _agreement(check, who, [answer], [expected], expectation)
             elif signature["kind"] == "examples":
                 rows = [standalone.example(image) for image in encoded[:SERVED]]
-                answer = tensorflow_serving.predict(url, name, signature["input"], rows)
-                yield _agreement(check, who, [answer], [expected[:SERVED]], labels, tolerance)
+                answer = tensorflow_serving.ask_predict(url, name, signature["input"], rows)
+                yield _agreement(check, who, [answer], [expected], expectation)
             elif signature["kind"] == "pixels" and pixels:
-                answer = tensorflow_serving.predict(url, name, signature["input"], pixels[0])
+                answer = tensorflow_serving.ask_predict(url, name, signature["input"], pixels[0])
                 wanted = got[name, "pixels", "probabilities"][: len(pixels[0])]
-                yield _agreement(check, who, [answer], [wanted], labels, tolerance)
+                yield _agreement(check, who, [answer], [wanted], expectation)
 
     try:
-        with tensorflow_serving.serve(export_dir, image) as url:
+        with tensorflow_serving.serve_in_docker(export_dir, image) as url:
             checks = list(ask(url))
     except tensorflow_serving.UnreachableError as error:
         return Check(check, None, f"TensorFlow Serving was not asked: {error}")
@@ -245,5 +260,5 @@ def _served(
     if failed:
         return failed[0]
     largest = max((one.figure for one in checks if one.figure is not None), default=0.0)
-    said = f"TensorFlow Serving answers {', '.join(signatures)} as the evaluation, to {largest:.2g} of a probability"
-    return Check(check, True, said, figure=largest, bound=tolerance)
+    message = f"TensorFlow Serving answers {', '.join(signatures)} as the evaluation, to {largest:.2g} of a probability"
+    return Check(check, True, message, figure=largest, bound=expectation.tolerance)

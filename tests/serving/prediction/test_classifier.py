@@ -14,9 +14,9 @@ from tiny_classifier import LABELS, SPEC, picture
 
 from kcnn.data.input_pipeline.transform import preprocess
 from kcnn.errors import UserError
-from kcnn.serving.prediction import predict
-from kcnn.serving.prediction.predict import Prediction, load_classifier
-from kcnn.serving.publishing import versions
+from kcnn.serving.prediction.classifier import Prediction, _batches, load_classifier
+from kcnn.serving.publishing.card import write_card
+from kcnn.serving.publishing.rollback import republish_version
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def classifier(export_dir):
 
 @pytest.fixture
 def folder(tmp_path, pictures):
-    """Files with odd names in nested folders, two of them broken."""
+    """Write files with odd names into nested folders, two of them broken."""
     folder = tmp_path / "photos"
     (folder / "sub" / "日本").mkdir(parents=True)
     (folder / ".hidden").mkdir()
@@ -118,8 +118,8 @@ def test_a_stream_holds_two_batches(classifier, pictures):
 def test_large_files_are_fewer_a_batch(classifier, pictures, tmp_path, monkeypatch):
     for index in range(6):
         (tmp_path / f"{index}.jpg").write_bytes(pictures[5])
-    monkeypatch.setattr(predict, "BATCH_BYTES", 2 * len(pictures[5]))
-    batches = predict._batches(str(tmp_path), 32, None)
+    monkeypatch.setattr("kcnn.serving.prediction.classifier.BATCH_BYTES", 2 * len(pictures[5]))
+    batches = _batches(str(tmp_path), 32, None)
     assert [len(batch) for batch in batches] == [2, 2, 2]
 
 
@@ -128,7 +128,7 @@ def test_the_highest_version_is_taken(export_dir, tmp_path):
         shutil.copytree(export_dir, tmp_path / "tiny" / version)
     (tmp_path / "tiny" / "11").mkdir()  # holds no model
     shutil.copytree(export_dir, tmp_path / "tiny" / "latest")
-    versions.write_card(tmp_path / "tiny" / "10", {"name": "ten"})
+    write_card(tmp_path / "tiny" / "10", {"name": "ten"})
     classifier = load_classifier(tmp_path / "tiny")
     assert classifier.directory == tmp_path / "tiny" / "10"
     assert classifier.card == {"name": "ten"}
@@ -141,7 +141,7 @@ def test_a_rollback_is_followed(export_dir, tmp_path):
     shutil.copytree(export_dir, folder / "2")
     (folder / "2" / "assets" / "labels.txt").write_text("\n".join(LABELS[::-1]) + "\n", encoding="utf-8")
     assert load_classifier(folder).labels == tuple(LABELS[::-1])
-    versions.rollback(folder, 1, "")
+    republish_version(folder, 1, "")
     classifier = load_classifier(folder)
     assert classifier.labels == tuple(LABELS)
     assert classifier.card["rollback"]["copy_of"] == 1

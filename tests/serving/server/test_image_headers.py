@@ -10,7 +10,9 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from kcnn.serving.server.images import most_pixels, pixels
+from kcnn.data.input_pipeline.containers import stored_pixels
+from kcnn.data.input_pipeline.limits import ENDLESS, MAX_GIF_BLOCKS
+from kcnn.serving.server.image_headers import most_pixels, pixels
 
 SIZES = [(1, 1), (37, 100), (640, 3), (5000, 3001)]
 # Of libjxl: 64x64 and 100x37, as a codestream and in a box, and the first bytes of 5000x3001.
@@ -63,6 +65,31 @@ def test_jpeg_xl():
         assert pixels(base64.b64decode(content)) == size
 
 
+def gif(blocks):
+    """Return a GIF of one comment of these bytes of data blocks, and one frame."""
+    start = b"GIF89a" + struct.pack("<HHBBB", 3, 2, 0, 0, 0)
+    frame = b"\x2c" + struct.pack("<HHHHB", 0, 0, 3, 2, 0) + b"\x02\x02\x4c\x01\x00"
+    return start + b"\x21\xfe" + blocks + b"\x00" + frame + b";"
+
+
+@pytest.mark.parametrize("full", [0, 3000])
+@pytest.mark.parametrize("beyond", [-1, 0, 1])
+def test_gifs_at_the_limit_are_accepted_and_refused_as_by_the_decoder(beyond, full):
+    counted = MAX_GIF_BLOCKS - 5 + beyond  # two beginnings, the frame's block and two terminators are counted too
+    content = gif((b"\xff" + bytes(255)) * full + b"\x01x" * counted)
+    found = {pixels(content), int(stored_pixels(tf.constant(content)))}
+    if beyond > 0:
+        assert min(found) >= ENDLESS // 3
+    else:
+        assert found == {3 * 2 + 3 * 2 // 3}
+
+
+def test_a_gif_that_is_cut_off_has_the_pixels_of_its_frames():
+    content = gif(b"\x01x")
+    for length in range(len(content) - 1, 13, -1):
+        assert pixels(content[:length]) == stored_pixels(tf.constant(content[:length]))
+
+
 def test_bombs():
     # A GIF whose second frame is far larger than its canvas.
     frame = b"\x2c" + struct.pack("<HHHHB", 0, 0, 60_000, 60_000, 0) + b"\x02\x02\x4c\x01\x00"
@@ -91,7 +118,7 @@ def test_anything_else_has_none():
 
 
 def field(number, content):
-    """Of a protobuf message, delimited; up to 127 bytes."""
+    """Return a field of a protobuf message, delimited, of up to 127 bytes."""
     return bytes([8 * number + 2, len(content)]) + content
 
 

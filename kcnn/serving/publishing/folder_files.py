@@ -1,0 +1,38 @@
+"""The files beside the versions of a published model: one process at a time changes them, each by a rename."""
+
+import contextlib
+import fcntl
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+
+@contextlib.contextmanager
+def lock_folder(folder: Path) -> Iterator[None]:
+    """Hold the lock on the files beside the versions; on file systems without locks, hold nothing."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def replace_file(path: Path, text: str) -> None:
+    """Write a file beside the versions by a rename, so that readers see the old text or the new text, never a part.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, prefix=".", delete=False) as file:
+        try:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+            os.chmod(file.name, 0o644)
+            os.rename(file.name, path)
+        except BaseException:
+            os.unlink(file.name)
+            raise

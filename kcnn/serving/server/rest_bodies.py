@@ -1,0 +1,141 @@
+"""The bodies of REST requests: from bytes to JSON, and from JSON to the inputs of a signature.
+
+Source: https://www.tensorflow.org/tfx/serving/api_rest
+"""
+
+import gc
+import zlib
+from http import HTTPStatus
+from typing import Any
+
+import orjson
+import tensorflow as tf
+from grpc import StatusCode
+
+from kcnn.serving.server.batching import Arrays
+from kcnn.serving.server.requests import Requests
+from kcnn.serving.server.runtime import Signature
+from kcnn.serving.server.status import StatusError, invalid
+from kcnn.serving.server.tensors import decode_base64, json_to_array
+
+
+def inflate(body: bytes, most: int) -> bytes:
+    """Return the content of a gzip stream.
+
+    Raises:
+        StatusError: INVALID_ARGUMENT: it is none, or its content has more than `most` bytes.
+    """
+    inflater = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)  # of gzip
+    try:
+        content = inflater.decompress(body, most + 1)
+    except zlib.error as error:
+        raise invalid(f"Content-Encoding gzip: {error}") from None
+    if len(content) > most:
+        raise too_large("too many inflated", most)
+    if not inflater.eof or inflater.unused_data:
+        raise invalid("Content-Encoding gzip: expected one whole stream")
+    return content
+
+
+def too_large(found: str, most: int) -> StatusError:
+    """Return the error of a request with too many bytes."""
+    message = f"{found} bytes in a request: expected at most {most}"
+    return StatusError(StatusCode.INVALID_ARGUMENT, message, HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+
+
+def parse_body(body: bytes) -> dict[str, Any]:
+    """Return the JSON object of a body.
+
+    Raises:
+        StatusError: INVALID_ARGUMENT: it is none.
+    """
+    gc.disable()  # while millions of lists are made, it would visit all objects again and again
+    try:
+        parsed = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise invalid(f"JSON Parse error: {error}") from None
+    finally:
+        gc.enable()
+    if not isinstance(parsed, dict):
+        raise invalid("JSON Value: is not object; expected {'instances': [...]} or {'inputs': ...}")
+    return parsed
+
+
+def read_inputs(requests: Requests, signature: Signature, parsed: dict[str, Any]) -> Arrays:
+    """Return the inputs, which come in rows ("instances") or in columns ("inputs").
+
+    Raises:
+        StatusError: INVALID_ARGUMENT: they do not fit the signature.
+    """
+    rows = parsed.get("instances")
+    columns: Any = parsed.get("inputs")
+    if ("instances" in parsed) == ("inputs" in parsed):
+        raise invalid("expecting one of 'inputs' or 'instances' keys to exist: one of the two")
+    if "instances" in parsed:
+        if not isinstance(rows, list) or not rows:
+            raise invalid("Expecting 'instances' to be a list with one value or more")
+        requests.check_rows(signature, len(rows))
+        named = _is_named(rows[0])
+        for index, row in enumerate(rows):
+            if _is_named(row) != named or (named and row.keys() != signature.inputs.keys()):
+                keys = ", ".join(signature.inputs)
+                raise invalid(f"Failed to process element: {index} of 'instances' list: expected keys {keys}")
+        columns = {name: [row[name] for row in rows] for name in signature.inputs} if named else rows
+    elif columns is None:
+        raise invalid("Expecting 'inputs' to be a value, a list or an object")
+    if not _is_named(columns):
+        if len(signature.inputs) != 1:
+            raise invalid(f"expecting an object of the inputs {', '.join(signature.inputs) or '(none)'}")
+        columns = dict.fromkeys(signature.inputs, columns)
+    specs = signature.inputs
+    unknown = [name for name in columns if name not in specs]
+    if unknown:
+        raise invalid(f"JSON object: does not have named input: {unknown[0]}; expected {', '.join(specs)}")
+    for value in columns.values():
+        requests.check_rows(signature, len(value) if isinstance(value, list) else 0)
+    return {name: json_to_array(value, specs[name], name) for name, value in columns.items()}
+
+
+def _is_named(value: Any) -> bool:
+    """Return whether a value is an object of named inputs, not an object that stands for bytes."""
+    return isinstance(value, dict) and value.keys() != {"b64"}
+
+
+def serialize_example(given: Any, which: str) -> bytes:
+    """Return a JSON object as a serialized tf.Example.
+
+    Args:
+        given: name of a feature → its value or values.
+        which: the words for the example in errors.
+
+    Raises:
+        StatusError: INVALID_ARGUMENT: it is no such object.
+    """
+    if not isinstance(given, dict):
+        raise invalid(f"Example must be JSON object; {which} is none")
+    example = tf.train.Example()
+    for name, values in given.items():
+        feature = example.features.feature[name]
+        where = f"Feature: {name} of {which}"
+        for value in values if isinstance(values, list) else [values]:
+            kind, content = _feature_value(value, where)
+            if feature.WhichOneof("kind") not in (None, kind):
+                raise invalid(f"{where}: values of different types")
+            try:
+                getattr(feature, kind).value.append(content)
+            except (ValueError, TypeError):
+                raise invalid(f"{where}: {str(value)[:40]} does not fit int64") from None
+    return example.SerializeToString()
+
+
+def _feature_value(value: Any, where: str) -> tuple[str, Any]:
+    """Return the field of tf.train.Feature for a value of JSON, and its content."""
+    if isinstance(value, str):
+        return "bytes_list", value.encode()
+    if isinstance(value, dict) and value.keys() == {"b64"} and isinstance(value["b64"], str):
+        return "bytes_list", decode_base64(value["b64"], where)
+    if isinstance(value, int):
+        return "int64_list", value
+    if isinstance(value, float):
+        return "float_list", value
+    raise invalid(f"{where} has element with unexpected JSON type")
