@@ -20,7 +20,7 @@ STARTED = re.compile(r"http://127\.0\.0\.1:(\d+)/\n.*gRPC: +127\.0\.0\.1:(\d+)\n
 
 
 class Server:
-    """What runs, and where."""
+    """A process that serves, and its ports."""
 
     def __init__(self, process, log, rest, grpc):
         self.process, self.log, self.rest, self.grpc = process, log, rest, grpc

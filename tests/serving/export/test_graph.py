@@ -1,4 +1,4 @@
-"""What is folded, and that it changes no answer."""
+"""Folding moves scales and offsets into weights, and changes no answer."""
 
 from collections import Counter
 
