@@ -10,7 +10,16 @@ import pytest
 ROOT = Path(__file__).parent.parent
 
 # The modules of the program that each part may import, besides itself.
-BASE = {"kcnn.errors", "kcnn.registry", "kcnn.progress", "kcnn.config", "kcnn.tables", "kcnn.checks", "kcnn.content"}
+BASE = {
+    "kcnn.errors",
+    "kcnn.registry",
+    "kcnn.progress",
+    "kcnn.config",
+    "kcnn.tables",
+    "kcnn.checks",
+    "kcnn.content",
+    "kcnn.version",
+}
 MAY_IMPORT = {
     "kcnn.nn": {"kcnn.errors", "kcnn.registry"},
     "kcnn.models": {"kcnn.nn", "kcnn.errors", "kcnn.registry", "kcnn.tables", "kcnn.weights"},

@@ -9,7 +9,6 @@ Deviation: initialised as He et al.'s, without biases of 1, with which Caffe's a
 """
 
 from functools import partial
-from typing import Any
 
 import keras
 from keras import KerasTensor
@@ -19,21 +18,23 @@ from kcnn.nn.blocks import Ops, ceil_pool, pad
 from kcnn.nn.heads import fully_connected
 from kcnn.nn.normalization import LocalResponseNorm
 
-# filters, kernel size, stride, groups, then what comes after the ReLU
-_TWO_GPUS = (
-    (96, 11, 4, 1, "lrn", "pool"),
-    (256, 5, 1, 2, "lrn", "pool"),
-    (384, 3, 1, 1),
-    (384, 3, 1, 2),
-    (256, 3, 1, 2, "pool"),
+# Filters, kernel size, stride, groups, what comes after the ReLU
+Layer = tuple[int, int, int, int, tuple[str, ...]]
+
+_TWO_GPUS: tuple[Layer, ...] = (
+    (96, 11, 4, 1, ("lrn", "pool")),
+    (256, 5, 1, 2, ("lrn", "pool")),
+    (384, 3, 1, 1, ()),
+    (384, 3, 1, 2, ()),
+    (256, 3, 1, 2, ("pool",)),
 )
-_ONE_GPU = tuple((*row[:3], 1, *row[4:]) for row in _TWO_GPUS)
-_WEIRD_TRICK = (
-    (64, 11, 4, 1, "pool"),
-    (192, 5, 1, 1, "pool"),
-    (384, 3, 1, 1),
-    (256, 3, 1, 1),
-    (256, 3, 1, 1, "pool"),
+_ONE_GPU: tuple[Layer, ...] = tuple((*row[:3], 1, row[4]) for row in _TWO_GPUS)
+_WEIRD_TRICK: tuple[Layer, ...] = (
+    (64, 11, 4, 1, ("pool",)),
+    (192, 5, 1, 1, ("pool",)),
+    (384, 3, 1, 1, ()),
+    (256, 3, 1, 1, ()),
+    (256, 3, 1, 1, ("pool",)),
 )
 
 
@@ -50,11 +51,11 @@ def pool(x: KerasTensor, *, name: str) -> KerasTensor:
 _AFTER = {"lrn": lrn, "pool": pool, "ceil_pool": ceil_pool}
 
 
-def features(x: KerasTensor, ops: Ops, *, layers: tuple[tuple[Any, ...], ...], margin: int = 0) -> KerasTensor:
+def features(x: KerasTensor, ops: Ops, *, layers: tuple[Layer, ...], margin: int = 0) -> KerasTensor:
     """Build five convolutions, with `margin` zeros around the image; output stride 32."""
     if margin:
         x = pad(x, margin, name="stage1_pad")
-    for stage, (filters, kernel_size, strides, groups, *after) in enumerate(layers, start=1):
+    for stage, (filters, kernel_size, strides, groups, after) in enumerate(layers, start=1):
         name = f"stage{stage}_conv"
         padding = "same" if strides == 1 else "valid"
         x = ops.conv(x, filters, kernel_size, strides=strides, padding=padding, groups=groups, use_bias=True, name=name)

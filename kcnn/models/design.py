@@ -11,7 +11,7 @@ from kcnn.nn.residual import SHORTCUTS
 
 # A design argument's value, as a program or a command line gives it → the value that is built with.
 # Raises ValueError with what was expected.
-Check = Callable[[object], DesignValue]
+DesignCheck = Callable[[object], DesignValue]
 
 # Keras' activations that take one tensor and keep its shape. glu halves the channels, threshold takes more arguments.
 ACTIVATIONS = (
@@ -73,7 +73,7 @@ def flag(value: object) -> bool:
 
 
 _RATE = Number("a number from 0 to less than 1", lambda value: 0 <= value < 1)
-CHECKS: Mapping[str, Check] = {
+CHECKS: Mapping[str, DesignCheck] = {
     "activation": Choice(ACTIVATIONS),
     "aux_heads": flag,
     "block_dropout": _RATE,
@@ -113,7 +113,7 @@ def check_design(spec: ModelSpec, given: Mapping[str, object]) -> dict[str, Desi
     return design
 
 
-def _alike(default: DesignValue) -> Check:
+def _alike(default: DesignValue) -> DesignCheck:
     """Return the check of an argument that one family alone has: a value of the kind that its default is of."""
     if isinstance(default, bool):
         return flag

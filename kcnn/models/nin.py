@@ -6,7 +6,6 @@ to a halt with all logits 0; He et al.'s initialisation, and pixels of the scale
 """
 
 from functools import partial
-from typing import Any
 
 import keras
 from keras import KerasTensor
@@ -36,13 +35,15 @@ def _average_pool(x: KerasTensor, *, name: str) -> KerasTensor:
 
 
 _POOLS = {"max": ceil_pool, "average": _average_pool}
-# kernel size, stride, channels of the convolution and of the 1x1 convolutions after it, pooling, dropout after that
-_CIFAR = (
+# Kernel size, stride, channels of the convolution and of the 1x1 convolutions after it, pooling, dropout after that
+_Layer = tuple[int, int, tuple[int, ...], str | None, bool]
+
+_CIFAR: tuple[_Layer, ...] = (
     (5, 1, (192, 160, 96), "max", True),
     (5, 1, (192, 192, 192), "average", True),
     (3, 1, (192, 192), None, False),
 )
-_IMAGENET = (
+_IMAGENET: tuple[_Layer, ...] = (
     (11, 4, (96, 96, 96), "max", False),
     (5, 1, (256, 256, 256), "max", False),
     (3, 1, (384, 384, 384), "max", True),
@@ -50,7 +51,7 @@ _IMAGENET = (
 )
 
 
-def features(x: KerasTensor, ops: Ops, *, layers: tuple[tuple[Any, ...], ...]) -> KerasTensor:
+def features(x: KerasTensor, ops: Ops, *, layers: tuple[_Layer, ...]) -> KerasTensor:
     """Build mlpconv layers, without the last one's 1x1 convolution to the classes."""
     for stage, (kernel_size, strides, channels, pooling, dropped) in enumerate(layers, start=1):
         for index, filters in enumerate(channels):

@@ -7,17 +7,16 @@ the edge. The paper does not give the constants of the normalisation; these are 
 
 from functools import partial
 
-from kcnn.models.alexnet import DESIGN, features
+from kcnn.models.alexnet import DESIGN, Layer, features
 from kcnn.models.spec import ModelSpec, register
 from kcnn.nn.heads import fully_connected
 
-_FIGURE3 = (
-    # filters, kernel size, stride, groups, then what comes after the ReLU
-    (96, 7, 2, 1, "ceil_pool", "lrn"),
-    (256, 5, 2, 1, "ceil_pool", "lrn"),
-    (384, 3, 1, 1),
-    (384, 3, 1, 1),
-    (256, 3, 1, 1, "ceil_pool"),
+_FIGURE3: tuple[Layer, ...] = (
+    (96, 7, 2, 1, ("ceil_pool", "lrn")),
+    (256, 5, 2, 1, ("ceil_pool", "lrn")),
+    (384, 3, 1, 1, ()),
+    (384, 3, 1, 1, ()),
+    (256, 3, 1, 1, ("ceil_pool",)),
 )
 
 register(

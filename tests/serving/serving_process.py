@@ -1,5 +1,6 @@
 """`python main.py serve` in a process of its own, on free ports, and clients that know nothing of it."""
 
+import base64
 import contextlib
 import http.client
 import json
@@ -19,7 +20,7 @@ STARTED = re.compile(r"http://127\.0\.0\.1:(\d+)/\n.*gRPC: +127\.0\.0\.1:(\d+)\n
 
 
 class Server:
-    """What runs, and where."""
+    """A process that serves, and its ports."""
 
     def __init__(self, process, log, rest, grpc):
         self.process, self.log, self.rest, self.grpc = process, log, rest, grpc
@@ -136,3 +137,16 @@ def other_model(directory):
     saved = saved_model_pb2.SavedModel.FromString(path.read_bytes())
     saved.meta_graphs[0].signature_def["classify"].method_name = tf.saved_model.CLASSIFY_METHOD_NAME
     path.write_bytes(saved.SerializeToString())
+
+
+def b64(content):
+    return {"b64": base64.b64encode(content).decode()}
+
+
+def texts(rows):
+    return [[name.decode() for name in row] for row in rows.tolist()]
+
+
+def run_serve(*arguments):
+    command = [sys.executable, str(ROOT / "main.py"), "serve", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, timeout=120)

@@ -11,6 +11,7 @@ from kcnn.data.input_pipeline.limits import ENDLESS, GIF_FULL_BLOCKS, MAX_GIF_BL
 from kcnn.data.input_pipeline.magic import BMP, GIF, JPEG, PNG, WEBP
 
 _FRAME, _EXTENSION, _FULL = 0x2C, 0x21, 255
+_NOWHERE = 2**30  # a position past the end of any file
 
 # Makes a seldom branch one node, the call of a function that is not inlined: TensorFlow spends time on every node of a
 # branch that is not taken. This makes decoding a photo 10% faster.
@@ -51,19 +52,20 @@ def walk_segments(start: tf.Tensor | int, step: Callable[[tf.Tensor], tuple[tf.T
         step: position → whether to stop there, and the position of the next segment.
 
     Returns:
-        The position where `step` stopped, or the one after `MAX_SEGMENTS` segments.
+        The position where `step` stopped; one past the end of any file where it did not within `MAX_SEGMENTS` segments.
     """
 
     def body(found: tf.Tensor, position: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         found, following = step(position)
         return found, tf.where(found, position, following)
 
-    return tf.while_loop(
+    found, position = tf.while_loop(
         lambda found, _: ~found,
         body,
         (tf.constant(False), tf.convert_to_tensor(start)),
         maximum_iterations=MAX_SEGMENTS,
-    )[1]
+    )
+    return tf.where(found, position, _NOWHERE)
 
 
 def find_riff_chunk(encoded: tf.Tensor, codes: list[int], start: tf.Tensor | int = 12) -> tf.Tensor:

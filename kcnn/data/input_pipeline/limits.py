@@ -1,8 +1,9 @@
 """The limits of the work that an image file may cause, in one table.
 
 The decoder's graph (`kcnn.data.input_pipeline.containers`) and the server's check of headers
-(`kcnn.serving.server.image_headers`) walk through the same files. Both stop at the limits here, so that both accept and refuse
-the same files. This module imports nothing: the server loads no TensorFlow for it.
+(`kcnn.serving.server.image_headers`) walk through the same files. Both stop at the limits here, so that both accept
+and refuse the same GIFs and WebPs. (A JPEG's segments are followed by libjpeg in the graph, without a limit of ours.)
+This module imports nothing: the server loads no TensorFlow for it.
 """
 
 # Pixels of an image that a server decodes, by its header; `--max_pixels` changes it.

@@ -1,7 +1,7 @@
 """The pixels of an encoded image, from its header alone: nothing is decoded.
 
-What cannot be read has no pixels: it is left to the decoder, which refuses it. The walks end at the limits of
-`kcnn.data.input_pipeline.limits`, where the decoder ends its own.
+A file that cannot be read has no pixels: the decoder refuses it later. The walks through files end at the limits of
+`kcnn.data.input_pipeline.limits`, as the decoder's do.
 """
 
 import struct
@@ -119,9 +119,8 @@ def _gif(encoded: bytes) -> int:
         return 3 * 2 ** (1 + (flags & 7)) if flags & 0x80 else 0
 
     width, height, flags = struct.unpack_from("<HHB", encoded, 6)
-    position, frames = 13 + colours(flags), 0
-    blocks = 0
-    while position < len(encoded) and encoded[position] in b"\x21\x2c":
+    position, frames, blocks = 13 + colours(flags), 0, 0
+    while position < len(encoded) and encoded[position] in b"\x21\x2c" and blocks <= MAX_GIF_BLOCKS:
         blocks += 1
         if encoded[position] == 0x2C:
             # A descriptor that the file cuts off ends in zeros: the frames before it still count.
@@ -131,14 +130,12 @@ def _gif(encoded: bytes) -> int:
             position += 11 + colours(flags)
         else:
             position += 2
-        size = 255
-        while position < len(encoded) and size:
+        size = -1
+        while size and position < len(encoded) and blocks <= MAX_GIF_BLOCKS:
             size = encoded[position]
             position += 1 + size
             blocks += size < 255
-            if blocks > MAX_GIF_BLOCKS:
-                return ENDLESS
-    return width * height + frames // 3
+    return ENDLESS if blocks > MAX_GIF_BLOCKS else width * height + frames // 3
 
 
 def _webp(encoded: bytes) -> int:

@@ -1,4 +1,4 @@
-"""Which models to serve: one folder of versions, or those of a `models.config`, TensorFlow Serving's file."""
+"""The models to serve: one folder of versions, or the models of a `models.config`, TensorFlow Serving's file."""
 
 import os
 import re

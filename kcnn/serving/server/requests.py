@@ -1,4 +1,4 @@
-"""What HTTP and gRPC do alike with a request: is it small enough, which model and signature, are its inputs right."""
+"""The work that HTTP and gRPC share: limit a request, find its model and signature, check its inputs, answer."""
 
 import asyncio
 import contextlib
@@ -58,7 +58,7 @@ class Requests:
 
     @property
     def ready(self) -> bool:
-        """Whether requests can be answered."""
+        """True when requests can be answered."""
         return not self.draining and self.models.ready()
 
     def model_label(self, name: str) -> str:

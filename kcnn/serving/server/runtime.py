@@ -31,7 +31,7 @@ class ArraySpec:
 
     @property
     def batched(self) -> bool:
-        """Whether the first dimension is open."""
+        """True when the first dimension is open."""
         return self.shape is not None and self.shape[:1] == (None,)
 
 
@@ -46,7 +46,7 @@ class Signature:
 
     @property
     def batched(self) -> bool:
-        """Whether requests can be joined along the first dimension of everything."""
+        """True when requests can be joined along the first dimension of all inputs and outputs."""
         return bool(self.inputs) and all(spec.batched for spec in [*self.inputs.values(), *self.outputs.values()])
 
 

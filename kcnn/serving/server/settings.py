@@ -38,7 +38,7 @@ def _flag(default: Any, help_text: str, lowest: float | None = None, highest: fl
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What the server does. The fields with a help text are flags of `serve`, of the same names and defaults.
+    """The settings of a server. The fields with a help text are flags of `serve`, of the same names and defaults.
 
     Attributes:
         models: the models to serve.

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 import tensorflow as tf
+from requests_and_answers import ask
 from tensorflow.core.protobuf import saved_model_pb2
-from test_export import ask
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,5 @@
 """The export, asked by programs that know nothing of kcnn, against Keras' own predictions."""
 
-import functools
 import io
 import json
 import re
@@ -12,6 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
+from requests_and_answers import BROKEN, ask, example, load
 from tensorflow.core.protobuf import saved_model_pb2
 from tiny_classifier import LABELS, SPEC, picture, tiny_model
 
@@ -43,14 +43,6 @@ def expected_probabilities(model, pictures):
     logits = model.predict(np.stack([preprocess(tf.constant(image), SPEC).numpy() for image in pictures]), verbose=0)
     exponentials = np.exp(logits - logits.max(1, keepdims=True))
     return exponentials / exponentials.sum(1, keepdims=True)
-
-
-load = functools.cache(tf.saved_model.load)
-
-
-def ask(export_dir, pictures):
-    served = load(str(export_dir))
-    return {k: v.numpy() for k, v in served.signatures["serving_default"](image_bytes=tf.constant(pictures)).items()}
 
 
 def test_tensorflow_alone_answers_as_keras_does(export_dir, model, pictures, tmp_path):
@@ -171,31 +163,6 @@ def test_card_is_sorted_json(export_dir, tmp_path):
     with pytest.raises(ValueError, match="not JSON compliant"):
         write_card(tmp_path, {"top1": float("nan")})
     assert json.loads((tmp_path / "assets.extra" / "card.json").read_text(encoding="utf-8")) == card
-
-
-def example(content):
-    feature = {"image/encoded": tf.train.Feature(bytes_list=tf.train.BytesList(value=[content]))}
-    return tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString()
-
-
-def bomb(size):
-    """Return a PNG whose header promises so many pixels a side."""
-    png = picture("PNG", (8, 8))
-    return png[:16] + size.to_bytes(4, "big") * 2 + png[24:]
-
-
-HUGE = "too large: more than 100000000 pixels"
-BROKEN = {
-    b"": "empty: there are no bytes",
-    b"no image": "not a JPEG, PNG, GIF, BMP or WebP image",
-    picture("JPEG", (60, 40))[:200]: "a damaged image: it cannot be decoded",
-    picture("PNG", (60, 40))[:300]: "a damaged image: it cannot be decoded",
-    bomb(60_000): HUGE,
-    bomb(2**31 - 1): HUGE,
-    picture("GIF", (20, 20))[:6] + b"\xff" * 4 + picture("GIF", (20, 20))[10:]: HUGE,
-    b"BM" + bytes(16) + b"\0\0\1\0" * 2 + bytes(40): HUGE,
-    b"RIFF\xff\0\0\0WEBPVP8X\x0a\0\0\0" + bytes(4) + b"\xff\x3f\0" * 2 + bytes(40): HUGE,
-}
 
 
 def expect_refused(answers, rows, statuses):

@@ -264,7 +264,7 @@ def test_pil_images_are_upright(classifier):
         (np.zeros((0, 4, 3), np.uint8), r"shape \(0, 4, 3\): expected"),
         (np.zeros((4, 4, 3), np.int64), "an array of int64: expected uint8, or float, from 0 to 255"),
         (np.zeros((4, 4, 3), bool), "an array of bool: expected uint8"),
-        (np.full((4, 4, 3), np.nan), "float64 with what is not a finite number"),
+        (np.full((4, 4, 3), np.nan), "float64 with a number that is not finite"),
         (np.array(["a.jpg"]), r"shape \(1,\): expected"),
         ([["a.jpg"]], "an input of type list: expected a path, bytes, an array"),
         ([7], "an input of type int: expected a path"),
@@ -328,7 +328,7 @@ def test_embeddings(classifier, pictures, tmp_path):
 
 
 class Older(tf.Module):
-    """Of a version of this program whose answers had no status: it fails for the whole batch."""
+    """An export of an earlier version, whose answers had no status: it fails for the whole batch."""
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")])
     def serving_default(self, image_bytes):

@@ -1,4 +1,4 @@
-"""What is named, read and fetched; the web is a server of this process."""
+"""Names, files and URLs become images; the web is a server of this process."""
 
 import contextlib
 import http.server

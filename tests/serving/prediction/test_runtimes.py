@@ -18,10 +18,9 @@ import onnxruntime
 import openvino
 import pytest
 import tensorflow as tf
-from serving_process import ROOT, Client, publish, serve
+from requests_and_answers import BROKEN, example
+from serving_process import ROOT, Client, b64, publish, run_serve, serve, texts
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
-from test_export import BROKEN, example
-from test_server import b64, main, texts
 from tiny_classifier import LABELS, SPEC
 
 from kcnn.errors import UserError
@@ -255,7 +254,9 @@ def test_served(runtime, version, export_dir, exact, pictures, tmp_path):
 
 
 def test_served_without_the_format(export_dir):
-    done = main("tiny", f"--model_base_path={export_dir.parent}", "--port=0", "--rest_api_port=0", "--runtime=onnx")
+    done = run_serve(
+        "tiny", f"--model_base_path={export_dir.parent}", "--port=0", "--rest_api_port=0", "--runtime=onnx"
+    )
     assert done.returncode == 2
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("main.py: error: ")]
     assert f"python main.py export {export_dir} --formats onnx" in line

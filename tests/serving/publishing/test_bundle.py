@@ -1,4 +1,4 @@
-"""What lies beside the versions and in them, read by what TensorFlow Serving reads it with."""
+"""The files beside the versions and in them, read as TensorFlow Serving reads them."""
 
 import os
 import re

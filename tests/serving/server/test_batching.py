@@ -1,4 +1,4 @@
-"""What waits for a batch and what runs at once, with a model that only counts."""
+"""Requests that wait for a batch and requests that run at once, with a model that only counts."""
 
 import asyncio
 import contextlib

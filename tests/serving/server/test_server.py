@@ -5,14 +5,11 @@ It is compared with the documented API and with the SavedModel itself.
 https://www.tensorflow.org/tfx/serving/api_rest
 """
 
-import base64
 import gzip
 import json
 import re
 import socket
 import struct
-import subprocess
-import sys
 import time
 import zlib
 
@@ -21,7 +18,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from serving_process import ROOT, Client, other_model, publish, serve
+from serving_process import Client, b64, other_model, publish, run_serve, serve, texts
 from tensorflow.core.framework import tensor_pb2
 from tensorflow_serving.apis import (
     classification_pb2,
@@ -87,14 +84,6 @@ def stub(channel):
 def expected(export_dir, pictures):
     answers = tf.saved_model.load(str(export_dir)).signatures["serving_default"](image_bytes=tf.constant(pictures))
     return {name: value.numpy() for name, value in answers.items()}
-
-
-def b64(content):
-    return {"b64": base64.b64encode(content).decode()}
-
-
-def texts(rows):
-    return [[name.decode() for name in row] for row in rows.tolist()]
 
 
 def test_status(client):
@@ -527,11 +516,6 @@ def test_what_went_wrong_is_counted(server, stub, client, channel):
     assert "UNKNOWN" not in " ".join(found)
 
 
-def main(*arguments):
-    command = [sys.executable, str(ROOT / "main.py"), "serve", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, timeout=120)
-
-
 def test_what_is_wrong_with_the_flags_is_said(tmp_path, export_dir, server):
     broken = tmp_path / "broken" / "1"
     broken.mkdir(parents=True)
@@ -556,7 +540,7 @@ def test_what_is_wrong_with_the_flags_is_said(tmp_path, export_dir, server):
             "Could not find any versions of model tiny",
         ),
     ]:
-        done = main(*arguments)
+        done = run_serve(*arguments)
         assert done.returncode == 2, done.stderr
         (line,) = [line for line in done.stderr.splitlines() if line.startswith("main.py: error: ")]
         assert said in line
