@@ -15,18 +15,13 @@ from kcnn.weights.torch_names import TORCH_NAMES
 Entries = dict[Registry[Any], Sequence[str]]
 
 
-def network_entries(model: str) -> Entries:
-    """Return the entries by which a network is built and weights are loaded into it."""
+def network_entries(model: str, augmentations: Sequence[str] = ()) -> Entries:
+    """Return the entries by which a network is built, weights are loaded into it, and images are augmented for it."""
     family = model_spec(model).family
-    return {MODELS: [model], TORCH_NAMES: [family] if family in TORCH_NAMES else []}
-
-
-def trained_network_entries(config: Config) -> Entries:
-    """Return the entries for a network that is already trained: no image is augmented."""
-    return {**network_entries(config.model), AUGMENTATIONS: []}
+    return {MODELS: [model], TORCH_NAMES: [family] if family in TORCH_NAMES else [], AUGMENTATIONS: augmentations}
 
 
 def training_entries(config: Config, more: Sequence[str] = ()) -> Entries:
     """Return the entries by which a network is trained; `more` are names of augmentations beside the Config's."""
     augmentations = {name for phase in config.phases for name in phase.augmentations}
-    return {**network_entries(config.model), AUGMENTATIONS: sorted(augmentations.union(more))}
+    return network_entries(config.model, sorted(augmentations.union(more)))

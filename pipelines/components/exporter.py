@@ -10,10 +10,10 @@ from pipelines.artifacts.serving import Model
 from pipelines.artifacts.training import ModelRun
 from pipelines.artifacts.transform import TransformGraph
 from pipelines.engine.component import Output, component
-from pipelines.entries import trained_network_entries
+from pipelines.entries import network_entries
 
 
-@component(entries=lambda model_run, **_: trained_network_entries(model_run.config()))
+@component(entries=lambda model_run, **_: network_entries(model_run.config().model))
 def exporter(
     optimize_for: str,
     formats: list[str],

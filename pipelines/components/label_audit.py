@@ -15,10 +15,10 @@ from pipelines.artifacts.scan import Findings
 from pipelines.artifacts.training import ModelRun
 from pipelines.artifacts.transform import TransformGraph
 from pipelines.engine.component import Output, component
-from pipelines.entries import trained_network_entries
+from pipelines.entries import network_entries
 
 
-@component(entries=lambda model_run, **_: trained_network_entries(model_run.config()))
+@component(entries=lambda model_run, **_: network_entries(model_run.config().model))
 def label_audit(
     dataset: str,
     examples: Examples,

@@ -3,6 +3,7 @@
 import keras
 
 from kcnn.config import Config
+from kcnn.data.input_pipeline.augmentations import AUGMENTATIONS
 from kcnn.training.adaptation import adapt_config
 from kcnn.training.network import build_network
 from kcnn.training.tuning import tune
@@ -11,11 +12,13 @@ from pipelines.artifacts.examples import Examples
 from pipelines.artifacts.transform import TransformGraph
 from pipelines.artifacts.tuning import HyperParameters, TunerResults
 from pipelines.engine.component import Output, component
-from pipelines.entries import network_entries
+from pipelines.entries import training_entries
 from pipelines.training_data import training_data
 
 
-@component(resumable=True, entries=lambda config, **_: network_entries(Config.from_json(config).model))
+@component(
+    resumable=True, entries=lambda config, **_: training_entries(Config.from_json(config), AUGMENTATIONS.names())
+)
 def tuner(
     config: str,
     weights: str | None,
