@@ -469,19 +469,19 @@ def serve(arguments: list[str]) -> int:
 
     check_installed()
     runtimes.check(FLAGS.runtime)
-    from kcnn.serving.server import settings
+    from kcnn.serving.server import models_config
+    from kcnn.serving.server.settings import FLAG_FIELDS, Settings
 
     if FLAGS.model_config_file is not None:
-        served = settings.read_models(FLAGS.model_config_file)
+        served = models_config.read_models_config(FLAGS.model_config_file)
     else:
         folder = FLAGS.model_base_path or versions.named(asked, FLAGS.saved_models)
-        served = (settings.served_model(FLAGS.model_name or Path(asked).name, folder),)
-    limits = {flag: FLAGS[flag].value for flag in settings.FLAGS}
-    told = settings.Settings(served, **limits)
+        served = (models_config.served_folder(FLAGS.model_name or Path(asked).name, folder),)
+    settings = Settings(served, FLAGS.runtime, **{field.name: FLAGS[field.name].value for field in FLAG_FIELDS})
     _import_tensorflow_quietly()
     from kcnn.serving.server import process
 
-    process.serve(told)
+    process.serve(settings)
     return 0
 
 

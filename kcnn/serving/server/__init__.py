@@ -10,7 +10,8 @@ batching.py     requests joined into batches, in a bounded queue
 models.py       versions: found, loaded beside the old one, swapped, drained, freed
 runtime.py      what runs a version
 metrics.py      what Prometheus reads
-settings.py     what the flags say
+settings.py     the flags of `serve`, with their defaults
+models_config.py   which models are served
 status.py       errors: gRPC's codes and HTTP's
 page.html       a page to try a model with
 """

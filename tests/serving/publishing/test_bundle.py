@@ -20,7 +20,7 @@ from tensorflow_serving.config import model_server_config_pb2
 
 from kcnn.serving.prediction.predict import load_classifier
 from kcnn.serving.publishing import bundle, versions
-from kcnn.serving.server import settings
+from kcnn.serving.server.models_config import read_models_config
 
 NAME = "tiny_0.35"
 # What tensorflow-serving-api leaves out of https://github.com/tensorflow/serving, tensorflow_serving/:
@@ -369,5 +369,5 @@ def test_the_client_says_what_is_missing(folder, tmp_path):
 
 
 def test_the_local_server_takes_the_configuration_where_it_lies(fakes):
-    (model,) = settings.read_models(fakes / "models.config")
+    (model,) = read_models_config(fakes / "models.config")
     assert (model.name, model.base_path) == ("m", fakes)
