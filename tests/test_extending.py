@@ -55,9 +55,9 @@ import kcnn.models, kcnn.data.datasets, kcnn.data.input_pipeline.augmentations
 kcnn.models.__path__.append("models")
 kcnn.data.datasets.__path__.append("datasets")
 kcnn.data.input_pipeline.augmentations.__path__.append("augmentations")
-import main
+from pipelines.command_line import run
 flags = "--model Tiny-5 --dataset squares --augment grey --epochs 1 --to Pusher"
-sys.exit(main.run(["main.py", *flags.split()]))
+sys.exit(run(["main.py", *flags.split()]))
 """
 
 

@@ -18,6 +18,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipelines.command_line import run
+
 MAIN = Path(__file__).parent.parent / "main.py"
 SMALL = ["--model", "MobileNet_V2_0.35", "--image_size", "32", "--batch_size", "16", "--offline"]
 
@@ -31,13 +33,8 @@ def kcnn(*arguments, cwd, status=0, stdin=b""):
 
 
 def here(*arguments):
-    """The status of the command in this process, which has TensorFlow already."""
-    import main
-
-    main.FLAGS.unparse_flags()
-    for name in main.FLAGS:
-        main.FLAGS[name].unparse()
-    return main.run(["main.py", *arguments])
+    """Return the status of the command in this process, which has TensorFlow already."""
+    return run(["main.py", *arguments])
 
 
 def photo(path, hue, seed, size=(48, 36)):

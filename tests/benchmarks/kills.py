@@ -25,7 +25,8 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-import main
+from pipelines import command_line
+from pipelines.commands.shared.tensorflow import load_tensorflow
 
 TRAIN = ["--model", "lenet5", "--image_size", "32", "--epochs", "4", "--batch_size", "16", "--name", "m"]
 JOBS = {"train": [*TRAIN, "--saved_models", "../saved_models"], "data": ["data"]}
@@ -69,7 +70,7 @@ def start(folder: Path, arguments: list[str]) -> int:
     os.dup2(log, 1)
     os.dup2(log, 2)
     sys.argv = ["main.py", *arguments]
-    os._exit(main.run(sys.argv))
+    os._exit(command_line.run(sys.argv))
 
 
 def end(child: int, seconds: float | None = None) -> int:
@@ -193,7 +194,7 @@ def parse() -> argparse.Namespace:
 
 if __name__ == "__main__":
     options = parse()
-    main._import_tensorflow_quietly()
+    load_tensorflow()
     importlib.import_module("pipelines.graphs.image_classification")
     for name in options.jobs:
         kill_at_random(name, options.minutes, options.seed)

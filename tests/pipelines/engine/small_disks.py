@@ -16,7 +16,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[3]))
 
-import main
+from pipelines import command_line
 
 DISKS = (4, 8, 20, 60, 180, 540, 1620, 4860)  # KiB
 SHELF = Path("saved_models")
@@ -24,12 +24,10 @@ SHELF = Path("saved_models")
 
 def call(*arguments):
     """The status of main.py, and what it said on standard error."""
-    for name in main.FLAGS:
-        main.FLAGS[name].unparse()
     said = io.StringIO()
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(said):
         try:
-            status = main.run(["main.py", *arguments])
+            status = command_line.run(["main.py", *arguments])
         except Exception:
             traceback.print_exc()
             status = 1

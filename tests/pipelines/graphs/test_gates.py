@@ -449,9 +449,9 @@ def test_the_job_ends_with_one_line(copy, monkeypatch, capsys):
 
 def test_the_command_ends_with_one_line_and_status_1():
     program = (
-        "import sys, main; from kcnn.errors import RefusedError\n"
-        "def refuse(_): raise RefusedError('not published: too slow')\n"
-        "main.COMMANDS['runs'] = refuse; sys.exit(main.run(['main.py', 'runs']))"
+        "import sys; from kcnn.errors import RefusedError; from pipelines import command_line\n"
+        "def refuse(*_): raise RefusedError('not published: too slow')\n"
+        "command_line.load_command('runs').run = refuse; sys.exit(command_line.run(['main.py', 'runs']))"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=Path(__file__).parents[3], capture_output=True, text=True, check=False

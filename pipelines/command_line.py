@@ -1,0 +1,188 @@
+"""The command line: find the command, parse its flags, run it. `python main.py` and `kcnn` both call `main`.
+
+A command is a module of `pipelines.commands`, found because it exists:
+
+    its docstring   the help: a line on what it does, and a line with an example, `python main.py NAME ...`
+    FLAGS           the flags that it reads, an `absl.flags.FlagValues`; no other command knows them
+    run             the body: takes the arguments that are no flags and the parsed flags; returns the exit status
+"""
+
+import copy
+import difflib
+import functools
+import importlib
+import math
+import pkgutil
+import signal
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from types import ModuleType
+
+from absl import flags
+
+from kcnn.errors import RefusedError, UserError, nearest
+from kcnn.tables import one_line
+from pipelines import commands
+
+DEFAULT = "train"  # the command of a command line that names none
+# Help lists these first, in this order, and then what else there is.
+FIRST = ("train", "predict", "export", "serve", "pretrain", "data", "label", "rollback", "models", "lineage", "runs")
+HELP_WIDTH = 100
+
+
+def main() -> int:
+    """Run the process's own command line; return the exit status."""
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `main.py models | head` ends quietly
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # file names need not be text
+    return run(sys.argv)
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run a command line; print a mistake or an interruption as one line.
+
+    Args:
+        argv: the program's path, then flags and arguments.
+
+    Returns:
+        the exit status: 0; 1 where a gate refuses the result; 2 after a mistake of the user; 130 after Ctrl-C.
+    """
+    program = Path(argv[0]).name
+    invocation = f"python {program}" if program.endswith(".py") else program
+    try:
+        return _run_command(argv[1:], invocation)
+    except KeyboardInterrupt as interruption:
+        print("\nInterrupted.", *getattr(interruption, "__notes__", []), file=sys.stderr)
+        return 130
+    except RefusedError as error:
+        status, line = 1, one_line(str(error))
+    except UserError as error:
+        status, line = 2, f"error: {one_line(str(error))}"  # file names may hold anything
+    print(f"{program}: {line.replace('python main.py', invocation)}", file=sys.stderr)
+    return status
+
+
+def command_names() -> list[str]:
+    """Return the names of the commands: the modules of `pipelines.commands`, without its subpackages."""
+    found = [module.name for module in pkgutil.iter_modules(commands.__path__) if not module.ispkg]
+    return sorted(found, key=lambda name: (FIRST.index(name) if name in FIRST else len(FIRST), name))
+
+
+@functools.cache
+def load_command(name: str) -> ModuleType:
+    """Import the module of a command."""
+    return importlib.import_module(f"{commands.__name__}.{name}")
+
+
+def _run_command(arguments: Sequence[str], invocation: str) -> int:
+    """Parse the arguments by the flags of their command, and run it or print its help."""
+    arguments = flags.FlagValues().read_flags_from_files(list(arguments))
+    name, rest = _split_command(arguments)
+    command = load_command(name or DEFAULT)
+    values = copy.deepcopy(command.FLAGS)
+    flags.DEFINE_bool("help", False, "Show this help.", short_name="h", flag_values=values)
+    others = _parse(name or DEFAULT, values, rest)
+    if values.help:
+        text = _overview() if name is None else _command_help(command)
+        print(text.replace("python main.py", invocation))
+        return 0
+    return command.run(others, values)
+
+
+def _split_command(arguments: Sequence[str]) -> tuple[str | None, list[str]]:
+    """Return the command's name, the first argument that is no flag and no flag's value, and the other arguments.
+
+    Returns:
+        the name, None where there is none; the arguments without it.
+    """
+    position = 0
+    while position < len(arguments):
+        argument = arguments[position]
+        if not argument.startswith("-") or not argument.strip("-"):
+            if argument not in command_names():
+                raise UserError(f"unknown command {argument!r}: {nearest(argument, command_names())}")
+            return argument, [*arguments[:position], *arguments[position + 1 :]]
+        flag, separator, _ = argument.lstrip("-").partition("=")
+        position += 1 if separator or not _takes_value(flag) else 2
+    return None, list(arguments)
+
+
+def _takes_value(flag: str) -> bool:
+    """Return whether a flag of any command is followed by its value; raise UserError for a flag of none."""
+    if flag in ("help", "h"):
+        return False
+    readers = _readers(flag)
+    if readers:
+        return not load_command(readers[0]).FLAGS[flag].boolean
+    if not _readers(flag.removeprefix("no")):
+        known = {name for command in command_names() for name in load_command(command).FLAGS}
+        raise UserError(_unknown(flag, known))
+    return False
+
+
+def _parse(command: str, values: flags.FlagValues, arguments: Sequence[str]) -> list[str]:
+    """Parse the arguments into `values`; return those that are no flags."""
+    try:
+        return values([command, *arguments])[1:]
+    except flags.UnrecognizedFlagError as error:
+        flag = next((flag for flag in (error.flagname, error.flagname.removeprefix("no")) if _readers(flag)), None)
+        if flag is None:
+            raise UserError(_unknown(error.flagname, values)) from None
+        readers = ", ".join(_readers(flag))
+        raise UserError(f"--{flag}: {command} does not read it; it goes with {readers}") from None
+    except (flags.Error, ValueError) as error:
+        raise UserError(str(error)) from None
+
+
+def _readers(flag: str) -> list[str]:
+    """Return the names of the commands that read a flag."""
+    return [name for name in command_names() if flag in load_command(name).FLAGS]
+
+
+def _unknown(flag: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(flag, [*known])
+    suggestion = f". Did you mean: {', '.join(close)} ?" if close else ""
+    return f"Unknown command line flag '{flag}'{suggestion}"
+
+
+def _overview() -> str:
+    """Return the help of the program: a line for each command, and all flags by the commands that read them."""
+    loaded = {name: load_command(name) for name in command_names()}
+    examples = [(_example(command), _summary(command)) for command in loaded.values()]
+    width = max(len(example) for example, _ in examples)
+    lines = [str(commands.__doc__).split("\n")[0], ""]
+    lines += [f"{example:<{width}}  {summary}" for example, summary in examples]
+    readers: dict[str, list[str]] = {}
+    for name, command in loaded.items():
+        for text in _flag_helps(command.FLAGS):
+            readers.setdefault(text, []).append(name)
+    groups: dict[str, list[str]] = {}
+    for text, names in readers.items():
+        groups.setdefault(", ".join(names), []).append(text)
+    for names_text, texts in groups.items():
+        lines += [f"\nFlags of {names_text}:", *texts]
+    return "\n".join(lines)
+
+
+def _command_help(command: ModuleType) -> str:
+    return "\n".join([str(command.__doc__).rstrip(), "", *_flag_helps(command.FLAGS)])
+
+
+def _summary(command: ModuleType) -> str:
+    return str(command.__doc__).split("\n")[0].rstrip(".")
+
+
+def _example(command: ModuleType) -> str:
+    """Return the example in a command's docstring: the first line that calls the program."""
+    return next((line for line in str(command.__doc__).split("\n") if line.startswith("python main.py")), "")
+
+
+def _flag_helps(values: flags.FlagValues) -> list[str]:
+    return [_flag_help(values[name]) for name in values]
+
+
+def _flag_help(flag: flags.Flag) -> str:
+    default = ", ".join(flag.default) if isinstance(flag.default, list) else flag.default
+    shown = "" if default in (None, False, math.inf, "") else f" (default: {default})"
+    name = f"--{'[no]' * flag.boolean}{flag.name}"
+    return flags.text_wrap(f"{name}: {flag.help}{shown}", HELP_WIDTH, "      ", "  ")

@@ -1,0 +1,48 @@
+"""Make weights to start from, of images that formulas draw.
+
+python main.py pretrain --model mobilenetv2
+
+With --objective rotation, it learns from a folder of pictures without labels.
+"""
+
+from absl import flags
+
+from kcnn.errors import UserError
+from kcnn.recipes import pretrain
+from pipelines.commands.shared import dataset_flags, run_flags, training_flags
+from pipelines.commands.shared.common_flags import define_pipeline_root
+from pipelines.commands.shared.tensorflow import load_tensorflow
+
+DEFAULTS = pretrain()
+
+FLAGS = flags.FlagValues()
+dataset_flags.define_dataset(FLAGS, DEFAULTS.dataset)
+flags.DEFINE_string(
+    "objective",
+    None,
+    f"classes, or rotation, which needs no labels. (default: {DEFAULTS.objective})",
+    flag_values=FLAGS,
+)
+training_flags.define_training(FLAGS)
+flags.DEFINE_string("recipe", None, f"How to train. (default: {DEFAULTS.recipe})", flag_values=FLAGS)
+define_pipeline_root(FLAGS)
+run_flags.define_part(FLAGS)
+run_flags.define_resume(FLAGS)
+
+
+def run(arguments: list[str], values: flags.FlagValues) -> int:
+    """Train a backbone and write its weights; return 0."""
+    load_tensorflow()
+    if arguments:
+        raise UserError(f"unexpected argument {arguments[0]!r}: flags begin with --; see python main.py --help")
+    from pipelines.graphs import pretraining
+
+    config = training_flags.read_config(values, values.recipe or DEFAULTS.recipe)
+    job = pretraining.Job(
+        config=config,
+        resume=values.resume,
+        **run_flags.job_fields(values),
+        **run_flags.part_fields(values),
+    )
+    pretraining.run(job)
+    return 0

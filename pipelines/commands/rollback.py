@@ -1,0 +1,26 @@
+"""Serve an earlier version again.
+
+python main.py rollback mobilenetv2 3
+
+A copy of the version is published under the next number. Nothing is removed.
+"""
+
+from absl import flags
+
+from kcnn.errors import UserError
+from pipelines.commands.shared.common_flags import define_saved_models
+from pipelines.commands.shared.run_flags import called_as
+
+FLAGS = flags.FlagValues()
+define_saved_models(FLAGS)
+
+
+def run(arguments: list[str], values: flags.FlagValues) -> int:
+    """Publish the copy and print the versions; return 0."""
+    if len(arguments) != 2 or not arguments[1].isdecimal():
+        raise UserError("rollback: expected a model's name and a version, as in: rollback mobilenetv2 3")
+    from kcnn.serving.publishing import release, versions
+
+    folder = versions.published(versions.named(arguments[0], values.saved_models))
+    release.rollback(folder, int(arguments[1]), called_as())
+    return 0

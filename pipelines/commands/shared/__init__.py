@@ -1,0 +1,1 @@
+"""Flags that several commands read, and what is made of their values."""

@@ -1,0 +1,16 @@
+"""Loading TensorFlow."""
+
+import os
+
+from kcnn.progress import import_quietly
+
+
+def load_tensorflow() -> None:
+    """Import TensorFlow without what it writes to the terminal before it reads any setting of its own.
+
+    It takes seconds: a command checks first what can be checked without.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ["KERAS_BACKEND"] = "tensorflow"
+    os.environ.pop("TF_USE_LEGACY_KERAS", None)  # keras-cv breaks under it
+    import_quietly("tensorflow")

@@ -1,0 +1,88 @@
+"""Flags that say what is trained, and how."""
+
+import json
+from typing import Any
+
+from absl import flags
+
+from kcnn.config import SETTINGS, Config
+from kcnn.errors import UserError
+
+
+def define_training(values: flags.FlagValues) -> None:
+    """Define the flags of a recipe's settings, which `read_config` reads with those of the data set."""
+    flags.DEFINE_string(
+        "model", Config.model, "The architecture: a name that `python main.py models` lists.", flag_values=values
+    )
+    flags.DEFINE_multi_string(
+        "design",
+        [],
+        "NAME=VALUE: an argument of the architecture (width=0.5, dropout=0.3, norm=group)",
+        flag_values=values,
+    )
+    flags.DEFINE_string(
+        "weights",
+        None,
+        "What to start from: imagenet, starter (ships with the project), a file, none, or auto (the first of these "
+        "that can be had; the default with --finetune).",
+        flag_values=values,
+    )
+    flags.DEFINE_list(
+        "augment",
+        None,
+        "Augmentations of the last phase, of flip, randaugment, cutmix, mixup, cutmix_mixup; '' for none. "
+        "(default: the recipe's)",
+        flag_values=values,
+    )
+    for name, help_text in _INTEGERS.items():
+        flags.DEFINE_integer(name, None, help_text, flag_values=values)
+    for name, help_text in _FLOATS.items():
+        flags.DEFINE_float(name, None, help_text, flag_values=values)
+    for name, help_text in _STRINGS.items():
+        flags.DEFINE_string(name, None, help_text, flag_values=values)
+
+
+_INTEGERS = {
+    "unfreeze": "Fine-tune only this many of the backbone's last stages. (default: all)",
+    "epochs": "Epochs of the last phase. (default: the recipe's)",
+    "image_size": "Height and width in pixels. (default: by the images and the architecture)",
+    "batch_size": "Images a step, over all devices. (default: the recipe's)",
+    "patience": "Stop a phase after this many epochs without improvement. (default: the recipe's)",
+    "seed": f"Of initialisation, order and augmentation. (default: {Config.seed})",
+}
+_FLOATS = {
+    "learning_rate": "Peak learning rate of the last phase. (default: the recipe's)",
+    "weight_decay": "Decoupled, on kernels only. (default: the recipe's)",
+    "label_smoothing": "From 0 to 1. (default: the recipe's)",
+}
+_STRINGS = {
+    "optimizer": "adamw or sgd. (default: the recipe's)",
+    "batch_norm": "In layers that train: 'train' or 'frozen'. (default: the recipe's)",
+    "dtype": f"float32, mixed_bfloat16 or mixed_float16 while training. (default: {Config.dtype})",
+}
+
+
+def read_config(values: flags.FlagValues, recipe: str) -> Config:
+    """Return the recipe with the settings that the flags give.
+
+    Raises:
+        UserError: no such recipe, or a value that does not fit.
+    """
+    from kcnn import recipes
+
+    overrides = {name: values[name].value for name in SETTINGS if name in values and values[name].present}
+    if values.design:
+        overrides["design"] = dict(map(_parse_design, values.design))
+    if values.augment is not None:
+        overrides["augmentations"] = tuple(values.augment)
+    return recipes.build(recipe, **overrides)
+
+
+def _parse_design(setting: str) -> tuple[str, Any]:
+    name, separator, value = setting.partition("=")
+    if not separator:
+        raise UserError(f"--design {setting!r}: expected NAME=VALUE, as in --design width=0.5")
+    try:
+        return name, json.loads(value)
+    except json.JSONDecodeError:
+        return name, value

@@ -1,0 +1,65 @@
+"""Train on a data set and publish the network to saved_models/.
+
+python main.py --model mobilenetv2 --finetune
+
+This is the main job, and the command of a command line that names none.
+"""
+
+from absl import flags
+
+from kcnn.config import Config
+from kcnn.errors import UserError
+from pipelines.commands.shared import dataset_flags, publication_flags, run_flags, training_flags
+from pipelines.commands.shared.common_flags import define_pipeline_root
+from pipelines.commands.shared.tensorflow import load_tensorflow
+
+FLAGS = flags.FlagValues()
+dataset_flags.define_dataset(FLAGS, Config.dataset)
+dataset_flags.define_schema(FLAGS)
+training_flags.define_training(FLAGS)
+flags.DEFINE_string(
+    "recipe", None, "How to train: scratch, finetune, linear_probe. (default: scratch)", flag_values=FLAGS
+)
+flags.DEFINE_bool(
+    "finetune",
+    False,
+    "Start from pretrained weights: the head first, then the backbone. As --recipe finetune.",
+    flag_values=FLAGS,
+)
+flags.DEFINE_integer(
+    "tune",
+    0,
+    "Try this many settings first, of learning rate, weight decay, label smoothing, batch size, augmentation, as far "
+    "as no flag gives them, and train with the best. (2 or more; 0 for none)",
+    flag_values=FLAGS,
+)
+flags.DEFINE_string("name", None, "Name to publish under. (default: the model's)", flag_values=FLAGS)
+publication_flags.define_publication(FLAGS)
+define_pipeline_root(FLAGS)
+run_flags.define_part(FLAGS)
+run_flags.define_resume(FLAGS)
+
+
+def run(arguments: list[str], values: flags.FlagValues) -> int:
+    """Train, evaluate, export and publish; return 0."""
+    load_tensorflow()
+    if arguments:
+        raise UserError(f"unexpected argument {arguments[0]!r}: flags begin with --; see python main.py --help")
+    if values.finetune and values.recipe not in (None, "finetune"):
+        raise UserError(f"--finetune and --recipe {values.recipe}: expected one of the two")
+    config = training_flags.read_config(values, values.recipe or ("finetune" if values.finetune else "scratch"))
+    from kcnn.models.factory import model_spec
+    from pipelines.graphs import image_classification
+
+    name = values.name or model_spec(config.model).name
+    job = image_classification.Job(
+        config=config,
+        publication=publication_flags.read_publication(values, name, values.saved_models),
+        schema=values.schema,
+        tune=values.tune,
+        resume=values.resume,
+        **run_flags.job_fields(values),
+        **run_flags.part_fields(values),
+    )
+    image_classification.run(job)
+    return 0

@@ -1,0 +1,155 @@
+"""The command line: which command it finds, which flags it takes, what it prints."""
+
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import EntryPoint
+from pathlib import Path
+
+import pytest
+
+from pipelines import command_line, commands
+from pipelines.command_line import command_names, load_command, run
+
+ROOT = Path(__file__).parents[2]
+COMMAND = '''"""Greet somebody.
+
+python main.py greet --name Ada
+"""
+
+from absl import flags
+
+FLAGS = flags.FlagValues()
+flags.DEFINE_string("name", "world", "The name.", flag_values=FLAGS)
+flags.DEFINE_bool("loud", False, "In capitals.", flag_values=FLAGS)
+
+
+def run(arguments, values):
+    """Print a greeting; return 0."""
+    print(f"Hello, {values.name}!", arguments)
+    return 0
+'''
+
+
+@pytest.fixture
+def greet(tmp_path, monkeypatch):
+    """A command of a new file."""
+    (tmp_path / "greet.py").write_text(COMMAND)
+    monkeypatch.setattr(commands, "__path__", [*commands.__path__, str(tmp_path)])
+    yield
+    load_command.cache_clear()
+    sys.modules.pop("pipelines.commands.greet", None)
+
+
+def test_every_command_has_what_a_command_has():
+    assert command_names() == list(command_line.FIRST)
+    for name in command_names():
+        command = load_command(name)
+        summary, blank, example = command.__doc__.split("\n")[:3]
+        assert summary.endswith(".")
+        assert blank == ""
+        assert example.startswith(f"python main.py {name}" if name != "train" else "python main.py --")
+        assert callable(command.run)
+        for flag in command.FLAGS:
+            assert command.FLAGS[flag].help, f"{name} --{flag}"
+
+
+def test_a_command_is_found_because_its_file_exists(greet, capsys):
+    assert run(["main.py", "greet", "--name", "Ada", "x"]) == 0
+    assert capsys.readouterr().out == "Hello, Ada! ['x']\n"
+    assert run(["main.py", "--help"]) == 0
+    overview = capsys.readouterr().out
+    assert "python main.py greet --name Ada " in overview
+    assert "Flags of greet:\n  --name: The name. (default: world)" in overview
+    assert run(["main.py", "greet", "--epochs", "1"]) == 2
+    assert "--epochs: greet does not read it; it goes with train, pretrain" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["greet", "--name=Ada", "x"],
+        ["--name", "Ada", "greet", "x"],
+        ["--name=Ada", "greet", "x"],
+        ["greet", "x", "-name", "Ada"],
+        ["--noloud", "greet", "--name", "Ada", "--", "x"],
+    ],
+)
+def test_flags_stand_before_and_behind_the_command_and_its_arguments(greet, arguments, capsys):
+    assert run(["main.py", *arguments]) == 0
+    assert capsys.readouterr().out == "Hello, Ada! ['x']\n"
+
+
+def test_a_flag_file_may_hold_flags(greet, tmp_path, capsys):
+    (tmp_path / "flags").write_text("--name=Ada\n")
+    assert run(["main.py", "greet", f"--flagfile={tmp_path / 'flags'}"]) == 0
+    assert capsys.readouterr().out == "Hello, Ada! []\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["trian"], "unknown command 'trian': did you mean 'train' or 'pretrain'?"),
+        (["--jsn", "models"], "Unknown command line flag 'jsn'. Did you mean: json ?"),
+        (["models", "--famly", "x"], "Unknown command line flag 'famly'. Did you mean: family ?"),
+        (["data", "--noresume"], "--resume: data does not read it; it goes with train, pretrain"),
+        (["predict", "m", "--top", "many"], "flag --top=many: invalid literal for int()"),
+        (["predict", "m", "--top"], "Missing value for flag --top"),
+        (["predict", "m", "--nojson=1"], "--nojson=1 does not take an argument"),
+        (["export", "--min_accuracy", "2"], "flag --min_accuracy=2.0: must be a number in the range [0.0, 1.0]"),
+    ],
+)
+def test_mistakes(arguments, message, capsys):
+    assert run(["main.py", *arguments]) == 2
+    printed, line = capsys.readouterr()
+    assert printed == ""
+    assert line.startswith(f"main.py: error: {message}")
+    assert line.count("\n") == 1
+
+
+def test_messages_name_the_program_as_it_was_called(capsys):
+    assert run(["/opt/venv/bin/kcnn", "trian"]) == 2
+    assert capsys.readouterr().err == "kcnn: error: unknown command 'trian': did you mean 'train' or 'pretrain'?\n"
+    assert run(["/opt/venv/bin/kcnn", "train", "photos"]) == 2
+    assert capsys.readouterr().err.endswith("see kcnn --help\n")
+    assert run(["/opt/venv/bin/kcnn", "serve", "--help"]) == 0
+    assert "\nkcnn serve mobilenetv2\n" in capsys.readouterr().out
+
+
+def test_the_flags_of_serve_are_the_settings_of_the_server():
+    from kcnn.serving.server.settings import FLAG_FIELDS
+
+    for field in FLAG_FIELDS:
+        flag = load_command("serve").FLAGS[field.name]
+        assert (flag.default, flag.help) == (field.default, field.metadata["help"])
+
+
+def test_help_needs_no_server_and_no_numbers():
+    code = (
+        "import sys\n"
+        "for name in ('tensorflow', 'keras', 'numpy', 'starlette', 'grpc', 'tensorflow_serving'):\n"
+        "    sys.modules[name] = None\n"
+        "from pipelines.command_line import run\n"
+        "sys.exit(run(['main.py', '--help']) or run(['main.py', 'serve', '--help']))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_an_installation_has_the_command_kcnn(tmp_path):
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    entry = EntryPoint(name="kcnn", group="console_scripts", value=project["scripts"]["kcnn"])
+    assert entry.load() is command_line.main
+    program = tmp_path / "kcnn"
+    program.write_text(f"import sys\nfrom {entry.module} import {entry.attr}\nsys.exit({entry.attr}())\n")
+    environment = {"PYTHONPATH": str(ROOT)}
+    for arguments, status in ((["models", "--help"], 0), (["trian"], 2)):
+        answers = [
+            subprocess.run(
+                [sys.executable, str(path), *arguments], capture_output=True, text=True, env=environment, check=False
+            )
+            for path in (program, ROOT / "main.py")
+        ]
+        assert [answer.returncode for answer in answers] == [status, status]
+        shown = [(answer.stdout + answer.stderr).replace("python main.py", "kcnn") for answer in answers]
+        assert shown[0] == shown[1].replace("main.py: ", "kcnn: ")
