@@ -8,9 +8,9 @@ Nothing is imported before it is used: TensorFlow takes seconds to load.
 """
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-__version__ = "0.1.0"
+from kcnn.version import __version__
 
 if TYPE_CHECKING:
     from kcnn.models.factory import create_model
@@ -31,6 +31,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "__version__",
     "create_model",
     "export_classifier",
     "list_models",
@@ -41,11 +42,13 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
+    """Import a public name when it is first used."""
     if name in _HOMES:
         return getattr(importlib.import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'kcnn' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
+    """Return the names of the module, with those that are not imported yet."""
     return [*globals(), *_HOMES]

@@ -20,9 +20,9 @@ run_flags.define_part(FLAGS)
 
 def run(arguments: list[str], values: flags.FlagValues) -> int:
     """Ingest, measure and scan the data set; print the findings; return 0."""
-    load_tensorflow()
     if arguments:
         raise UserError(f"data: unexpected argument {arguments[0]!r}; expected data --dataset DIR")
+    load_tensorflow()
     from pipelines.graphs import data
 
     job = data.Job(

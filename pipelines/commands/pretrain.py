@@ -32,12 +32,12 @@ run_flags.define_resume(FLAGS)
 
 def run(arguments: list[str], values: flags.FlagValues) -> int:
     """Train a backbone and write its weights; return 0."""
-    load_tensorflow()
     if arguments:
         raise UserError(f"unexpected argument {arguments[0]!r}: flags begin with --; see python main.py --help")
+    config = training_flags.read_config(values, values.recipe or DEFAULTS.recipe)
+    load_tensorflow()
     from pipelines.graphs import pretraining
 
-    config = training_flags.read_config(values, values.recipe or DEFAULTS.recipe)
     job = pretraining.Job(
         config=config,
         resume=values.resume,

@@ -42,12 +42,12 @@ run_flags.define_resume(FLAGS)
 
 def run(arguments: list[str], values: flags.FlagValues) -> int:
     """Train, evaluate, export and publish; return 0."""
-    load_tensorflow()
     if arguments:
         raise UserError(f"unexpected argument {arguments[0]!r}: flags begin with --; see python main.py --help")
     if values.finetune and values.recipe not in (None, "finetune"):
         raise UserError(f"--finetune and --recipe {values.recipe}: expected one of the two")
     config = training_flags.read_config(values, values.recipe or ("finetune" if values.finetune else "scratch"))
+    load_tensorflow()
     from kcnn.models.factory import model_spec
     from pipelines.graphs import image_classification
 

@@ -96,7 +96,7 @@ def test_a_flag_file_may_hold_flags(greet, tmp_path, capsys):
         (["predict", "m", "--top", "many"], "flag --top=many: invalid literal for int()"),
         (["predict", "m", "--top"], "Missing value for flag --top"),
         (["predict", "m", "--nojson=1"], "--nojson=1 does not take an argument"),
-        (["export", "--min_accuracy", "2"], "flag --min_accuracy=2.0: must be a number in the range [0.0, 1.0]"),
+        (["export", "--min_accuracy", "2"], "flag --min_accuracy=2: 2.0 is not a number in the range [0.0, 1.0]"),
     ],
 )
 def test_mistakes(arguments, message, capsys):
