@@ -1,4 +1,4 @@
-"""The checks of a gate: what was measured, what was asked of it, and the verdict."""
+"""The checks of a gate: what was measured, the bound, and the verdict."""
 
 import dataclasses
 from collections.abc import Iterable, Mapping
@@ -6,16 +6,16 @@ from collections.abc import Iterable, Mapping
 
 @dataclasses.dataclass(frozen=True)
 class Check:
-    """One check, JSON-able by `dataclasses.asdict`.
+    """A check of a gate, JSON-able by `dataclasses.asdict`.
 
     Attributes:
-        name: what is checked: "accuracy", "not_worse", "latency", ...
-        passed: None where nothing was asked or nothing can be told; `said` tells why.
-        said: a line for people, with figure and bound.
-        slice: "attribute=value", of a check of a part of the test images; None where it is of all.
-        figure: what was measured; None when it could not be.
-        bound: what `figure` was held against; None when nothing was asked.
-        details: what else the figure rests on.
+        name: the measurement: "accuracy", "not_worse", "latency", ...
+        passed: the verdict; None without a bound or without a figure, with the reason in `said`.
+        said: the message, a line with figure and bound.
+        slice: "attribute=value", the part of the test images that is checked; None for all of them.
+        figure: the measured value; None when there is none.
+        bound: the value that `figure` is compared with; None for no bound.
+        details: further values that the figure depends on.
     """
 
     name: str
@@ -28,8 +28,9 @@ class Check:
 
 
 def failures(checks: Iterable[Check]) -> list[str]:
-    """A line for each failed check; of slices that failed the same check, what it said of the worst, and the others'
-    names.
+    """Return a line for each failed check.
+
+    Slices that failed the same check share one line: the message of the worst, and the names of the others.
     """
     failed = [check for check in checks if check.passed is False]
     lines = [check.said for check in failed if check.slice is None]

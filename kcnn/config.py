@@ -1,4 +1,4 @@
-"""A run as data: frozen dataclasses that recipes make, flags override and JSON keeps."""
+"""A run as data: frozen dataclasses that recipes make, flags override and JSON stores."""
 
 import dataclasses
 import json
@@ -11,16 +11,16 @@ from kcnn.errors import UserError, nearest
 
 @dataclasses.dataclass(frozen=True)
 class Phase:
-    """One stretch of training with its own optimizer and schedule.
+    """One phase of training, with its own optimizer and schedule.
 
     Attributes:
-        name: "head" or "all", shown beside the progress bar and naming the logs.
-        epochs: passes over the training split; early stopping may end it before.
-        learning_rate: the peak, after the warm-up and before the cosine decay.
-        unfreeze: how many of the backbone's last stages train beside the head; None for the whole network.
-        warmup: the part of the steps over which the rate rises linearly from 0.
+        name: "head" or "all"; the progress bar and the logs show it.
+        epochs: passes over the training split, ≥ 1; early stopping may end the phase before.
+        learning_rate: the peak, after the warm-up and before the cosine decay (Loshchilov and Hutter, ICLR 2017).
+        unfreeze: how many of the backbone's last stages train together with the head; None for the whole network.
+        warmup: the fraction of the steps, 0 to 1, over which the rate rises linearly from 0.
         augmentations: names of registered augmentations, in order.
-        crop_scale: smallest and largest area of the random crop as parts of the image's; None for the central crop of
+        crop_scale: smallest and largest area of the random crop as fractions of the image's area; None for the central crop of
             evaluation. With no random crop and no augmentation, a phase on a frozen backbone computes its features
             once.
     """
@@ -36,30 +36,30 @@ class Phase:
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Everything that decides what a run does.
+    """All settings of a run.
 
     Attributes:
-        recipe: the name of the recipe that made it.
+        recipe: the name of the recipe that made the config.
         model: a registered model's name.
-        design: what `create_model` is given besides: dropout, width, norm, ...
-        dataset: as `--dataset`.
-        data_dir: where tensorflow-datasets looks, or the folder that a CSV's paths are relative to.
-        offline: no connection is attempted.
-        weights: "imagenet", "auto", "none" or a file.
-        image_size: height and width in pixels; None chooses by the data and the model.
-        phases: in order.
-        batch_size: over all devices together.
-        optimizer: "adamw" or "sgd" (Nesterov momentum 0.9).
-        weight_decay: decoupled, on kernels only.
-        label_smoothing: 0 to 1.
+        design: further arguments of `create_model`: dropout, width, norm, ...
+        dataset: the value of `--dataset`: a registered name, a folder, a table or a tensorflow-datasets name.
+        data_dir: the folder of tensorflow-datasets, or the folder that a CSV's paths are relative to.
+        offline: attempt no connection.
+        weights: "imagenet", "starter", "auto", "none" or a file.
+        image_size: height and width in pixels; None to choose by the images and the model.
+        phases: the phases of training, in order.
+        batch_size: images a step, over all devices together.
+        optimizer: "adamw" (Loshchilov and Hutter, ICLR 2019) or "sgd" (Nesterov momentum 0.9).
+        weight_decay: decoupled from the gradient, on kernels only.
+        label_smoothing: 0 to 1 (Szegedy et al., CVPR 2016, section 7).
         batch_norm: in layers that train, "train" uses and updates batch statistics; "frozen" keeps the loaded ones,
             with their scale and shift.
         patience: epochs without a better validation result before a phase ends.
-        objective: what the labels say, a name of `kcnn.data.input_pipeline.objectives`: "classes", or "rotation" to
-            train without any.
-        dtype: Keras' dtype policy while training; the export is float32.
-        seed: of initialisation, order and augmentation.
-        overrides: the fields that the user set, beside the recipe's own choices.
+        objective: what the network predicts, a name of `kcnn.data.input_pipeline.objectives`: "classes", or
+            "rotation", which needs no labels.
+        dtype: Keras' dtype policy during training; the export is float32.
+        seed: the seed of initialisation, order and augmentation.
+        overrides: the fields that the user set, with their values.
     """
 
     recipe: str
@@ -83,16 +83,16 @@ class Config:
     overrides: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def to_json(self) -> str:
-        """Indented JSON, the inverse of `from_json`."""
+        """Return indented JSON, which `from_json` reads."""
         return json.dumps(self.to_dict(), indent=2, sort_keys=True)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, JSON-able."""
+        """Return the fields as plain values, JSON-able."""
         return dataclasses.asdict(self)
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """The Config that `to_json` wrote."""
+        """Return the Config that `to_json` wrote."""
         fields = json.loads(text)
         phases = [{**phase, "augmentations": tuple(phase["augmentations"])} for phase in fields.pop("phases")]
         for phase in phases:
@@ -117,7 +117,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "dtype": ("float32", "mixed_bfloat16", "mixed_float16"),
 }
 _PHASE_FIELDS = ("epochs", "learning_rate", "unfreeze", "augmentations")
-# What `override` changes; the last phase's fields among them.
+# The fields that `override` changes, with those of the last phase.
 SETTINGS = (
     *_PHASE_FIELDS,
     *(field.name for field in dataclasses.fields(Config) if field.name not in ("recipe", "phases", "overrides")),
@@ -125,10 +125,10 @@ SETTINGS = (
 
 
 def override(config: Config, **values: Any) -> Config:
-    """`config` with the given fields changed; those of a phase are its last phase's.
+    """Return `config` with the given fields changed; the fields of a phase are changed in the last phase.
 
     Raises:
-        UserError: no such field, a value of another type, out of its range or not among its choices.
+        UserError: there is no such field, or a value has another type, is out of its range or is no valid choice.
     """
     types_ = typing.get_type_hints(Config) | typing.get_type_hints(Phase)
     for name, value in values.items():
@@ -143,6 +143,7 @@ def override(config: Config, **values: Any) -> Config:
 
 
 def _check(name: str, value: Any, type_: Any) -> None:
+    """Raise UserError when a value has another type, is out of its range or is no valid choice."""
     allowed = typing.get_args(type_) if isinstance(type_, types.UnionType) else (type_,)
     allowed = tuple(typing.get_origin(each) or each for each in allowed)
     number_as_float = float in allowed and isinstance(value, int) and not isinstance(value, bool)

@@ -1,4 +1,4 @@
-"""What a folder holds, by content and by size; and that the disk has it."""
+"""The content of folders: digests, sizes, and flushing to the disk."""
 
 import hashlib
 import os
@@ -11,18 +11,18 @@ from kcnn.progress import bar
 
 T = TypeVar("T")
 
-_PATIENCE = 2.0  # seconds of a user who is told nothing
-THREADS = 16  # they wait for the disk, which takes many files at once; hashing takes as many cores as there are
+_QUIET_SECONDS = 2.0  # work that takes less shows no progress bar
+THREADS = 16  # more than cores: most threads wait for the disk
 
 
 def sha256(path: Path) -> str:
-    """Hexadecimal digest of a file."""
+    """Return the hexadecimal SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _files(folder: Path, without: Sequence[str]) -> list[Path]:
-    """Hidden ones aside, such as an editor puts beside what it has open."""
+    """List the files of a folder, sorted; without hidden ones, which editors leave, and without the names `without`."""
     found = ((path, path.relative_to(folder).parts) for path in folder.rglob("*"))
     return sorted(
         path
@@ -34,12 +34,15 @@ def _files(folder: Path, without: Sequence[str]) -> list[Path]:
 def _map(function: Callable[[Path], T], paths: Sequence[Path], description: str) -> list[T]:
     with ThreadPoolExecutor(THREADS) as pool:
         done = pool.map(function, paths)
-        return list(bar(done, total=len(paths), description=description, unit="file", after=_PATIENCE))
+        return list(bar(done, total=len(paths), description=description, unit="file", after=_QUIET_SECONDS))
 
 
 def fingerprint(folder: Path, without: Sequence[str] = ()) -> str:
-    """sha256 of the content: of the files' relative names, sorted, each with the sha256 of its bytes; all but what
-    stands under the names `without` in it.
+    """Return the hexadecimal SHA-256 of a folder's content: of the files' relative names and the SHA-256 of their bytes.
+
+    Args:
+        folder: the folder.
+        without: names in the folder that do not count.
     """
     digest = hashlib.sha256()
     files = _files(folder, without)
@@ -49,18 +52,24 @@ def fingerprint(folder: Path, without: Sequence[str] = ()) -> str:
 
 
 def size(folder: Path, without: Sequence[str] = ()) -> tuple[int, int]:
-    """How many files, and their bytes; likewise."""
+    """Return the number of files of a folder and their bytes, without the names `without` in it."""
     sizes = [path.stat().st_size for path in _files(folder, without)]
     return len(sizes), sum(sizes)
 
 
-def flush(folder: Path) -> None:
-    """Everything in the folder onto the disk itself, lest a failing power leaves a name without its content."""
-    _map(flush_one, [*folder.rglob("*"), folder], "Writing to the disk")
+def flush(folder: Path, without: Sequence[str] = ()) -> None:
+    """Flush a folder to the disk itself, so that no power failure leaves a name without its content.
+
+    Args:
+        folder: the folder.
+        without: names in the folder that are not flushed.
+    """
+    paths = [path for path in folder.rglob("*") if path.relative_to(folder).parts[0] not in without]
+    _map(flush_one, [*paths, folder], "Writing to the disk")
 
 
 def flush_one(path: Path) -> None:
-    """One file, or a folder's list of names."""
+    """Flush one file, or a folder's list of names, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

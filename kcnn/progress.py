@@ -1,4 +1,4 @@
-"""The progress bar of every long phase."""
+"""Progress bars: drawn over themselves on a terminal, whole lines in a log."""
 
 import contextlib
 import contextvars
@@ -7,38 +7,39 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TextIO
 
 from tqdm import tqdm
 
 SECONDS = 10.0  # between two lines of a log
-_LINE = "{desc}: {n_fmt} of {total_fmt} {unit}, {elapsed} gone, {remaining} left, {rate_fmt}{postfix}"
-_LINE_WITHOUT_TOTAL = "{desc}: {n_fmt} {unit}, {elapsed} gone, {rate_fmt}{postfix}"
+_LINE = "{desc}: {n_fmt} of {total_fmt} {unit}, {elapsed} elapsed, {remaining} left, {rate_fmt}{postfix}"
+_LINE_WITHOUT_TOTAL = "{desc}: {n_fmt} {unit}, {elapsed} elapsed, {rate_fmt}{postfix}"
 
 
 class _Terminal(tqdm):
-    """Its clock goes on between two steps, of which the first may take long."""
+    """A bar on a terminal, whose clock goes on between two steps."""
 
-    disable: bool = True  # until it is made, which Ctrl-C may prevent
+    disable: bool = True  # until __init__ is done, which Ctrl-C may prevent
     delay: float
     _ticker: threading.Thread | None = None
 
-    def __init__(self, *args, **kwargs):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._over = threading.Event()
         if not self.disable:
             self._ticker = threading.Thread(target=self._tick, daemon=True)
             self._ticker.start()
 
-    def _tick(self):
+    def _tick(self) -> None:
+        """Draw the bar anew each second."""
         while not self._over.wait(1.0):
             if time.time() > self.start_t + self.delay:
                 self.delay = 0  # tqdm would not end the line of a bar that it has not drawn itself
                 self.refresh()
 
-    def close(self):
-        """Shows how it ended."""
+    def close(self) -> None:
+        """Show the last state of the bar."""
         if self._ticker is not None:
             self._over.set()
             self._ticker.join()
@@ -47,23 +48,23 @@ class _Terminal(tqdm):
 
 
 class _Log(tqdm):
-    """Whole lines for a file or a pipe, where nothing can be drawn over."""
+    """A bar in a file or a pipe: whole lines, since nothing can be drawn over."""
 
-    disable: bool = True  # until it is made, which Ctrl-C may prevent
+    disable: bool = True  # until __init__ is done, which Ctrl-C may prevent
     after = 0.0
 
     @staticmethod
-    def status_printer(file):
-        """What tqdm prints its line with; it prints an empty one to erase it."""
+    def status_printer(file: TextIO) -> Callable[[str], None]:
+        """Return the function that prints tqdm's lines, without the empty ones that would erase others."""
         return lambda line: print(line, file=file, flush=True) if line else None
 
     @classmethod
-    def write(cls, s, file=None, end="\n", nolock=False):
-        """Prints a line of its own."""
+    def write(cls, s: str, file: TextIO | None = None, end: str = "\n", nolock: bool = False) -> None:
+        """Print a line apart from the bar."""
         print(s, file=file, end=end, flush=True)
 
-    def close(self):
-        """Says how it ended."""
+    def close(self) -> None:
+        """Print the last state of the bar."""
         if not self.disable:
             self.disable = True
             self._decr_instances(self)
@@ -76,7 +77,7 @@ _hidden = contextvars.ContextVar("hidden", default=False)
 
 @contextlib.contextmanager
 def hidden() -> Iterator[None]:
-    """Within it no bar is shown: of work that is a step of another bar's."""
+    """Show no bars within the block: its work is a step of another bar."""
     token = _hidden.set(True)
     try:
         yield
@@ -93,15 +94,15 @@ def bar(
     line: str | None = None,
     after: float = 0.0,
 ) -> Any:
-    """A tqdm bar on standard error with counts, rate and time left; in a log, a line in ten seconds and at the end.
+    """Return a tqdm bar on standard error with counts, rate and time left; in a log, a line in ten seconds and at the end.
 
     Args:
-        iterable: what to count as it is gone through; None to call `update`.
-        total: how many there are, where the iterable does not know.
-        description: what is being done.
-        unit: what is counted.
-        line: what to show instead, as tqdm's `bar_format`.
-        after: seconds; nothing is shown of what takes less.
+        iterable: the items to count while they are taken; None to call `update`.
+        total: the number of items, where the iterable does not know it.
+        description: the work.
+        unit: the unit of the count.
+        line: tqdm's `bar_format`; None for the usual one.
+        after: seconds; work that takes less shows no bar.
     """
     if sys.stderr.isatty():
         known = os.get_terminal_size(sys.stderr.fileno()).columns > 0  # not in some containers
@@ -133,13 +134,13 @@ def bar(
 
 
 def clock(description: str) -> Any:
-    """A bar for work that is one step, within a `with`: how long it has taken, and how much it took in the end."""
+    """Return a bar for work of one step, for a `with` block: it shows the time that the work takes."""
     return bar(description=description, line="{desc}: {elapsed}")
 
 
 @contextlib.contextmanager
 def quietly() -> Iterator[None]:
-    """Within it nothing reaches the terminal's standard error, not even from below Python."""
+    """Discard what is written to standard error within the block, by libraries below Python too."""
     terminal = os.dup(2)
     with open(os.devnull, "w") as nowhere:
         os.dup2(nowhere.fileno(), 2)
@@ -151,6 +152,6 @@ def quietly() -> Iterator[None]:
 
 
 def import_quietly(module: str) -> None:
-    """Imports what writes to the terminal while it loads, below Python, as TensorFlow does."""
+    """Import a module that writes to the terminal while it loads, as TensorFlow does."""
     with quietly():
         importlib.import_module(module)

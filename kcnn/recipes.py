@@ -1,4 +1,4 @@
-"""Recipes: named ways to train. A recipe is one function that returns a Config; `--recipe` names it."""
+"""Recipes: named ways to train. A recipe is a function that returns a Config; `--recipe` selects it."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +11,7 @@ RECIPES: Registry[Callable[[], Config]] = Registry("recipe")
 
 @RECIPES.register("scratch")
 def scratch() -> Config:
-    """All weights from their random initialisation, in one phase."""
+    """Train all weights from their random initialisation, in one phase."""
     return Config(
         recipe="scratch",
         phases=(
@@ -22,7 +22,7 @@ def scratch() -> Config:
 
 @RECIPES.register("finetune")
 def finetune() -> Config:
-    """The head on a frozen backbone, from features computed once; then the whole network at a lower rate."""
+    """Train the head on a frozen backbone, from features computed once; then the whole network at a lower rate."""
     return Config(
         recipe="finetune",
         weights="auto",
@@ -35,7 +35,7 @@ def finetune() -> Config:
 
 @RECIPES.register("linear_probe")
 def linear_probe() -> Config:
-    """The head alone, on frozen features: what the features are worth."""
+    """Train the head alone on frozen features, which measures the features."""
     return Config(
         recipe="linear_probe",
         weights="auto",
@@ -45,7 +45,7 @@ def linear_probe() -> Config:
 
 @RECIPES.register("pretrain")
 def pretrain() -> Config:
-    """A backbone for others to start from, on formulas' images or on images without labels."""
+    """Train a backbone that other networks start from, on images of formulas or on images without labels."""
     return Config(
         recipe="pretrain",
         dataset="fractals",
@@ -55,9 +55,9 @@ def pretrain() -> Config:
 
 
 def build(recipe: str, **overrides: Any) -> Config:
-    """The Config of a recipe with the user's own settings.
+    """Return the Config of a recipe with the user's own settings.
 
     Raises:
-        UserError: no such recipe or setting, or a value that does not fit.
+        UserError: there is no such recipe or setting, or a value does not fit.
     """
     return override(RECIPES.get(recipe)(), **overrides)

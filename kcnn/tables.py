@@ -4,9 +4,14 @@ from collections.abc import Iterable, Sequence
 
 
 def aligned(rows: Iterable[Sequence[str]], right: Sequence[int] = ()) -> str:
-    """The rows in columns, two blanks apart; those of the columns in `right` end, all others begin, below one another.
+    """Format rows as columns, two blanks apart; what cannot be printed is escaped.
 
-    File names need not be text: what cannot be printed is escaped.
+    Args:
+        rows: the cells of each row.
+        right: the numbers of the columns that are aligned to the right, from 0.
+
+    Returns:
+        a line for each row.
     """
     rows = [[*map(one_line, row)] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -21,12 +26,10 @@ def aligned(rows: Iterable[Sequence[str]], right: Sequence[int] = ()) -> str:
 
 
 def printable(text: str) -> str:
-    """Text, of several lines or one, that leaves the terminal alone whatever files are called: control characters and
-    bytes that are no UTF-8 become escapes.
-    """
+    """Escape control characters and bytes that are no UTF-8, which file names may hold; keep line breaks."""
     return "\n".join(map(one_line, text.split("\n")))
 
 
 def one_line(text: str) -> str:
-    """Likewise, line breaks too."""
+    """Escape control characters, line breaks and bytes that are no UTF-8, which file names may hold."""
     return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)

@@ -1,4 +1,4 @@
-"""Who may import whom, read from the sources."""
+"""The layers: which module may import which, read from the sources."""
 
 import ast
 import subprocess
@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 
-# What each part of the program may import of it, besides itself and the base that everything may use.
+# The modules of the program that each part may import, besides itself.
 BASE = {"kcnn.errors", "kcnn.registry", "kcnn.progress", "kcnn.config", "kcnn.tables", "kcnn.checks", "kcnn.content"}
 MAY_IMPORT = {
     "kcnn.nn": {"kcnn.errors", "kcnn.registry"},
@@ -35,7 +35,7 @@ MAY_IMPORT = {
         "pipelines.reports.card",
     },
     "pipelines": {"kcnn", "pipelines"},
-    "main": {"kcnn", "pipelines"},
+    "main": {"pipelines.command_line"},
 }
 SOURCES = sorted([*ROOT.glob("kcnn/**/*.py"), *ROOT.glob("pipelines/**/*.py"), ROOT / "main.py"])
 
@@ -44,24 +44,59 @@ def module_name(path):
     return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
 
 
-def imports(path):
-    """The modules that a file imports anywhere, within functions too, but for those behind TYPE_CHECKING."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+MODULES = {module_name(path): path for path in SOURCES}
+
+
+def run_at_some_time(tree):
+    """Return the nodes of a file that are not under TYPE_CHECKING."""
     skipped = {
         child
         for node in ast.walk(tree)
         if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING"
-        for child in ast.walk(node)
+        for statement in node.body
+        for child in ast.walk(statement)
     }
-    for node in ast.walk(tree):
-        if node in skipped:
-            continue
+    return [node for node in ast.walk(tree) if node not in skipped]
+
+
+def imports(path):
+    """Yield the modules that a file imports anywhere, in functions too, without those under TYPE_CHECKING."""
+    for node in run_at_some_time(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
             yield node.module
             yield from (f"{node.module}.{alias.name}" for alias in node.names if node.module in ("kcnn", "pipelines"))
+
+
+def imported_files(path):
+    """Return the modules of the program that a file imports anywhere, named as their files; parents do not count."""
+    found = set()
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in run_at_some_time(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                whole = f"{node.module}.{alias.name}"
+                found.add(whole if whole in MODULES else node.module)
+    return found & set(MODULES) - {module_name(path)}
+
+
+def circle(graph):
+    """Return the names along one circle of a graph {name: names}; [] where there is none."""
+    done = set()
+
+    def search(name, trail):
+        if name in trail:
+            return [*trail[trail.index(name) :], name]
+        if name in done:
+            return []
+        done.add(name)
+        return next(filter(None, (search(other, [*trail, name]) for other in sorted(graph[name]))), [])
+
+    return next(filter(None, (search(name, []) for name in sorted(graph))), [])
 
 
 def within(name, package):
@@ -90,6 +125,16 @@ def test_layers(path):
             )
         if within(imported, "kcnn") or within(imported, "pipelines"):
             assert may_import(name, imported), f"{name} may not import {imported}"
+
+
+def test_the_search_for_circles_finds_one():
+    assert circle({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b", "c", "b"]
+    assert circle({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == []
+
+
+def test_no_file_imports_itself_by_way_of_others():
+    """A package's `__init__.py` counts as a file; an import of one of its modules alone does not import it here."""
+    assert circle({name: imported_files(path) for name, path in MODULES.items()}) == []
 
 
 def test_importing_kcnn_and_asking_for_help_load_no_tensorflow():

@@ -59,7 +59,7 @@ def test_a_log_has_whole_lines():
     assert b"\r" not in done.stdout + done.stderr
     lines = done.stderr.decode().splitlines()
     assert [line.split(":")[0] for line in lines] == ["Reading", "Training", "Exporting", "Failing", "Long"]
-    assert lines[0].startswith("Reading: 4 of 4 img, 00:00 gone, 00:00 left")
+    assert lines[0].startswith("Reading: 4 of 4 img, 00:00 elapsed, 00:00 left")
     assert lines[3].startswith("Failing: 3 of 5 img")
 
 
