@@ -1,12 +1,12 @@
-"""What all tests stand on."""
+"""Set-up of all tests: signals, the order of the files, garbage collection."""
 
 import gc
 import signal
 
-# A shell that runs the tests in the background has them ignore Ctrl-C, and so would the programs that they start.
+# A shell that runs the tests in the background makes them ignore Ctrl-C, and the programs that they start too.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# Those that take minutes, the longest first.
+# The files that take minutes, the longest first.
 LONG = (
     "test_models.py",
     "test_main.py",
@@ -24,11 +24,11 @@ LONG = (
 
 
 def pytest_collection_modifyitems(items):
-    """Begins with the long files, so that the processes end together."""
+    """Begin with the long files, so that the processes end together."""
     items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
 
 
 def pytest_collection_finish():
-    """What is imported by now stays: each `keras.backend.clear_session` would look through all of it for rubbish."""
+    """Exempt the imported modules from garbage collection, which each `keras.backend.clear_session` runs."""
     gc.collect()
     gc.freeze()

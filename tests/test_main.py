@@ -1,4 +1,7 @@
-"""The command line as its user meets it: the main job on photos, prediction, mistakes."""
+"""The program as its user calls it: the main job on photos, prediction, mistakes.
+
+TensorFlow takes seconds to load, so a process of its own runs only what needs one: signals, terminals, standard input.
+"""
 
 import contextlib
 import csv
@@ -34,7 +37,7 @@ def kcnn(*arguments, cwd, status=0, stdin=b""):
 
 def here(*arguments):
     """Return the status of the command in this process, which has TensorFlow already."""
-    return run(["main.py", *arguments])
+    return run(["main.py", *map(str, arguments)])
 
 
 def photo(path, hue, seed, size=(48, 36)):
@@ -46,7 +49,7 @@ def photo(path, hue, seed, size=(48, 36)):
 
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory):
-    """A folder with photos of two classes, one broken, and a model trained on them."""
+    """Return a folder with photos of two classes, one broken, and the process that trained a model on them."""
     folder = tmp_path_factory.mktemp("work")
     for index in range(40):
         photo(folder / "photos" / "red fox" / f"{index}.jpg", (200, 60, 60), index)
@@ -54,6 +57,20 @@ def workplace(tmp_path_factory):
     (folder / "photos" / "red fox" / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 no image")
     done = kcnn(*SMALL, "--finetune", "--dataset", "photos", "--epochs", 6, "--seed", 3, cwd=folder)
     return folder, done
+
+
+@pytest.fixture
+def call(monkeypatch, capfd):
+    """Return a function that runs a command in this process, in a folder, and returns what it prints: out and err."""
+
+    def command(*arguments, cwd, status=0):
+        monkeypatch.chdir(cwd)
+        monkeypatch.setattr(sys, "argv", ["main.py", *map(str, arguments)])
+        capfd.readouterr()
+        assert here(*arguments) == status
+        return capfd.readouterr()
+
+    return command
 
 
 def test_the_main_job_says_what_it_did(workplace):
@@ -88,18 +105,18 @@ def test_nothing_but_finished_versions_is_published(workplace):
     assert not list((folder / ".kcnn").glob("*/*/*.partial"))
 
 
-def test_predict(workplace):
+def test_predict(workplace, call):
     folder, _ = workplace
     photo(folder / "new" / "a b.bin", (200, 60, 60), 77)
     (folder / "new" / "bad.jpg").write_bytes(b"bad")
-    done = kcnn(
+    done = call(
         "predict", "saved_models/mobilenetv2_0.35", "new", "photos/blåbær/3.jpg", "--json", cwd=folder, status=2
     )
-    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    rows = [json.loads(line) for line in done.out.splitlines()]
     assert [row["file"] for row in rows] == ["new/a b.bin", "new/bad.jpg", "photos/blåbær/3.jpg"]
     bad = rows.pop(1)
     assert set(bad) == {"file", "error"}
-    assert done.stderr == "1 of 3 could not be answered\n"
+    assert done.err == "1 of 3 could not be answered\n"
     for row in rows:
         assert set(row) == {"file", "classes", "probabilities"}
         assert sorted(row["classes"]) == ["blåbær", "red fox"]
@@ -115,31 +132,31 @@ def test_the_published_model_is_ready_for_tensorflow_serving(workplace):
     assert {path.name for path in published.iterdir() if path.is_file()} >= {"models.config", "compose.yaml"}
 
 
-def test_rollback_and_labels(workplace, tmp_path):
+def test_rollback_and_labels(workplace, tmp_path, call):
     folder, _ = workplace
     source = folder / "saved_models/mobilenetv2_0.35/1"
     for number in ("1", "2"):
         shutil.copytree(source, tmp_path / "saved_models" / "m" / number)
     labels = tmp_path / "saved_models" / "m" / "2" / "assets" / "labels.txt"
     labels.write_text(labels.read_text().upper())
-    done = kcnn("label", "m", "stable=2", cwd=tmp_path)
-    assert done.stdout.splitlines()[1:] == ["1", "2 (served)  stable, canary"]
-    done = kcnn("rollback", "m", "1", cwd=tmp_path)
-    assert done.stdout.splitlines()[0] == "Published: saved_models/m/3, a copy of saved_models/m/1"
+    done = call("label", "m", "stable=2", cwd=tmp_path)
+    assert done.out.splitlines()[1:] == ["1", "2 (served)  stable, canary"]
+    done = call("rollback", "m", "1", cwd=tmp_path)
+    assert done.out.splitlines()[0] == "Published: saved_models/m/3, a copy of saved_models/m/1"
     config = (tmp_path / "saved_models/m/models.config").read_text()
     assert config.count("value: 3") == 2
     card = json.loads((tmp_path / "saved_models/m/3/assets.extra/card.json").read_text())
     assert card["rollback"]["command"].endswith("main.py rollback m 1")
-    # where the copy comes from is told of what was first published
-    found = json.loads(kcnn("lineage", source, "--json", cwd=folder).stdout)
+    # The lineage of a copy is that of the version that was first published.
+    found = json.loads(call("lineage", source, "--json", cwd=folder).out)
     copy = folder / "saved_models/mobilenetv2_0.35/77"
     shutil.copytree(source, copy)
     told = json.loads((copy / "assets.extra/card.json").read_text()) | {"rollback": {**card["rollback"], "copy_of": 1}}
     (copy / "assets.extra/card.json").write_text(json.dumps(told))
-    again = json.loads(kcnn("lineage", copy, "--json", cwd=folder).stdout)
+    again = json.loads(call("lineage", copy, "--json", cwd=folder).out)
     assert again["artifact"] == found["artifact"]
     assert again["rollback"]["replaces"] == 2
-    tree = kcnn("lineage", copy, cwd=folder).stdout.splitlines()
+    tree = call("lineage", copy, cwd=folder).out.splitlines()
     assert tree[0].endswith("mobilenetv2_0.35/77: a copy of version 1")
     shutil.rmtree(copy)
 
@@ -215,16 +232,16 @@ def test_predict_shows_a_bar_on_a_terminal_alone(workplace, tmp_path):
     assert re.search(r"Predicting: +\d+%\|.*\d+/2500 \[\d\d:\d\d<\d\d:\d\d", bar), bar[-500:]
 
 
-def test_the_same_command_again_reuses_the_work_and_publishes_the_next_version(workplace):
+def test_the_same_command_again_reuses_the_work_and_publishes_the_next_version(workplace, call):
     folder, _ = workplace
     arguments = [*SMALL, "--finetune", "--dataset", "photos", "--epochs", 6, "--seed", 3]
-    done = kcnn(*arguments, cwd=folder)
-    assert "Trainer: unchanged" in done.stdout
-    assert "Published: saved_models/mobilenetv2_0.35/2" in done.stdout
+    done = call(*arguments, cwd=folder)
+    assert "Trainer: unchanged" in done.out
+    assert "Published: saved_models/mobilenetv2_0.35/2" in done.out
 
-    again = kcnn("export", "saved_models/mobilenetv2_0.35/2", "--optimize_for", "size", cwd=folder)
-    assert "Published: saved_models/mobilenetv2_0.35/3" in again.stdout
-    assert "Trainer: at work" not in again.stdout
+    again = call("export", "saved_models/mobilenetv2_0.35/2", "--optimize_for", "size", cwd=folder)
+    assert "Published: saved_models/mobilenetv2_0.35/3" in again.out
+    assert "Trainer: at work" not in again.out
     before, after = (folder / "saved_models/mobilenetv2_0.35" / version for version in "23")
     cards = [json.loads((version / "assets.extra/card.json").read_text()) for version in (before, after)]
     assert cards[1]["exported_from"] == "saved_models/mobilenetv2_0.35/2"
@@ -233,16 +250,16 @@ def test_the_same_command_again_reuses_the_work_and_publishes_the_next_version(w
     assert [cards[0][name] for name in same] == [cards[1][name] for name in same]
     size = [sum(file.stat().st_size for file in version.rglob("*")) for version in (before, after)]
     assert size[1] < 0.8 * size[0]
-    made_of = json.loads(kcnn("lineage", str(after), "--json", cwd=folder).stdout)
+    made_of = json.loads(call("lineage", after, "--json", cwd=folder).out)
     assert {"ExampleGen", "Trainer", "Exporter"} <= {row["component"] for row in made_of["executions"]}
 
 
-def test_finetuning_from_a_file_is_head_first(workplace):
+def test_finetuning_from_a_file_is_head_first(workplace, call):
     folder, _ = workplace
     (weights,) = folder.glob(".kcnn/Trainer/model_run/*/weights.safetensors")
     tuning = ["--finetune", "--weights", weights, "--unfreeze", 2, "--batch_norm", "frozen", "--epochs", 1]
-    done = kcnn(*SMALL, *tuning, "--dataset", "photos", "--name", "tuned", "--to", "Pusher", cwd=folder)
-    assert "Frozen features" in done.stderr
+    done = call(*SMALL, *tuning, "--dataset", "photos", "--name", "tuned", "--to", "Pusher", cwd=folder)
+    assert "Frozen features" in done.err
     (record,) = (
         path for path in folder.glob(".kcnn/Trainer/model_run/*/training.json") if str(weights) in path.read_text()
     )
@@ -254,7 +271,7 @@ def test_finetuning_from_a_file_is_head_first(workplace):
     assert card["test_metrics"]["top1"]["value"] > 0.5
 
 
-def test_ctrl_c_and_resume(workplace):
+def test_ctrl_c_and_resume(workplace, call):
     folder, _ = workplace
     lenet = ["--model", "lenet5", "--image_size", "32", "--batch_size", "16", "--offline", "--to", "Pusher"]
     arguments = [*lenet, "--dataset", "photos", "--epochs", "8", "--patience", "8", "--name", "resumed"]
@@ -279,17 +296,17 @@ def test_ctrl_c_and_resume(workplace):
     assert "Traceback" not in stderr
     assert not (folder / "saved_models/resumed").exists()
 
-    done = kcnn(*arguments, cwd=folder)
-    assert "Resuming after" in done.stdout
-    assert "Published: saved_models/resumed/1" in done.stdout
+    done = call(*arguments, cwd=folder)
+    assert "Resuming after" in done.out
+    assert "Published: saved_models/resumed/1" in done.out
     assert not list(folder.glob(".kcnn/*/*/*.partial"))
 
 
-def test_help_is_by_command(tmp_path):
-    everything = kcnn("--help", cwd=tmp_path).stdout
+def test_help_is_by_command(tmp_path, call):
+    everything = call("--help", cwd=tmp_path).out
     assert "Flags of train, pretrain, data:" in everything
     assert "--[no]finetune: " in everything
-    of_models = kcnn("models", "--help", cwd=tmp_path).stdout
+    of_models = call("models", "--help", cwd=tmp_path).out
     assert [line.split(":")[0].strip() for line in of_models.splitlines() if line.startswith("  --")] == [
         "--family",
         "--max_params",
@@ -298,10 +315,9 @@ def test_help_is_by_command(tmp_path):
     ]
 
 
-def test_models(tmp_path, capfd):
+def test_models(tmp_path, call):
     def printed(*arguments):
-        assert here("models", *arguments) == 0
-        return capfd.readouterr().out.splitlines()
+        return call("models", *arguments, cwd=tmp_path).out.splitlines()
 
     rows = [json.loads(line) for line in printed("--json")]
     by_name = {row["name"]: row for row in rows}
@@ -310,7 +326,7 @@ def test_models(tmp_path, capfd):
     assert by_name["resnet50"]["macs"] == pytest.approx(3.8e9, rel=0.03)
     assert by_name["resnet50"]["weights"] == ["keras"]
     assert by_name["resnet50.torch"]["weights"] == ["torchvision", "timm"]
-    lines = kcnn("models", "vgg16", cwd=tmp_path).stdout.splitlines()
+    lines = printed("vgg16")
     assert lines[0].split()[:5] == ["name", "year", "params", "mult-adds", "input"]
     assert lines[1].split()[:9] == ["vgg16", "2014", "138.36", "M", "15.470", "G", "224", "71.3", "90.1"]
     small = printed("--json", "--max_params", "4", "--max_macs", "0.1")

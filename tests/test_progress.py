@@ -1,4 +1,4 @@
-"""Progress as a terminal and as a log get it."""
+"""Progress bars on a terminal and in a log."""
 
 import os
 import pty
@@ -36,7 +36,7 @@ ROOT = Path(__file__).parent.parent
 
 
 def on_a_terminal(columns):
-    """What the program writes, line by line, each with its states."""
+    """Return what the program writes, line by line, each with its states."""
     master, slave = pty.openpty()
     if columns:
         subprocess.run(["stty", "cols", str(columns), "rows", "24"], stdin=slave, check=True)

@@ -33,7 +33,7 @@ def run(arguments, values):
 
 @pytest.fixture
 def greet(tmp_path, monkeypatch):
-    """A command of a new file."""
+    """Add a command by a new file."""
     (tmp_path / "greet.py").write_text(COMMAND)
     monkeypatch.setattr(commands, "__path__", [*commands.__path__, str(tmp_path)])
     yield
