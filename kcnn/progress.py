@@ -86,14 +86,14 @@ def hidden() -> Iterator[None]:
 
 
 def bar(
-    iterable: Iterable | None = None,
+    iterable: Iterable[Any] | None = None,
     *,
     total: int | None = None,
     description: str,
     unit: str = "it",
     line: str | None = None,
     after: float = 0.0,
-) -> Any:
+) -> tqdm:
     """Return a tqdm bar on standard error with counts, rate and time left; in a log, a line in ten seconds and at the end.
 
     Args:
@@ -133,7 +133,7 @@ def bar(
     return log
 
 
-def clock(description: str) -> Any:
+def clock(description: str) -> tqdm:
     """Return a bar for work of one step, for a `with` block: it shows the time that the work takes."""
     return bar(description=description, line="{desc}: {elapsed}")
 

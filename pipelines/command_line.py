@@ -18,6 +18,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from absl import flags
 
@@ -86,7 +87,8 @@ def _run_command(arguments: Sequence[str], invocation: str) -> int:
         text = _overview() if name is None else _command_help(command)
         print(text.replace("python main.py", invocation))
         return 0
-    return command.run(others, values)
+    status: int = command.run(others, values)
+    return status
 
 
 def _split_command(arguments: Sequence[str]) -> tuple[str | None, list[str]]:
@@ -181,7 +183,7 @@ def _flag_helps(values: flags.FlagValues) -> list[str]:
     return [_flag_help(values[name]) for name in values]
 
 
-def _flag_help(flag: flags.Flag) -> str:
+def _flag_help(flag: flags.Flag[Any]) -> str:
     default = ", ".join(flag.default) if isinstance(flag.default, list) else flag.default
     shown = "" if default in (None, False, math.inf, "") else f" (default: {default})"
     name = f"--{'[no]' * flag.boolean}{flag.name}"
