@@ -38,7 +38,7 @@ def _map(function: Callable[[Path], T], paths: Sequence[Path], description: str)
 
 
 def fingerprint(folder: Path, without: Sequence[str] = ()) -> str:
-    """Return the hexadecimal SHA-256 of a folder's content: of the files' relative names and the SHA-256 of their bytes.
+    """Return the hexadecimal SHA-256 of a folder's content: of its files' relative names and their digests.
 
     Args:
         folder: the folder.

@@ -94,7 +94,7 @@ def bar(
     line: str | None = None,
     after: float = 0.0,
 ) -> tqdm:
-    """Return a tqdm bar on standard error with counts, rate and time left; in a log, a line in ten seconds and at the end.
+    """Return a tqdm bar on standard error with counts, rate and time left; in a log, a line every ten seconds.
 
     Args:
         iterable: the items to count while they are taken; None to call `update`.

@@ -30,6 +30,7 @@ DEFAULT = "train"  # the command of a command line that names none
 # Help lists these first, in this order, and then what else there is.
 FIRST = ("train", "predict", "export", "serve", "pretrain", "data", "label", "rollback", "models", "lineage", "runs")
 HELP_WIDTH = 100
+_SPECIAL = {"help": False, "nohelp": False, "h": False, "undefok": True}  # flags of every command → followed by a value
 
 
 def main() -> int:
@@ -77,7 +78,10 @@ def load_command(name: str) -> ModuleType:
 
 def _run_command(arguments: Sequence[str], invocation: str) -> int:
     """Parse the arguments by the flags of their command, and run it or print its help."""
-    arguments = flags.FlagValues().read_flags_from_files(list(arguments))
+    try:
+        arguments = flags.FlagValues().read_flags_from_files(list(arguments))
+    except flags.Error as error:
+        raise UserError(f"--flagfile: {error}") from None
     name, rest = _split_command(arguments)
     command = load_command(name or DEFAULT)
     values = copy.deepcopy(command.FLAGS)
@@ -111,8 +115,8 @@ def _split_command(arguments: Sequence[str]) -> tuple[str | None, list[str]]:
 
 def _takes_value(flag: str) -> bool:
     """Return whether a flag of any command is followed by its value; raise UserError for a flag of none."""
-    if flag in ("help", "h"):
-        return False
+    if flag in _SPECIAL:
+        return _SPECIAL[flag]
     readers = _readers(flag)
     if readers:
         return not load_command(readers[0]).FLAGS[flag].boolean

@@ -72,6 +72,7 @@ def test_a_command_is_found_because_its_file_exists(greet, capsys):
         ["--name", "Ada", "greet", "x"],
         ["--name=Ada", "greet", "x"],
         ["greet", "x", "-name", "Ada"],
+        ["--undefok", "loud", "greet", "x", "--name=Ada"],
         ["--noloud", "greet", "--name", "Ada", "--", "x"],
     ],
 )
@@ -90,6 +91,7 @@ def test_a_flag_file_may_hold_flags(greet, tmp_path, capsys):
     ("arguments", "message"),
     [
         (["trian"], "unknown command 'trian': did you mean 'train' or 'pretrain'?"),
+        (["--flagfile=missing", "models"], "--flagfile: "),
         (["--jsn", "models"], "Unknown command line flag 'jsn'. Did you mean: json ?"),
         (["models", "--famly", "x"], "Unknown command line flag 'famly'. Did you mean: family ?"),
         (["data", "--noresume"], "--resume: data does not read it; it goes with train, pretrain"),
