@@ -27,6 +27,7 @@ MAY_IMPORT = {
     "kcnn.checks": set(),
     "kcnn.content": {"kcnn.progress"},
     "kcnn.errors": set(),
+    "kcnn": {"kcnn.version"},
     "pipelines.engine": BASE,
     "pipelines.components": {
         "kcnn",
