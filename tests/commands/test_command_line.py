@@ -42,7 +42,7 @@ def greet(tmp_path, monkeypatch):
 
 
 def test_every_command_has_what_a_command_has():
-    assert command_names() == list(command_line.FIRST)
+    assert command_names()[: len(command_line.FIRST)] == list(command_line.FIRST)
     for name in command_names():
         command = load_command(name)
         summary, blank, example = command.__doc__.split("\n")[:3]
