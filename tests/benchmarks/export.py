@@ -1,4 +1,4 @@
-"""How fast an export answers: this project's against keras.applications' own `export()` of the same architecture.
+"""Latency of an export: this project's against keras.applications' own `export()` of the same architecture.
 
 Both SavedModels are loaded by TensorFlow alone in this process and asked for the same pictures as float32 pixels of the
 network's size, in turns; beside them, as the mark to approach, OpenVINO and ONNX Runtime with the same weights, on the
@@ -47,7 +47,7 @@ FITTED, ASKED, MOST = 4, 2, 250  # windows of each photo; photos
 
 
 def pictures(folder: str | None, side: int) -> tf.Tensor:
-    """float32 [N, side, side, 3]: the photos in a folder, or patterns: noise, coarse and fine."""
+    """Return float32 [N, side, side, 3]: the photos in a folder, or patterns: noise, coarse and fine."""
     files = sorted(Path(folder).glob("*"))[:MOST] if folder else []
     if files:
         encoded = [file.read_bytes() for file in files]
@@ -61,7 +61,7 @@ def pictures(folder: str | None, side: int) -> tf.Tensor:
 
 
 def windows(images: tf.Tensor, size: int, count: int, seed: int) -> tf.Tensor:
-    """float32 [count * N, size, size, 3]: parts of the N images, one of each after the other, half of them mirrored."""
+    """Cut float32 [count * N, size, size, 3] from N images: one window of each in turn, half of them mirrored."""
     random = np.random.default_rng(seed)
     found = []
     for _ in range(count):
@@ -111,7 +111,7 @@ class Application:
         self.model(self.prepare(seen), training=True)
 
     def _fit_head(self, seen: tf.Tensor, classes: np.ndarray) -> None:
-        """By ridge regression, in closed form."""
+        """Fit the head by ridge regression, in closed form."""
         body = keras.Model(self.model.input, self.model.layers[-2].output)
         features = body.predict(self.prepare(seen), batch_size=32, verbose=0).astype(np.float64)
         mean = features.mean(axis=0)
@@ -123,7 +123,7 @@ class Application:
 
 
 def loaded(path: str, signature: str) -> Callable[[tf.Tensor], np.ndarray]:
-    """A signature of one float input → its probabilities."""
+    """Return a function from the one float input of a signature to its probabilities."""
     module = tf.saved_model.load(path)
     function = module.signatures[signature]
     (key,) = function.structured_input_signature[1]
@@ -137,7 +137,7 @@ def loaded(path: str, signature: str) -> Callable[[tf.Tensor], np.ndarray]:
 
 
 def other_runtimes(version: str) -> dict[str, Callable[[tf.Tensor], np.ndarray]]:
-    """On what the export has written for them."""
+    """Return the other runtimes, loaded with the formats that the export wrote."""
     import onnxruntime
     import openvino
 
@@ -154,13 +154,13 @@ def other_runtimes(version: str) -> dict[str, Callable[[tf.Tensor], np.ndarray]]
 
 
 def disk(path: str) -> int:
-    """Bytes of the files below, but for other formats'."""
+    """Return the bytes of the files in a folder, without those of other formats."""
     files = [file for file in Path(path).rglob("*") if file.is_file() and "assets.extra" not in file.parts]
     return sum(file.stat().st_size for file in files)
 
 
 def compare(name: str, batch: int, theirs: Application, images: tf.Tensor, rounds: int) -> None:
-    """Prints the table of one network and batch."""
+    """Print the table of one network and batch."""
     size = MODELS.get(name).input_size
     asked, truth = windows(images, size, ASKED, seed=1), np.tile(np.arange(len(images)), ASKED)
     samples = [tf.io.encode_png(tf.cast(image, tf.uint8)).numpy() for image in windows(images, size, 1, seed=2)]

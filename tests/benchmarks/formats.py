@@ -1,4 +1,4 @@
-"""How large an export is in each format, and how fast its runtime answers on this machine's processor.
+"""Size of an export in each format, and latency of its runtime on this machine's processor.
 
     python tests/benchmarks/formats.py [--model mobilenetv2] [--classes 1000] [--rounds 15]
 

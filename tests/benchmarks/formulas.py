@@ -1,5 +1,6 @@
-"""Images per second that each family draws and encodes: on one thread; on all cores as threads, as data sets
-are read; and as processes.
+"""Images per second that each family of formulas draws and encodes.
+
+Measured on one thread; on all cores as threads, as data sets are read; and as processes.
 
     python tests/benchmarks/formulas.py [--images 2000]
 """
@@ -19,21 +20,21 @@ from kcnn.data.datasets.opening import open_dataset
 
 
 def read(name: str, images: int, parts: int, part: int) -> int:
-    """Reads every `parts`-th of `images` images that are spread evenly over the classes; returns how many."""
+    """Read every `parts`-th of `images` images that are spread evenly over the classes; return their number."""
     dataset = open_dataset(name)
     chosen = itertools.islice(dataset.sources(), 0, None, dataset.count // images)
     return sum(bool(source.read()) for source in itertools.islice(chosen, part, images, parts))
 
 
 def rate(mapper: Callable[..., Iterable[int]], name: str, images: int, parts: int) -> tuple[float, float]:
-    """Images per second when `mapper` reads them in `parts` parts, and this process's processor milliseconds each."""
+    """Measure images per second when `mapper` reads them in `parts` parts, and processor milliseconds an image."""
     start, busy = time.perf_counter(), time.process_time()
     count = sum(mapper(functools.partial(read, name, images, parts), range(parts)))
     return count / (time.perf_counter() - start), 1000 * (time.process_time() - busy) / count
 
 
 def main() -> None:
-    """Prints a line for each family."""
+    """Print a line for each family."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, default=2000)
     images, cores = parser.parse_args().images, os.cpu_count() or 1

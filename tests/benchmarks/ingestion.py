@@ -1,4 +1,4 @@
-"""ExampleGen and StatisticsGen on more and more small images: whether time per image and memory stay what they are.
+"""Time per image and memory of ExampleGen and StatisticsGen, on more and more small images.
 
     python tests/benchmarks/ingestion.py [10000 100000 1000000]
 
@@ -27,14 +27,14 @@ SIZES = (10_000, 100_000)
 
 
 def image(index: int) -> bytes:
-    """A file's bytes."""
+    """Return the bytes of a file."""
     size = 3 * SIDE * SIDE
     header = struct.pack("<2sIIIIiiHHIIiiII", b"BM", 54 + size, 0, 54, 40, SIDE, SIDE, 1, 24, 0, size, 0, 0, 0, 0)
     return header + random.Random(index).randbytes(size)
 
 
 def noise(count: int) -> Dataset:
-    """The data set."""
+    """Return the data set."""
     labels = tuple(f"class{klass:02d}" for klass in range(CLASSES))
 
     def sources() -> Iterator[ImageSource]:
@@ -46,7 +46,7 @@ def noise(count: int) -> Dataset:
 
 
 def run(count: int, out: Path) -> dict[str, float]:
-    """Both components, in this process and its workers."""
+    """Run both components, in this process and its workers."""
     from pipelines.artifacts import Examples, ExampleStatistics
     from pipelines.components.example_gen import example_gen
     from pipelines.components.statistics_gen import statistics_gen
@@ -70,7 +70,7 @@ def run(count: int, out: Path) -> dict[str, float]:
 
 
 def memory(process: int) -> float:
-    """Resident MiB of a process and its descendants; 0 for one that has ended."""
+    """Return the resident MiB of a process and its descendants; 0 after its end."""
     try:
         pages = int(Path(f"/proc/{process}/statm").read_text().split()[1])
         children = [
@@ -82,7 +82,7 @@ def memory(process: int) -> float:
 
 
 def measure(count: int, out: str) -> dict[str, float]:
-    """What `run` returns in another process, and "memory" in MiB."""
+    """Return what `run` returns in another process, and "memory" in MiB."""
     command = [sys.executable, __file__, "--run", str(count), out]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
@@ -95,7 +95,7 @@ def measure(count: int, out: str) -> dict[str, float]:
 
 
 def main(sizes: list[int]) -> None:
-    """Makes, measures, prints."""
+    """Make the images, measure the components, print the figures."""
     print("   images  images/s  ms/image: ExampleGen  StatisticsGen   both  times the first's  peak MiB")
     first = None
     for size in sizes:

@@ -26,7 +26,7 @@ SIZE, CLASSES, BATCH = (224, 224), 10, 64
 
 
 def photo(seed: int) -> bytes:
-    """Noise with the spectrum of photos: amplitude falls as the inverse of frequency. About 120 kB, as in ImageNet."""
+    """Draw noise with the spectrum of photos: amplitude ~ 1 / frequency. About 120 kB, as in ImageNet."""
     rng = np.random.default_rng(seed)
     frequency = np.hypot(np.fft.fftfreq(375)[:, None], np.fft.rfftfreq(500)[None])
     spectrum = np.fft.rfft2(rng.normal(size=(3, 375, 500))) / np.maximum(frequency, 1 / 500)
@@ -41,7 +41,7 @@ def photo(seed: int) -> bytes:
 
 
 def plain(paths: list[str]) -> tf.data.Dataset:
-    """The yardstick: whole decode and bilinear resize, nothing else."""
+    """Decode and resize only, bilinear: the base of comparison."""
 
     def image(serialized):
         decoded = tf.io.decode_jpeg(examples.parse_example(serialized)["encoded"], channels=3)
@@ -53,7 +53,7 @@ def plain(paths: list[str]) -> tf.data.Dataset:
 
 
 def measure(dataset: tf.data.Dataset, seconds: float) -> tuple[float, float]:
-    """Images per second, and processor seconds per image."""
+    """Return images per second, and processor seconds per image."""
     iterator = iter(dataset)
     for _ in range(4):
         next(iterator)

@@ -1,4 +1,4 @@
-"""Kills real jobs at random moments, runs them again to the end, and compares with an undisturbed run.
+"""Kill real jobs at random moments, run them again to the end, and compare with an undisturbed run.
 
     python tests/benchmarks/kills.py [--minutes 10] [--seed 0] [data | train]
 
@@ -49,7 +49,7 @@ VARYING = (
 
 
 def photos(folder: Path) -> None:
-    """Two classes of small pictures, a broken one, and a copy."""
+    """Write two classes of small pictures, a broken one, and a copy."""
     for label, hue in {"fox": (200, 60, 60), "blåbær": (60, 60, 200)}.items():
         (folder / label).mkdir(parents=True)
         for index in range(30):
@@ -60,7 +60,7 @@ def photos(folder: Path) -> None:
 
 
 def start(folder: Path, arguments: list[str]) -> int:
-    """Forks a process group that runs main.py in the folder; returns its number."""
+    """Fork a process group that runs main.py in the folder; return its number."""
     child = os.fork()
     if child:
         return child
@@ -74,7 +74,7 @@ def start(folder: Path, arguments: list[str]) -> int:
 
 
 def end(child: int, seconds: float | None = None) -> int:
-    """The status; after so many seconds, that of a killed group."""
+    """Return the exit status of a group, which is killed after so many seconds."""
     deadline = time.monotonic() + (seconds or 1e9)
     while True:
         done, status = os.waitpid(child, os.WNOHANG)
@@ -87,7 +87,7 @@ def end(child: int, seconds: float | None = None) -> int:
 
 
 def digests(folder: Path) -> dict[str, str]:
-    """File → sha256, of all below the folder."""
+    """Return {file: SHA-256} of all files in a folder."""
     return {
         path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(folder.rglob("*"))
@@ -96,7 +96,7 @@ def digests(folder: Path) -> dict[str, str]:
 
 
 def rows(root: Path) -> list[tuple[str, str, str]]:
-    """Type, folder and fingerprint of the artifacts, read from a copy: to look at a database mends it."""
+    """Return type, folder and fingerprint of the artifacts, read from a copy: opening a database repairs it."""
     with tempfile.TemporaryDirectory() as copy:
         for path in root.glob("metadata.sqlite*"):
             shutil.copy(path, copy)
@@ -111,7 +111,7 @@ def rows(root: Path) -> list[tuple[str, str, str]]:
 
 
 def check(folder: Path, published: dict[str, dict[str, str]]) -> None:
-    """That all is whole; adds to what was published."""
+    """Assert that all artifacts are whole; add to what was published."""
     root, shelf = folder / ".kcnn", folder.parent / "saved_models" / "m"
     for kind, uri, fingerprint in rows(root):
         found = digests(root / uri).items()
@@ -127,7 +127,7 @@ def check(folder: Path, published: dict[str, dict[str, str]]) -> None:
 
 
 def results(folder: Path) -> dict[str, str]:
-    """The last artifact of each type: file → digest, of the files that do not vary."""
+    """Return {file: digest} of the last artifact of each type, without the files that vary."""
     last = {kind: folder / ".kcnn" / uri for kind, uri, _ in rows(folder / ".kcnn")}
     return {
         f"{kind}/{name}": digest
@@ -138,13 +138,13 @@ def results(folder: Path) -> dict[str, str]:
 
 
 def leftovers(folder: Path) -> list[str]:
-    """Half-made folders and locks of the dead."""
+    """List half-made folders, and locks of processes that ended."""
     found = [*folder.glob(".kcnn/*/*/*.partial"), *folder.glob(".kcnn/.system/*")]
     return [str(path) for path in [*found, *folder.parent.glob("saved_models/*/.*")]]
 
 
 def kill_at_random(job: str, minutes: float, seed: int) -> None:
-    """Raises AssertionError on what should not be; keeps the folder then."""
+    """Kill the job at random moments; raise AssertionError on a fault, and keep the folder then."""
     place = Path(tempfile.mkdtemp(prefix="kills."))
     photos(place / "photos")
     arguments = [*JOBS[job], "--dataset", "../photos", "--offline"]
@@ -184,7 +184,7 @@ def kill_at_random(job: str, minutes: float, seed: int) -> None:
 
 
 def parse() -> argparse.Namespace:
-    """The arguments."""
+    """Parse the arguments."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("jobs", nargs="*", choices=[*JOBS, []], default=list(JOBS))
     parser.add_argument("--minutes", type=float, default=10.0, help="of each job")

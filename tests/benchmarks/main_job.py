@@ -18,7 +18,7 @@ MAIN = Path(__file__).parents[2] / "main.py"
 
 
 def main() -> None:
-    """Prints a line for each seed."""
+    """Print a line for each seed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=1)
     arguments, rest = parser.parse_known_args()

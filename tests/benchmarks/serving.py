@@ -25,7 +25,7 @@ QUEUE = "--max_enqueued_batches=64"  # nothing is to be refused
 
 
 def measure(server, path, body, clients, seconds):
-    """Latencies in seconds, of all that was asked within the time."""
+    """Return the latencies in seconds of all requests within the time."""
     end = time.monotonic() + seconds
 
     def work(_):

@@ -1,4 +1,4 @@
-"""What starter weights are worth: fine-tuning on few images and on many, from them and from scratch.
+"""The gain from starter weights: fine-tuning on few images and on many, against training from scratch.
 
 Both sides get the same images, batches, steps, optimizer and schedule, hence the same time; they differ in the weights
 of the backbone alone. Accuracy is on the data set's whole test split, after the last step, over the answers of all
@@ -41,7 +41,7 @@ RECIPE = scratch()
 
 
 def subset(records: list[tuple[int, bytes]], shots: int | None, seed: int, path: Path) -> int:
-    """Writes `shots` records of each class (all for None), drawn by `seed`, to one shard; returns how many."""
+    """Write `shots` records of each class (all for None), drawn by `seed`, to one shard; return their number."""
     taken: collections.Counter[int] = collections.Counter()
     options = tf.io.TFRecordOptions(compression_type="GZIP", compression_level=0)
     with tf.io.TFRecordWriter(str(path), options) as writer:
@@ -93,7 +93,7 @@ class Contest:
     def run(
         self, shard: Path, count: int, steps: int, rate: float, weights: str | None, seed: int
     ) -> tuple[float, float]:
-        """Trains from the beginning; returns the accuracy on the test split and the seconds of training."""
+        """Train from the beginning; return the accuracy on the test split and the seconds of training."""
         start = self.network(seed)
         if weights:
             kcnn.load_weights(start, weights)
@@ -124,7 +124,7 @@ class Contest:
 
 
 def main() -> None:
-    """Prints a line for each number of images."""
+    """Print a line for each number of images."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--dataset", default="digits")
     parser.add_argument("--model", default="mobilenetv2")

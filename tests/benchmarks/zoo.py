@@ -40,7 +40,7 @@ OPTIMIZERS = {"adamw": {"weight_decay": 1e-4}, "sgd": {"momentum": 0.9, "nestero
 
 
 def training_step(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> Callable:
-    """(images, labels) → loss, after which the weights have moved."""
+    """Return a function that makes one training step: (images, labels) → loss."""
     optimizer.build(model.trainable_variables)
     loss_of = keras.losses.CategoricalCrossentropy(from_logits=True)
 
@@ -55,14 +55,14 @@ def training_step(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> 
 
 
 class Nothing(keras.layers.Layer):
-    """What stands where a batch normalisation was."""
+    """A layer in the place of a batch normalisation, which changes nothing."""
 
     def call(self, inputs, training=None, mask=None):
         return inputs
 
 
 def without_batch_norm(model: keras.Model) -> keras.Model:
-    """A network of the same layers, but that its batch normalisations let everything pass."""
+    """Return a network of the same layers, whose batch normalisations change nothing."""
 
     def clone(layer: keras.Layer) -> keras.Layer:
         if isinstance(layer, keras.layers.BatchNormalization):
@@ -75,8 +75,9 @@ def without_batch_norm(model: keras.Model) -> keras.Model:
 def compare(
     spec: ModelSpec, size: int, batch: int, *, rounds: int, steps: int, optimizers: Sequence[Callable], share: bool
 ) -> list[float]:
-    """Images per second: ours, theirs, and with `share` theirs without batch norm; `optimizers` make an optimizer for
-    ours and for theirs.
+    """Measure images per second: ours, theirs, and with `share` theirs without batch norm.
+
+    `optimizers` make an optimizer for ours and for theirs.
     """
     rng = np.random.default_rng(0)
     images = rng.uniform(0, 255, (batch, size, size, 3)).astype(np.float32)
@@ -107,7 +108,7 @@ def compare(
 
 
 def chosen(flags: argparse.Namespace) -> list[ModelSpec]:
-    """The architectures asked for, of those that keras.applications has."""
+    """Return the requested architectures that keras.applications has."""
     shared = [spec for spec in map(MODELS.get, MODELS) if spec.application]
     if flags.names:
         return [MODELS.get(name) for name in flags.names]
@@ -118,7 +119,7 @@ def chosen(flags: argparse.Namespace) -> list[ModelSpec]:
 
 
 def main() -> None:
-    """Prints a line for each architecture, then the least ratio and whatever is below 1."""
+    """Print a line for each architecture, then the least ratio and all ratios below 1."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--names", nargs="+", help="these")
     parser.add_argument("--family", nargs="+", help="all of these families")
