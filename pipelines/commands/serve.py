@@ -47,13 +47,13 @@ def run(arguments: list[str], values: flags.FlagValues) -> int:
     from kcnn.serving.server import check_installed
 
     check_installed()
-    runtimes.check(values.runtime)
+    runtimes.check_runtime(values.runtime)
     from kcnn.serving.server import models_config
 
     if values.model_config_file is not None:
         served = models_config.read_models_config(values.model_config_file)
     else:
-        folder = values.model_base_path or versions.named(name, values.saved_models)
+        folder = values.model_base_path or versions.model_folder(name, values.saved_models)
         served = (models_config.served_folder(values.model_name or Path(name).name, folder),)
     given: dict[str, Any] = {field.name: values[field.name].value for field in FLAG_FIELDS}
     settings = Settings(served, values.runtime, **given)

@@ -274,29 +274,6 @@ def test_mistakes_are_one_line(folder, arguments, message):
     assert len(error.splitlines()) == 1
 
 
-@pytest.mark.parametrize(
-    ("arguments", "ends"),
-    [
-        ([], (None, None)),
-        (["--from", "Trainer"], ("Trainer", None)),
-        (["--from=Trainer", "--to=Evaluator"], ("Trainer", "Evaluator")),
-        (["--only", "Evaluator"], ("Evaluator", "Evaluator")),
-    ],
-)
-def test_the_flags_for_parts(arguments, ends):
-    """In a process of its own, since flags are global."""
-    code = "import sys, main; main.FLAGS(sys.argv); print(repr(main._part()))"
-    command = [sys.executable, "-c", code, *arguments]
-    assert subprocess.run(command, cwd=MAIN.parent, capture_output=True, text=True, check=True).stdout == f"{ends}\n"
-
-
-def test_only_stands_alone():
-    code = "import sys, main; main.FLAGS(sys.argv); main._part()"
-    command = [sys.executable, "-c", code, "--only", "Trainer", "--to", "Trainer"]
-    done = subprocess.run(command, cwd=MAIN.parent, capture_output=True, text=True, check=False)
-    assert "UserError: --only: expected without --from and --to" in done.stderr
-
-
 def test_the_classes_of_artifacts_load_no_tensorflow():
     """Reports ask them, and end within a second."""
     code = (
