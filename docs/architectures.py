@@ -22,8 +22,8 @@ table. The same list in the terminal: `python main.py models`.
 ```python
 import kcnn
 
-spec = kcnn.model_spec("densenet121")
-model = kcnn.create_model("densenet121", num_classes=10, input_size=64)
+spec = kcnn.model_spec("squeezenet1.1")
+model = kcnn.create_model("squeezenet1.1", num_classes=10, input_size=64)
 print(spec.paper, spec.params, kcnn.macs(model, 224))
 ```
 
