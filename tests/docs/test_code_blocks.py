@@ -79,6 +79,8 @@ def test_commands_exist_and_read_their_flags(block, line):
     line = line.split(" # ")[0].split(" && ")[-1].strip()
     words = split_command(line)
     match = MAIN.search(line)
+    if block.reason == "needs the new file":
+        return  # tests/docs/test_extending.py runs it
     if match and not line.startswith("pip"):
         arguments = split_command(match["rest"] or "")
         command = arguments[0] if arguments and not arguments[0].startswith("-") else "train"

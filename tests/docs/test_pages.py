@@ -6,7 +6,7 @@ import re
 import pytest
 from markdown import BLOCKS, PAGES, ROOT
 
-LANGUAGES = {"python", "sh", "text", "{toctree}", "{api}"}
+LANGUAGES = {"python", "sh", "diff", "text", "{toctree}", "{api}"}
 LINK = re.compile(r"!?\[[^\]]*\]\((?P<target>[^)\s]+)\)")
 
 
