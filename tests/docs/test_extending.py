@@ -33,9 +33,8 @@ def project(tmp_path_factory):
         file = folder / title.removeprefix("# ")
         if block.language == "diff":
             file.write_text(apply_diff(lines, file.read_text()))
-        elif block.title and file.exists():
-            file.write_text(file.read_text() + "\n\n" + "\n".join(lines) + "\n")
         elif block.title:
+            assert not file.exists(), f"{block}: {title} is there already"
             file.write_text("\n".join(lines) + "\n")
     return folder
 
@@ -58,8 +57,9 @@ def output(project):
 def test_every_kind_of_extension_has_a_file():
     titles = [block.title for block in EXTENDING if block.title]
     folders = {title.rsplit("/", 1)[0] for title in titles}
-    expected = {"kcnn/models", "kcnn/data/datasets", "kcnn/data/input_pipeline", "kcnn/serving/formats"}
-    assert folders == expected | {f"pipelines/{name}" for name in ("artifacts", "components", "commands")}
+    expected = {"kcnn/models", "kcnn/data/datasets", "kcnn/data/input_pipeline/augmentations"}
+    expected |= {f"pipelines/{name}" for name in ("artifacts", "components", "commands")}
+    assert folders == expected | {"kcnn/serving/formats"}
 
 
 def test_a_model_dataset_augmentation_and_component_take_part_in_the_main_job(project, output):

@@ -43,6 +43,14 @@ def test_every_block_names_its_language():
     assert {str(block) for block in BLOCKS if block.language not in LANGUAGES} == set()
 
 
+def test_files_that_the_pages_name_are_there():
+    new = {block.title for block in BLOCKS if block.title} | {"kcnn/weights/torch_names/tinynet.py"}
+    new |= {"tests/models/published/tinynet.csv"}
+    for page in PAGES:
+        for path in re.findall(r"`((?:kcnn|pipelines|tests|docs|\.ci)/[\w./-]+)`", page.read_text()):
+            assert path in new or "NAME" in path or (ROOT / path).exists(), f"{page}: {path}"
+
+
 def load(name):
     """Import a script of docs/, which is no package."""
     specification = importlib.util.spec_from_file_location(f"docs_{name}", ROOT / "docs" / f"{name}.py")
