@@ -57,9 +57,10 @@ def drawing() -> str:
         right = max(lanes[other] for other in siblings)
         shapes.append(f'<text fill="{colour}" x="{right + 10}" y="{y + side}">{escape(types[artifact])}</text>')
     width, height = max(lanes.values()) + 150, max(rows.values()) + TOP
+    size = f'viewBox="0 0 {width} {height}" width="{width}" height="{height}"'
     return "\n".join(
         [
-            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}">',
+            f'<svg xmlns="http://www.w3.org/2000/svg" {size}>',
             "<style>text { font: 12px sans-serif; } .name { font-weight: bold; text-anchor: middle; fill: #222; }",
             ".box { fill: #eef2f7; stroke: #8a97a8; } .row { stroke: #c9d1db; } path { fill: none; }</style>",
             f'<rect width="{width}" height="{height}" fill="white"/>',

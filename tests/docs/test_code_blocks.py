@@ -25,7 +25,7 @@ MAIN = re.compile(r"(?:\S*/)?(?:uv run -q --locked )?(?:python main\.py|kcnn)(?:
 
 @pytest.fixture(scope="session")
 def workplace(tmp_path_factory):
-    """A folder with photos and with a published model in three formats, as the pages suppose them."""
+    """Return a folder with photos and with a published model in three formats, as the pages suppose them."""
     folder = tmp_path_factory.mktemp("workplace")
     random = np.random.default_rng(0)
     names = ["a.jpg", "b.png", "holiday/1.jpg", "holiday/2.jpg"]

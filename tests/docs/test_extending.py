@@ -1,4 +1,4 @@
-"""The pages on extending: their files are put into a copy of the program, where they work and nothing else is needed."""
+"""The pages on extending: their files, put into a copy of the program, work without anything else."""
 
 import json
 import shutil
@@ -22,7 +22,7 @@ def apply_diff(lines, text):
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
-    """The program with all that the pages add."""
+    """Return a copy of the program with all that the pages add."""
     folder = tmp_path_factory.mktemp("project")
     ignored = shutil.ignore_patterns("__pycache__")
     for package in ("kcnn", "pipelines"):
@@ -50,7 +50,7 @@ def run(project, arguments):
 
 @pytest.fixture(scope="module")
 def output(project):
-    """The main job with the new architecture, dataset, augmentation and component."""
+    """Run the main job with the new architecture, dataset, augmentation and component; return its output."""
     return run(project, JOB.split())
 
 
