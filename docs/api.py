@@ -9,6 +9,7 @@ Griffe parses the sources, so that a build needs neither TensorFlow nor Keras.
 """
 
 import functools
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,7 +24,13 @@ ROOT = Path(__file__).parents[1]
 @functools.cache
 def package(name: str) -> griffe.Object | griffe.Alias:
     """Return a package of the project as Griffe has parsed it."""
-    return griffe.load(name, search_paths=[str(ROOT)], docstring_parser="google", allow_inspection=False)
+    return griffe.load(
+        name,
+        search_paths=[str(ROOT)],
+        try_relative_path=False,
+        docstring_parser="google",
+        allow_inspection=False,
+    )
 
 
 def find(path: str) -> griffe.Object:
@@ -86,7 +93,7 @@ def _parameters(function: griffe.Function) -> Iterator[str]:
 def _section(section: griffe.DocstringSection) -> list[str]:
     kind, value = section.kind, section.value
     if kind is griffe.DocstringSectionKind.text:
-        return [value]
+        return _paragraphs(value)
     if kind in (griffe.DocstringSectionKind.parameters, griffe.DocstringSectionKind.attributes):
         return [f"**{kind.value.capitalize()}**", "", *(f"- `{row.name}`: {_inline(row.description)}" for row in value)]
     if kind is griffe.DocstringSectionKind.raises:
@@ -97,9 +104,26 @@ def _section(section: griffe.DocstringSection) -> list[str]:
     return [str(value)]
 
 
+def _paragraphs(text: str) -> list[str]:
+    """Return a text as Markdown; indented lines that follow a line at once become a list."""
+    lines: list[str] = []
+    for line in _escape(text).splitlines():
+        indented = line.startswith("    ") and bool(lines) and lines[-1] != ""
+        if indented and not line.startswith("        "):
+            lines += [*([] if lines[-1].startswith(("- ", "  ")) else [""]), f"- {line.strip()}"]
+        else:
+            lines.append(f"  {line.strip()}" if indented else line)
+    return lines
+
+
 def _inline(text: str) -> str:
     """Return a description on one line, so that a list in Markdown holds it."""
-    return " ".join(text.split())
+    return _escape(" ".join(text.split()))
+
+
+def _escape(text: str) -> str:
+    """Return a text in which "<" outside of code begins no HTML."""
+    return re.sub(r"(`[^`]*`)|<", lambda match: match[1] or r"\<", text)
 
 
 class Api(SphinxDirective):
@@ -113,7 +137,7 @@ class Api(SphinxDirective):
         for path in filter(None, (line.strip() for line in self.content)):
             try:
                 shown += self.parse_text_to_nodes(as_markdown(path), allow_section_headings=True)
-            except KeyError:
+            except (KeyError, griffe.AliasResolutionError):
                 raise self.error(f"{{api}}: there is no {path}") from None
             self.env.note_dependency(find(path).filepath)
         return shown

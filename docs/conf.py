@@ -13,6 +13,7 @@ copyright = "the authors of kcnn, Apache-2.0"
 extensions = ["myst_parser", "api"]
 myst_heading_anchors = 3
 nitpicky = True
+smartquotes = False  # quotes in docstrings are code
 exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = f"kcnn {release}"
