@@ -29,6 +29,7 @@ def package(name: str) -> griffe.Object | griffe.Alias:
         search_paths=[str(ROOT)],
         try_relative_path=False,
         docstring_parser="google",
+        docstring_options={"returns_multiple_items": False, "returns_named_value": False},
         allow_inspection=False,
     )
 
@@ -67,7 +68,7 @@ def _signature(found: griffe.Object) -> str:
         arguments = ",\n    ".join(_parameters(found))
         result = f" -> {found.returns}" if found.returns else ""
         one_line = f"def {found.name}({', '.join(_parameters(found))}){result}"
-        return one_line if len(one_line) <= 100 else f"def {found.name}(\n    {arguments},\n){result}"
+        return one_line if len(one_line) <= 90 else f"def {found.name}(\n    {arguments},\n){result}"
     if found.is_class:
         bases = ", ".join(str(base) for base in found.bases)
         return f"class {found.name}({bases})" if bases else f"class {found.name}"
@@ -99,8 +100,7 @@ def _section(section: griffe.DocstringSection) -> list[str]:
     if kind is griffe.DocstringSectionKind.raises:
         return ["**Raises**", "", *(f"- `{row.annotation}`: {_inline(row.description)}" for row in value)]
     if kind in (griffe.DocstringSectionKind.returns, griffe.DocstringSectionKind.yields):
-        texts = (f"{row.annotation or ''}: {row.description}".removeprefix(": ") for row in value)
-        return [f"**{kind.value.capitalize()}**", "", *map(_inline, texts)]
+        return [f"**{kind.value.capitalize()}**", "", *(_inline(row.description) for row in value)]
     return [str(value)]
 
 
