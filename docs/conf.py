@@ -1,13 +1,13 @@
 """Sphinx' settings for the pages. Build: see .ci/run."""
 
+import re
 import sys
-import tomllib
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 project = "kcnn"
-release = tomllib.loads(Path(__file__).parents[1].joinpath("pyproject.toml").read_text())["project"]["version"]
+release = re.search(r'__version__ = "(.+)"', Path(__file__).parents[1].joinpath("kcnn", "version.py").read_text())[1]
 copyright = "the authors of kcnn, Apache-2.0"
 
 extensions = ["myst_parser", "api"]
