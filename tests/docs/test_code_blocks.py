@@ -1,10 +1,8 @@
 """Every code block of README and docs: Python is run, commands are run or parsed, the rest says why it is not."""
 
 import contextlib
-import functools
 import io
 import re
-import subprocess
 import sys
 
 import numpy as np
@@ -14,12 +12,13 @@ from PIL import Image
 
 import kcnn
 from kcnn.data.input_pipeline.transform import Preprocessing
+from pipelines import command_line
 
 PYTHON = [b for b in BLOCKS if b.language == "python" and not (b.page.startswith("docs/extending/") and b.title)]
 SHELL = [block for block in BLOCKS if block.language == "sh"]
-# Of a command, the arguments for a block that reads them from the command line.
+# The arguments of a block that reads them from the command line.
 ARGUMENTS = {"classify.py": ["saved_models/mobilenetv2/1", "a.jpg", "b.png"]}
-RUN = ("models", "label", "rollback", "predict")  # these take seconds
+QUICK = ("models", "label", "rollback", "predict")  # commands that take seconds
 MAIN = re.compile(r"(?:\S*/)?(?:uv run -q --locked )?(?:python main\.py|kcnn)(?: (?P<rest>.*))?$")
 
 
@@ -59,14 +58,11 @@ def test_python_runs(block, workplace, monkeypatch):
         exec(compile(block.text, str(block), "exec"), {"__name__": "__main__"})
 
 
-@functools.cache
 def flags_of(command):
-    """Return the flags that a command's help lists, and the `no` forms of those that are true or false."""
-    asked = [sys.executable, str(ROOT / "main.py"), *([command] if command else []), "--help"]
-    done = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    found = re.findall(r"^ +--(\[no\])?(\w+):", done.stdout, flags=re.M)
-    return {"help"} | {name for _, name in found} | {f"no{name}" for no, name in found if no}
+    """Return the names of the flags that a command reads, and the `no` forms of those that are true or false."""
+    assert command in command_line.command_names()
+    values = command_line.load_command(command).FLAGS
+    return {"help"} | set(values) | {f"no{name}" for name in values if values[name].boolean}
 
 
 def commands_of(blocks):
@@ -97,20 +93,19 @@ def test_commands_exist_and_read_their_flags(block, line):
 
 
 def runnable():
-    """Yield the lines that call one of the commands that take seconds, with what the workplace has."""
+    """Yield the lines that call a quick command, as far as the workplace has what they need."""
     for block in SHELL:
         for line in block.commands:
             match = MAIN.match(line.split(" # ")[0].strip())
             arguments = split_command(match["rest"] or "") if match else []
-            if block.reason is None and arguments and arguments[0] in RUN and "--runtime" not in arguments:
+            if block.reason is None and arguments and arguments[0] in QUICK and "--runtime" not in arguments:
                 yield pytest.param(arguments, id=f"{block} {line[:40]}")
 
 
 @pytest.mark.parametrize("arguments", runnable())
-def test_quick_commands_run(arguments, workplace):
-    command = [sys.executable, str(ROOT / "main.py"), *arguments]
-    done = subprocess.run(command, cwd=workplace, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+def test_quick_commands_run(arguments, workplace, monkeypatch, capsys):
+    monkeypatch.chdir(workplace)
+    assert command_line.run(["main.py", *arguments]) == 0, capsys.readouterr().err
 
 
 def test_every_other_block_says_why_it_is_not_run():
