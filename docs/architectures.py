@@ -45,7 +45,8 @@ In the tables:
   that can be loaded where there are any, otherwise the paper's;
 - **weights** are the projects whose ImageNet weights the network takes, and `starter` where the project ships
   [starter weights](guides/transfer.md#starter-weights);
-- **design** lists the arguments of `kcnn.create_model` and of `--design`, with their defaults.
+- **design** lists the arguments of `kcnn.create_model` and of `--design`, with their defaults. The default of `width` is
+  in the network's name.
 """
 TITLES = ("name", "year", "parameters", "mult-adds", "input", "top-1", "top-5", "weights")
 
@@ -86,7 +87,7 @@ def _grouped(specs: list[ModelSpec], text: Callable[[ModelSpec], str]) -> Iterat
 
 
 def _design(spec: ModelSpec) -> str:
-    return ", ".join(f"`{name}={value}`" for name, value in spec.design.items())
+    return ", ".join(f"`{name}`" if name == "width" else f"`{name}={value}`" for name, value in spec.design.items())
 
 
 def _cells(spec: ModelSpec) -> tuple[str, ...]:
