@@ -45,8 +45,8 @@ In the tables:
   that can be loaded where there are any, otherwise the paper's;
 - **weights** are the projects whose ImageNet weights the network takes, and `starter` where the project ships
   [starter weights](guides/transfer.md#starter-weights);
-- **design** lists the arguments of `kcnn.create_model` and of `--design`, with their defaults. The default of `width` is
-  in the network's name.
+- **design** lists the arguments of `kcnn.create_model` and of `--design`, with their defaults. The default of `width`
+  is in the network's name.
 """
 TITLES = ("name", "year", "parameters", "mult-adds", "input", "top-1", "top-5", "weights")
 
