@@ -4,8 +4,8 @@ from pathlib import Path
 from xml.sax.saxutils import escape
 
 from kcnn.recipes import build
-from pipelines.engine.component import Node, order
-from pipelines.graphs import image_classification
+from pipelines.engine.component import Node, order_nodes
+from pipelines.graphs.image_classification import TrainingJob, graph
 from pipelines.graphs.publication import Publication
 
 PICTURE = Path(__file__).parent / "images" / "pipeline.svg"
@@ -16,14 +16,14 @@ COLOURS = ("#3366cc", "#b82e2e", "#109618", "#b0620c", "#7a3fa0", "#00838f", "#c
 
 def components() -> list[Node]:
     """Return the components of the main job in the order in which they run, the Tuner among them."""
-    job = image_classification.Job(
+    job = TrainingJob(
         pipeline_root=".kcnn",
         command="",
         config=build("finetune"),
         publication=Publication(name="model", saved_models="saved_models"),
         tune=2,
     )
-    return order(image_classification.graph(job, weights=None, fingerprint=""))
+    return order_nodes(graph(job, weights=None, fingerprint=""))
 
 
 def drawing() -> str:
@@ -32,17 +32,17 @@ def drawing() -> str:
     rows = {node.name: TOP + index * ROW for index, node in enumerate(nodes)}
     readers: dict[tuple[str, str], list[str]] = {}
     for node in nodes:
-        readers |= {(node.name, output): [] for output in node.output_types}
+        readers |= {(node.name, output): [] for output in node.outputs}
         for port in node.inputs.values():
             readers[port.node.name, port.name].append(node.name)
     lanes = {artifact: LEFT + BOX + LANE * (index + 1) for index, artifact in enumerate(readers)}
-    types = {(node.name, output): kind.__name__ for node in nodes for output, kind in node.output_types.items()}
+    types = {(node.name, output): port.type.__name__ for node in nodes for output, port in node.outputs.items()}
 
     shapes: list[str] = []
     for node in nodes:
         y = rows[node.name]
         taken = [lanes[port.node.name, port.name] for port in node.inputs.values()]
-        made = [lanes[node.name, output] for output in node.output_types]
+        made = [lanes[node.name, output] for output in node.outputs]
         shapes.append(f'<path class="row" d="M{LEFT + BOX} {y}H{max(taken + made)}"/>')
         shapes.append(f'<rect class="box" x="{LEFT}" y="{y - 13}" width="{BOX}" height="26" rx="5"/>')
         shapes.append(f'<text class="name" x="{LEFT + BOX / 2}" y="{y + 4}">{escape(node.name)}</text>')
