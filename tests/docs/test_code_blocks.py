@@ -3,7 +3,6 @@
 import contextlib
 import io
 import re
-import shutil
 import sys
 
 import numpy as np
@@ -25,7 +24,7 @@ MAIN = re.compile(r"(?:\S*/)?(?:uv run -q --locked )?(?:python main\.py|kcnn)(?:
 
 @pytest.fixture(scope="session")
 def workplace(tmp_path_factory):
-    """Return a folder with photos and with two versions of a model in three formats, as the pages suppose them."""
+    """Return a folder with photos and with two versions of a model, the first in three formats, as the pages suppose them."""
     folder = tmp_path_factory.mktemp("workplace")
     random = np.random.default_rng(0)
     names = ["a.jpg", "b.png", "holiday/1.jpg", "holiday/2.jpg"]
@@ -34,21 +33,13 @@ def workplace(tmp_path_factory):
         Image.fromarray(random.integers(0, 256, (48, 64, 3), np.uint8)).save(folder / name)
     (folder / "list.txt").write_text("a.jpg\nb.png\n")
     model = kcnn.create_model("mobilenetv2_0.35", num_classes=2, input_size=32)
-    version = folder / "saved_models" / "mobilenetv2" / "1"
-    preprocessing = Preprocessing(image_size=(32, 32))
-    samples = [(folder / name).read_bytes() for name in names]
-    kcnn.export_classifier(
-        model,
-        version,
-        ["cat", "dog"],
-        preprocessing,
-        formats=("savedmodel", "onnx", "tflite-int8"),
-        samples=samples,
-        calibration=samples,
-        optimize_for="none",
-    )
-    shutil.copytree(version, version.with_name("2"))
-    (folder / "assets.extra").symlink_to(version / "assets.extra")
+    published, preprocessing = folder / "saved_models" / "mobilenetv2", Preprocessing(image_size=(32, 32))
+    first = {"formats": ("savedmodel", "onnx", "tflite-int8"), "calibration": [(folder / "a.jpg").read_bytes()]}
+    for version, settings in (("1", first), ("2", {"temperature": 2.0})):
+        kcnn.export_classifier(
+            model, published / version, ["cat", "dog"], preprocessing, optimize_for="none", **settings
+        )
+    (folder / "assets.extra").symlink_to(published / "1" / "assets.extra")
     return folder
 
 
