@@ -24,7 +24,7 @@ MAIN = re.compile(r"(?:\S*/)?(?:uv run -q --locked )?(?:python main\.py|kcnn)(?:
 
 @pytest.fixture(scope="session")
 def workplace(tmp_path_factory):
-    """Return a folder with photos and with two versions of a model, the first in three formats, as the pages suppose them."""
+    """Return a folder with photos and two versions of a model, the first in three formats, as the pages suppose."""
     folder = tmp_path_factory.mktemp("workplace")
     random = np.random.default_rng(0)
     names = ["a.jpg", "b.png", "holiday/1.jpg", "holiday/2.jpg"]
