@@ -52,7 +52,7 @@ def made_before(
     transform_graph: Output[TransformGraph],
     model_run: Output[ModelRun],
 ) -> None:
-    """What the audit takes; the network has its first random weights."""
+    """Make what the audit takes; the network has its first random weights."""
     examples.write_summary(ingest(open_dataset(dataset), examples.path))
     findings.write(scan_shards({split: examples.shards(split) for split in SPLITS}))
     text = json.dumps({"image_size": [32, 32], "crop_fraction": 1.0})

@@ -371,7 +371,8 @@ def test_other_bounds_judge_the_same_evaluation(copy, monkeypatch):
         for name in ("evaluate_export", "correct_answers"):
             patch.setattr(evaluator_module, name, None)
         baseline = str(copy / "saved_models" / "m" / "1")
-        patch.setattr(sys.modules[__name__], "last_pushed", lambda folder: (baseline, versions.digest(Path(baseline))))
+        pushed = (baseline, versions.version_digest(Path(baseline)))
+        patch.setattr(sys.modules[__name__], "last_pushed", lambda folder: pushed)
         made = run(copy, right=100, min_accuracy=0.9, min_slice_accuracy=0.5)
     assert made["Pusher"]["pushed"].refused()[0].endswith("below --min_accuracy 0.9")
     assert made["Gate"]["blessing"].facts()["baseline"] == baseline
@@ -421,12 +422,11 @@ import os, pathlib, signal, sys
 sys.path[:0] = [sys.argv[1], sys.argv[1] + "/tests/pipelines"]
 import test_gates
 from kcnn.serving.publishing import versions
-from kcnn.serving.publishing.rollback import republish_version
 from pipelines.engine import runner
 runner.digest_files = lambda files: "this program"
-publish = versions.publish
+publish = versions.publish_version
 if sys.argv[3] == "killed":
-    versions.publish = lambda *arguments: (publish(*arguments), os.kill(os.getpid(), signal.SIGKILL))
+    versions.publish_version = lambda *arguments: (publish(*arguments), os.kill(os.getpid(), signal.SIGKILL))
 test_gates.run(pathlib.Path(sys.argv[2]))
 """
 
