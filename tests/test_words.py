@@ -47,6 +47,7 @@ def test_what_is_public_has_a_docstring(path):
         node.name
         for node in tree.body
         if isinstance(node, ast.FunctionDef | ast.ClassDef)
+        and "overload" not in map(ast.unparse, node.decorator_list)
         and not node.name.startswith("_")
         and not ast.get_docstring(node)
     ]
@@ -56,5 +57,7 @@ def test_what_is_public_has_a_docstring(path):
 
 @pytest.mark.parametrize("path", PAGES, ids=name_of)
 def test_no_line_of_a_page_is_longer_than_120_characters(path):
+    """But for a command that sets everything up, which is copied as one line."""
     lines = path.read_text(encoding="utf-8").splitlines()
-    assert [number for number, line in enumerate(lines, start=1) if len(line) > 120] == []
+    long = [number for number, line in enumerate(lines, start=1) if len(line) > 120]
+    assert [number for number in long if not lines[number - 1].startswith("python3 -m venv")] == []

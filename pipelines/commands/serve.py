@@ -5,6 +5,7 @@ python main.py serve mobilenetv2
 The server ends at SIGTERM or Ctrl-C.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,12 @@ from kcnn.serving.server.settings import FLAG_FIELDS, Settings
 from pipelines.commands.shared.common_flags import define_runtime, define_saved_models
 from pipelines.commands.shared.tensorflow import load_tensorflow
 
-DEFINE = {bool: flags.DEFINE_bool, int: flags.DEFINE_integer, float: flags.DEFINE_float, str: flags.DEFINE_string}
+DEFINE: dict[type, Callable[..., Any]] = {
+    bool: flags.DEFINE_bool,
+    int: flags.DEFINE_integer,
+    float: flags.DEFINE_float,
+    str: flags.DEFINE_string,
+}
 
 FLAGS = flags.FlagValues()
 define_saved_models(FLAGS)
