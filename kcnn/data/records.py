@@ -19,6 +19,7 @@ from kcnn.data.drivers import Driver, advance_progress, local_driver
 from kcnn.errors import UserError
 
 SPLITS = ("train", "val", "test")
+UNLABELLED = "unlabelled"  # the class of images that have none
 MAX_MESSAGE_BYTES = 2**31  # protobuf has no longer messages
 COLUMN = "image/column/"  # begins the name of a feature that holds one of the data set's own columns
 

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Mapping
 
 from kcnn.registry import Registry
 
-UNLABELLED = "unlabelled"  # the class of images that have none
 _SPLIT_NAMES = {
     "train": "train",
     "training": "train",

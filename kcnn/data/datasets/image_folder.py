@@ -14,9 +14,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from kcnn.data.datasets import UNLABELLED, Dataset, ImageSource, digest_parts, split_name
+from kcnn.data.datasets import Dataset, ImageSource, digest_parts, split_name
 from kcnn.data.input_pipeline.magic import FORMATS
-from kcnn.data.records import MAX_MESSAGE_BYTES
+from kcnn.data.records import MAX_MESSAGE_BYTES, UNLABELLED
 from kcnn.errors import UserError
 
 _NOT_DATA = {"thumbs.db", "desktop.ini", "__macosx"}  # what Windows and macOS leave in folders

@@ -6,7 +6,8 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from kcnn.data.datasets import DATASETS, UNLABELLED, Dataset, ImageSource, digest_parts, image_folder, table, tfds
+from kcnn.data.datasets import DATASETS, Dataset, ImageSource, digest_parts, image_folder, table, tfds
+from kcnn.data.records import UNLABELLED
 from kcnn.errors import UserError
 
 

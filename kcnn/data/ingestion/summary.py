@@ -4,12 +4,15 @@ import dataclasses
 import itertools
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
-from kcnn.data.datasets import UNLABELLED, Dataset
-from kcnn.data.ingestion.tally import Tally
-from kcnn.data.records import SPLITS
+from kcnn.data.records import SPLITS, UNLABELLED
 from kcnn.errors import UserError
 from kcnn.tables import one_line
+
+if TYPE_CHECKING:  # a summary is read without what makes one
+    from kcnn.data.datasets import Dataset
+    from kcnn.data.ingestion.tally import Tally
 
 _NAMED = 20  # classes that a warning names
 
@@ -64,7 +67,7 @@ def check_trainable(summary: Summary) -> None:
         raise UserError(f"--dataset: {flaw}")
 
 
-def summarize(dataset: Dataset, tally: Tally, excluded: dict[str, str]) -> Summary:
+def summarize(dataset: "Dataset", tally: "Tally", excluded: dict[str, str]) -> Summary:
     """Summarize an ingestion.
 
     Args:
@@ -97,7 +100,7 @@ def summarize(dataset: Dataset, tally: Tally, excluded: dict[str, str]) -> Summa
     return dataclasses.replace(summary, warnings=tuple(map(one_line, lines)))
 
 
-def _warnings(dataset: Dataset, tally: Tally, summary: Summary) -> list[str]:
+def _warnings(dataset: "Dataset", tally: "Tally", summary: Summary) -> list[str]:
     excluded, labels, tested = summary.excluded, summary.labels, summary.counts["test"]
     lines = []
     if excluded:

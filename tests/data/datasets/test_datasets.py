@@ -10,9 +10,9 @@ import pytest
 import sklearn.datasets
 from PIL import Image
 
-from kcnn.data.datasets import UNLABELLED
 from kcnn.data.datasets.image_folder import read_file
 from kcnn.data.datasets.opening import normalize_dataset_name, open_dataset
+from kcnn.data.records import UNLABELLED
 from kcnn.errors import UserError
 
 

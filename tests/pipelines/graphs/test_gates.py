@@ -25,7 +25,7 @@ from kcnn.data.examples import Example
 from kcnn.data.ingestion.summary import Summary
 from kcnn.errors import RefusedError, UserError
 from kcnn.recipes import build
-from kcnn.serving.publishing import versions
+from kcnn.serving.publishing import bundle, versions
 from kcnn.serving.publishing.rollback import republish_version
 from pipelines.artifacts.blessing import InfraBlessing, ModelBlessing
 from pipelines.artifacts.examples import Examples
@@ -398,7 +398,7 @@ def test_a_bundle_that_cannot_be_written_is_a_warning(copy, monkeypatch, capsys)
     def full(*_):
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(versions, "replace", full)
+    monkeypatch.setattr(bundle, "replace_file", full)
     assert run(copy, right=100)["Pusher"]["pushed"].version() == copy / "saved_models" / "m" / "2"
     assert "Warning: what TensorFlow Serving needs in" in capsys.readouterr().out
 
@@ -419,7 +419,7 @@ def test_keeps_as_many_as_asked(copy):
 
 PROGRAM = """
 import os, pathlib, signal, sys
-sys.path[:0] = [sys.argv[1], sys.argv[1] + "/tests/pipelines"]
+sys.path[:0] = [sys.argv[1], sys.argv[1] + "/tests/pipelines/graphs"]
 import test_gates
 from kcnn.serving.publishing import versions
 from pipelines.engine import runner
