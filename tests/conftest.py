@@ -18,6 +18,7 @@ LONG = (
     "test_export.py",
     "test_server_faults.py",
     "test_extending.py",
+    "test_code_blocks.py",
     "test_faults.py",
     "test_validate.py",
 )

@@ -1,4 +1,4 @@
-"""Example shards for tests, of images that they make themselves."""
+"""Example shards for tests that make their own images."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ from kcnn.data import examples
 
 
 def write(directory: Path, split: str, rows: list[examples.Example], count: int = 1) -> list[str]:
-    """Deals the rows to `count` shards, as ExampleGen lays them out; returns their paths."""
+    """Write the rows to `count` shards, in ExampleGen's layout; return their paths."""
     paths = [examples.shard_path(directory, split, index, count) for index in range(count)]
     paths[0].parent.mkdir(parents=True, exist_ok=True)
     for index, path in enumerate(paths):

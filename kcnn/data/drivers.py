@@ -228,7 +228,7 @@ def _submit(options: Sequence[str], function: Callable[[tuple[int, Any]], None],
     try:
         pipeline = apache_beam.Pipeline(options=PipelineOptions(list(options)))
         numbered = pipeline | apache_beam.Create(list(enumerate(tasks))) | apache_beam.Reshuffle()
-        numbered | apache_beam.Map(function)  # type: ignore[operator]
+        numbered | apache_beam.Map(function)
         return pipeline.run()
     except Exception as error:
         if runner == _RUNNERS["DirectRunner"]:  # it needs no service, so the error is one of the work itself

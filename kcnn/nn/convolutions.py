@@ -1,6 +1,7 @@
 """Convolutions that compute what Keras' do, and train faster on CPUs."""
 
 import functools
+from collections.abc import Callable
 
 import keras
 import tensorflow as tf
@@ -63,8 +64,8 @@ def _depthwise_conv(
         return tf.reshape(tf.transpose(x, (1, 2, 0, 3)), (1, *x.shape[1:3], -1))
 
     @tf.custom_gradient
-    def convolve(images, kernel):
-        def gradient(upstream):
+    def convolve(images: tf.Tensor, kernel: tf.Tensor) -> tuple[tf.Tensor, Callable[..., tuple[tf.Tensor, tf.Tensor]]]:
+        def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             by_images = tf.nn.depthwise_conv2d_backprop_input(tf.shape(images), kernel, upstream, strides_4d, padding)
             margins = [(0, 0)]
             for length, size, stride, taps in zip(

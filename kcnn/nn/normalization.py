@@ -1,5 +1,6 @@
 """Normalisations, and the scale that does without one."""
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -65,16 +66,19 @@ class LayerNorm(keras.layers.LayerNormalization):
         return tf.cast(tf.reshape(outputs, tf.shape(inputs)), self.compute_dtype)
 
 
+Gradients = tuple[tf.Tensor, tf.Tensor, tf.Tensor]
+
+
 def _normalize_rows(rows: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, epsilon: float) -> tf.Tensor:
     """Subtract its mean from each row of [M, C], divide by its deviation, multiply by gamma, add beta."""
 
     @tf.custom_gradient
-    def normalize(rows, gamma, beta):
+    def normalize(rows: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor) -> tuple[tf.Tensor, Callable[..., Gradients]]:
         centred = rows - tf.reduce_mean(rows, axis=1, keepdims=True)
         inverse = tf.math.rsqrt(tf.reduce_mean(tf.square(centred), axis=1, keepdims=True) + epsilon)
         normal = centred * inverse
 
-        def gradient(upstream):
+        def gradient(upstream: tf.Tensor) -> Gradients:
             products = upstream * normal
             by_normal = upstream * gamma
             mean = tf.reduce_mean(by_normal, axis=1, keepdims=True)

@@ -23,7 +23,7 @@ def run(arguments: list[str], values: flags.FlagValues) -> int:
         raise UserError("export: expected a model's name or a version, as in: export saved_models/mobilenetv2/3")
     from kcnn.serving.publishing import versions
 
-    version = versions.find(versions.named(arguments[0], values.saved_models))
+    version = versions.find_saved_model(versions.model_folder(arguments[0], values.saved_models))
     load_tensorflow()
     from pipelines.graphs import export
 

@@ -20,5 +20,7 @@ def run(arguments: list[str], values: flags.FlagValues) -> int:
         raise UserError("label: expected a model's name, as in: label mobilenetv2")
     from kcnn.serving.publishing import release, versions
 
-    release.label(versions.published(versions.named(arguments[0], values.saved_models)), arguments[1:])
+    release.label_versions(
+        versions.published_folder(versions.model_folder(arguments[0], values.saved_models)), arguments[1:]
+    )
     return 0

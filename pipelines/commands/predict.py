@@ -41,21 +41,21 @@ define_runtime(FLAGS)
 
 def run(arguments: list[str], values: flags.FlagValues) -> int:
     """Print an answer for each picture; return 2 when one could not be answered, 0 otherwise."""
-    from kcnn.serving.prediction import command, runtimes
+    from kcnn.serving.prediction import printing, runtimes
     from kcnn.serving.publishing import versions
 
     model, *pictures = arguments or [""]
     if values.json and values.csv:
         raise UserError("--json and --csv: expected one of the two")
-    command.check(
+    printing.check_arguments(
         pictures, values.files_from, values.top, values.batch_size, values.allow_urls, values.allow_private_redirects
     )
-    version = versions.find(versions.named(model, values.saved_models))
-    runtimes.find(values.runtime, version)
+    version = versions.find_saved_model(versions.model_folder(model, values.saved_models))
+    runtimes.find_runtime_file(values.runtime, version)
     load_tensorflow()
     import kcnn
 
-    failed = command.run(
+    failed = printing.print_predictions(
         kcnn.load_classifier(version, values.runtime),
         pictures,
         files_from=values.files_from,

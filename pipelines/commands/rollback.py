@@ -21,6 +21,6 @@ def run(arguments: list[str], values: flags.FlagValues) -> int:
         raise UserError("rollback: expected a model's name and a version, as in: rollback mobilenetv2 3")
     from kcnn.serving.publishing import release, versions
 
-    folder = versions.published(versions.named(arguments[0], values.saved_models))
-    release.rollback(folder, int(arguments[1]), called_as())
+    folder = versions.published_folder(versions.model_folder(arguments[0], values.saved_models))
+    release.roll_back(folder, int(arguments[1]), called_as())
     return 0

@@ -5,6 +5,7 @@ python main.py serve mobilenetv2
 The server ends at SIGTERM or Ctrl-C.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,12 @@ from kcnn.serving.server.settings import FLAG_FIELDS, Settings
 from pipelines.commands.shared.common_flags import define_runtime, define_saved_models
 from pipelines.commands.shared.tensorflow import load_tensorflow
 
-DEFINE = {bool: flags.DEFINE_bool, int: flags.DEFINE_integer, float: flags.DEFINE_float, str: flags.DEFINE_string}
+DEFINE: dict[type, Callable[..., Any]] = {
+    bool: flags.DEFINE_bool,
+    int: flags.DEFINE_integer,
+    float: flags.DEFINE_float,
+    str: flags.DEFINE_string,
+}
 
 FLAGS = flags.FlagValues()
 define_saved_models(FLAGS)
@@ -47,13 +53,13 @@ def run(arguments: list[str], values: flags.FlagValues) -> int:
     from kcnn.serving.server import check_installed
 
     check_installed()
-    runtimes.check(values.runtime)
+    runtimes.check_runtime(values.runtime)
     from kcnn.serving.server import models_config
 
     if values.model_config_file is not None:
         served = models_config.read_models_config(values.model_config_file)
     else:
-        folder = values.model_base_path or versions.named(name, values.saved_models)
+        folder = values.model_base_path or versions.model_folder(name, values.saved_models)
         served = (models_config.served_folder(values.model_name or Path(name).name, folder),)
     given: dict[str, Any] = {field.name: values[field.name].value for field in FLAG_FIELDS}
     settings = Settings(served, values.runtime, **given)

@@ -48,7 +48,7 @@ def run(arguments: list[str], values: flags.FlagValues) -> int:
         raise UserError(f"--finetune and --recipe {values.recipe}: expected one of the two")
     config = training_flags.read_config(values, values.recipe or ("finetune" if values.finetune else "scratch"))
     load_tensorflow()
-    from kcnn.models.factory import model_spec
+    from kcnn.models.spec import model_spec
     from pipelines.graphs import image_classification
 
     name = values.name or model_spec(config.model).name

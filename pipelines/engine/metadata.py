@@ -65,6 +65,7 @@ def connect(root: Path, *, create: bool = False) -> sqlite3.Connection:
     """Open the root's database, and bring it to the present version.
 
     Args:
+        root: the pipeline's root folder.
         create: make it where there is none.
 
     Raises:

@@ -40,6 +40,7 @@ def run_graph(
     """Run the part of a graph that a job asks for.
 
     Args:
+        job: how the pipeline was called.
         nodes: the graph.
         pipeline: its name, for the metadata.
         goal: the component that it is there for.

@@ -28,7 +28,11 @@ def validation_steps(
 
     Args:
         job: how the pipeline was called.
-        dataset, data_dir, offline, fingerprint, labelled: as ExampleGen takes them.
+        dataset: as ExampleGen takes it, like the next four.
+        data_dir: see there.
+        offline: see there.
+        fingerprint: see there.
+        labelled: see there.
         schema_file: a schema in the place of the inferred one; None to infer it.
 
     Returns:

@@ -28,6 +28,12 @@ def describe_version(
 
     Args:
         record: what only the run knows: command, data set, fingerprint, what to know of how it was published.
+        examples: the data.
+        model_run: the training.
+        model: the export.
+        evaluation: the figures of the test images.
+        model_blessing: the verdict on the model.
+        infra_blessing: the verdict on how it is served.
     """
     summary, config, training = examples.summary(), model_run.config(), model_run.training()
     exported = model.exported()

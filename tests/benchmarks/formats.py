@@ -50,7 +50,7 @@ def main() -> None:
         saved = tf.saved_model.load(str(version))
         ask = {"savedmodel": functools.partial(_by_tensorflow, saved.signatures["images_float"])}
         for name, row in FORMATS.items():
-            if row.module and name != "tfjs":
+            if row.family is not None and name != "tfjs":
                 ask[name] = row.family().load(row.file(version))
         times: dict[str, list[float]] = {name: [] for name in ask}
         for turn in range(args.rounds + 1):
@@ -62,7 +62,7 @@ def main() -> None:
                         times[name].append(time.perf_counter() - started)
         beside = content.size(version / "assets.extra")[1]
         for name, row in FORMATS.items():
-            size = content.size(row.file(version).parent)[1] - (0 if row.module else beside)
+            size = content.size(row.file(version).parent)[1] - (0 if row.family is not None else beside)
             taken = f"{1000 * statistics.median(times[name]):5.1f} ms" if name in times else ""
             print(f"  {name:16} {size / 2**20:6.1f} MiB {taken}")
 

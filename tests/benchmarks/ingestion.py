@@ -46,7 +46,7 @@ def noise(count: int) -> Dataset:
 
 
 def run(count: int, out: Path) -> dict[str, float]:
-    """Both components, in this process and its workers."""
+    """Run both components, in this process and its workers."""
     from pipelines.artifacts.examples import Examples
     from pipelines.artifacts.validation import ExampleStatistics
     from pipelines.components.example_gen import example_gen

@@ -69,6 +69,8 @@ def fake_docker(folder, monkeypatch, signatures, states=("404", "LOADING", "AVAI
     """Put the fake on the path; give its folder, with `calls`, and `image`, `port` and `running` to write.
 
     Args:
+        folder: where it is made.
+        monkeypatch: pytest's, which puts it on the path.
         signatures: name → function of a batch of bytes, or of nested lists, to output → nested lists.
         states: of the model, one a request; the last stays.
     """

@@ -37,7 +37,7 @@ def some_size(spec):
 @pytest.mark.parametrize(("spec", "project"), TWINS)
 def test_logits_equal(spec, project, tmp_path):
     if not all(find_spec(name) for name in ("torch", "torchvision", "timm")):
-        pytest.skip("needs torch, torchvision and timm")
+        pytest.skip("needs torch, torchvision and timm: tests/peers/run torch")
     from torch_networks import build, logits
 
     size = some_size(spec)
@@ -62,7 +62,7 @@ def test_every_project_has_names(spec):
 def test_figures_are_torchvisions(spec):
     """Parameters, multiply-adds and accuracy, as its weights carry them."""
     if not all(find_spec(name) for name in ("torch", "torchvision", "timm")):
-        pytest.skip("needs torch, torchvision and timm")
+        pytest.skip("needs torch, torchvision and timm: tests/peers/run torch")
     from torch_networks import torchvision
 
     enum = torchvision.models.get_model_weights(spec.torch["torchvision"])

@@ -392,7 +392,7 @@ def test_no_host_is_found_out_soon(tmp_path, monkeypatch):
         released = threading.Event()
 
         def hang(*_, **__):
-            """As a name server that does not answer."""
+            """Wait like a name server that does not answer."""
             released.wait(30)
             raise OSError
 

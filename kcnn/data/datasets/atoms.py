@@ -45,7 +45,8 @@ def distances(corners: np.ndarray, x: np.ndarray, y: np.ndarray) -> tuple[np.nda
 
     Args:
         corners: distances of the vertices, at equal steps of θ from 0, (orbits, q) float32.
-        x, y: the points, (n,) float32.
+        x: the points' first coordinates, (n,) float32.
+        y: their second coordinates, (n,) float32.
 
     Returns:
         The signed distance to the line of the edge that a point's direction meets, negative inside; and about the

@@ -139,7 +139,7 @@ def _checksum(model: keras.Model) -> str:
 
 def export_classifier(
     model: keras.Model,
-    directory: str | os.PathLike,
+    directory: str | os.PathLike[str],
     labels: Sequence[str],
     preprocessing: Preprocessing | None = None,
     *,

@@ -38,11 +38,11 @@ def signatures_of(
     answers = _answers_of(outputs, labels, preprocessing, temperature)
 
     @tf.function(input_signature=[text], autograph=False)
-    def files(encoded):
+    def files(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         return read_images(encoded, preprocessing)
 
     @tf.function(input_signature=[text], autograph=False)
-    def examples(serialized):
+    def examples(serialized: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         key = "image/encoded"
 
         def encoded(one: tf.Tensor) -> tf.Tensor:
@@ -56,15 +56,15 @@ def signatures_of(
             return resize(images, preprocessing)
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")], autograph=False)
-    def serving_default(image_bytes):
+    def serving_default(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
         return answers(*files(image_bytes))
 
     @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8, name="images")], autograph=False)
-    def images(images):
+    def images(images: tf.Tensor) -> dict[str, tf.Tensor]:
         return answers(pixels(images), tf.fill([tf.shape(images)[0]], ""))
 
     @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.float32, name="images")], autograph=False)
-    def images_float(images):
+    def images_float(images: tf.Tensor) -> dict[str, tf.Tensor]:
         finite = tf.reduce_all(tf.math.is_finite(images), axis=[1, 2, 3])
         status = tf.where(finite, "", "a pixel is not a finite number")
         # Rows of zeros; tf.where over all pixels would take a seventh of MobileNetV2's time.
@@ -72,22 +72,22 @@ def signatures_of(
         return answers(pixels(tf.math.multiply_no_nan(images, kept)), status)
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="examples")], autograph=False)
-    def predict_tf_example(examples_):
+    def predict_tf_example(examples_: tf.Tensor) -> dict[str, tf.Tensor]:
         return answers(*examples(examples_))
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="inputs")], autograph=False)
-    def classify(inputs):
+    def classify(inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         answered = answers(*examples(inputs))
         scores, good = answered["probabilities"], (answered["status"] == "")[:, None]
         return {"classes": tf.where(good, tf.broadcast_to(names, tf.shape(scores)), ""), "scores": scores}
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")], autograph=False)
-    def embed(image_bytes):
+    def embed(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
         images, status = files(image_bytes)
         return {"embedding": tf.where((status == "")[:, None], outputs(images)[1], 0.0), "status": status}
 
     @tf.function(input_signature=[], autograph=False)
-    def describe():
+    def describe() -> dict[str, tf.Tensor]:
         return {"metadata": tf.constant(metadata)}
 
     functions = {
@@ -127,7 +127,7 @@ def _answers_of(
     text, batch = tf.TensorSpec([None], tf.string), tf.TensorSpec([None, *preprocessing.image_size, 3], tf.float32)
 
     @tf.function(input_signature=[batch, text], autograph=False)
-    def answers(images, status):
+    def answers(images: tf.Tensor, status: tf.Tensor) -> dict[str, tf.Tensor]:
         good = (status == "")[:, None]
         logits, _ = outputs(images)
         probabilities = tf.nn.softmax(logits / temperature)

@@ -15,7 +15,7 @@ from typing import Any
 import flatbuffers
 import numpy as np
 import tensorflow as tf
-from tensorflow.lite.python import schema_py_generated as schema
+from tensorflow.lite.python import schema_py_generated
 
 from kcnn.errors import UserError
 from kcnn.progress import quietly
@@ -73,16 +73,16 @@ class _Builder(flatbuffers.Builder):
 
 def _described(converted: bytes, source: FormatSource) -> bytes:
     """Return the model with metadata, and with its outputs in the order of OUTPUTS and under their names."""
-    model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(converted, 0))
+    model = schema_py_generated.ModelT.InitFromObj(schema_py_generated.Model.GetRootAsModel(converted, 0))
     (graph,), (signature,) = model.subgraphs, model.signatureDefs
     index = {tensor.name.decode(): tensor.tensorIndex for tensor in (*signature.inputs, *signature.outputs)}
     graph.outputs = [index[output] for output in OUTPUTS]
     for name in (IMAGES, *OUTPUTS):
         graph.tensors[index[name]].name = name
     _, height, width, _ = graph.tensors[index[IMAGES]].shape
-    buffer = schema.BufferT()
+    buffer = schema_py_generated.BufferT()
     buffer.data = np.frombuffer(_model_metadata(height, width), np.uint8)
-    entry = schema.MetadataT()
+    entry = schema_py_generated.MetadataT()
     entry.name, entry.buffer = "TFLITE_METADATA", len(model.buffers)
     model.buffers.append(buffer)
     model.metadata = [*(model.metadata or ()), entry]

@@ -148,7 +148,7 @@ class Classifier:
     def _answer(self, batch: list[tuple[str, Any]], top: int) -> Iterator[Prediction]:
         """Yield the answers in order, by one request for each kind of content."""
         answers: dict[int, Prediction] = {}
-        kinds: dict[tuple, list[int]] = {}
+        kinds: dict[tuple[Any, ...], list[int]] = {}
         for index, (name, content) in enumerate(batch):
             if isinstance(content, UnreadableError):
                 answers[index] = Prediction(name, error=str(content))
@@ -296,10 +296,10 @@ def _encoded(name: str, content: bytes | np.ndarray | UnreadableError) -> bytes:
         return content
     if content.dtype != np.uint8:
         raise UserError("embed takes no float pixels: expected uint8")
-    return tf.io.encode_png(content).numpy()
+    return bytes(tf.io.encode_png(content).numpy())
 
 
-def load_classifier(saved_model_dir: str | os.PathLike, runtime: str = "tensorflow") -> Classifier:
+def load_classifier(saved_model_dir: str | os.PathLike[str], runtime: str = "tensorflow") -> Classifier:
     """Load an export: a version's folder, or the highest version of a folder of numbered versions.
 
     The highest version is the served one, also after a rollback.

@@ -46,7 +46,7 @@ class InputImage(NamedTuple):
 Fetch = Callable[[str], bytes]
 
 
-def expand_input(item: str | os.PathLike, fetch: Fetch | None = None) -> Iterator[InputImage]:
+def expand_input(item: str | os.PathLike[str], fetch: Fetch | None = None) -> Iterator[InputImage]:
     """Yield the images that a path, a pattern or a URL stands for, sorted by name.
 
     Folders are walked without hidden files, pipes and sockets; links are followed, but not in circles. A pattern is a
@@ -191,10 +191,10 @@ def _get(parts: urllib.parse.SplitResult, deadline: float, public: bool) -> byte
         connection.request("GET", f"{path}?{query}" if query else path, headers={"User-Agent": "kcnn", "Accept": "*/*"})
         response = connection.getresponse()
         if response.status in (301, 302, 303, 307, 308) and (location := response.headers.get("Location")):
-            return location
+            return str(location)
         if response.status != 200:
             raise UnreadableError(f"the server answers {response.status} {response.reason}".rstrip())
-        content = response.read(FETCH_LIMIT + 1)
+        content: bytes = response.read(FETCH_LIMIT + 1)
         if len(content) > FETCH_LIMIT:
             raise UnreadableError(f"more than {FETCH_LIMIT >> 20} MiB")
         if response.length:

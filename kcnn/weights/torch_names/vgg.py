@@ -8,7 +8,7 @@ _TIMM = {"head_fc1": "pre_logits.fc1", "head_fc2": "pre_logits.fc2", "head_logit
 
 def _names(head: dict[str, str]) -> Names:
     def names(layers: list[str]) -> dict[str, str]:
-        """Number one sequence of convolutions, batch norms, activations and poolings."""
+        """Assign numbers to one sequence of convolutions, batch norms, activations and poolings."""
         found = {layer: head[layer] for layer in layers if layer in head}
         place, stage = 0, "stage1"
         for layer in layers:

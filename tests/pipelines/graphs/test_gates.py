@@ -51,7 +51,7 @@ COUNT = 120  # test images: of either class 60, of either size 60; the i-th is a
 
 
 def picture(index):
-    """Its class in red, how hard it is in green."""
+    """Draw a picture that shows its class in red, how hard it is in green."""
     side = 10 if index % 4 < 2 else 40
     file = io.BytesIO()
     Image.new("RGB", (side, side), (100 * (index % 2), index, 0)).save(file, "PNG")
@@ -106,7 +106,7 @@ def example_gen(examples: Output[Examples]) -> None:
 def trainer(
     right: int, blind: int, labels: list[str], examples: Examples, model_run: Output[ModelRun], model: Output[Model]
 ) -> None:
-    """And exporter."""
+    """Make what Trainer and Exporter make."""
     module = Threshold(right, blind)
     tf.saved_model.save(
         module, str(model.serving), signatures={"serving_default": module.encoded, "images": module.images}
@@ -123,7 +123,7 @@ def trainer(
 
 @component
 def infra_blesser(slow: bool, model: Model, blessing: Output[InfraBlessing]) -> None:
-    """For what the real one, which takes a process with TensorFlow, is not needed."""
+    """Bless without a process with TensorFlow, which the real one takes."""
     blessing.write([Check("latency", not slow, "95% of 200 requests of one image within 9 ms")], {})
 
 
@@ -194,7 +194,7 @@ def published(folder):
 
 
 def state(folder):
-    """Every file of the published, with its bytes and time."""
+    """Return every published file with its bytes and time."""
     return {
         str(path): (path.read_bytes(), path.stat().st_mtime_ns)
         for path in (folder / "saved_models").rglob("*")
@@ -208,7 +208,7 @@ def card(version):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """One version is pushed, right for 100 of 120."""
+    """Push one version, which is right for 100 of 120 images."""
     folder = tmp_path_factory.mktemp("gates")
     with unittest.mock.patch.object(runner, "digest_files", return_value="this program"):
         made = run(folder, right=100)

@@ -1,7 +1,6 @@
 """What a run leaves, read by TFX's own libraries, which need a Python of their own (TFX 1.16: 3.9 or 3.10).
 
-python3.10 -m venv tfx && tfx/bin/pip install tfx==1.16.0 "numpy<2" dill "setuptools<80"
-TFX_PYTHON=tfx/bin/python pytest -n 0 tests/pipelines/graphs/test_tfx.py
+tests/peers/run tfx
 """
 
 import json
