@@ -187,6 +187,4 @@ def _shuffle_records(shards: TrainingShards, epoch: tf.Tensor, seed: tf.Tensor) 
 def _options() -> tf.data.Options:
     options = tf.data.Options()
     options.deterministic = True
-    # Of several workers, each takes its part of every global batch; with one worker nothing is sharded.
-    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
     return options

@@ -18,6 +18,7 @@ from kcnn.data import examples
 from kcnn.data.datasets.opening import open_dataset
 from kcnn.data.ingestion.summary import Summary
 from kcnn.data.input_pipeline.transform import Preprocessing, preprocess
+from kcnn.data.input_pipeline.transform_graph import write_transform_graph
 from kcnn.errors import UserError
 from kcnn.serving.export.classifier import export_classifier
 from kcnn.training.adaptation import choose_preprocessing
@@ -53,11 +54,16 @@ def picture(format, size, seed=0):
     return file.getvalue()
 
 
+def write_all(folder, of_examples):
+    """Write all files of the artifact, as the component does."""
+    TransformGraph(folder).write_preprocessing(SPEC)
+    write_transform_graph(folder, SPEC, LABELS, of_examples)
+
+
 @pytest.fixture
 def graph(tmp_path):
-    artifact = TransformGraph(tmp_path)
-    artifact.write(SPEC, LABELS, schema())
-    return artifact
+    write_all(tmp_path, schema())
+    return TransformGraph(tmp_path)
 
 
 def batch(encoded, labels):
@@ -75,7 +81,7 @@ class Size(Artifact):
 
 @component
 def settled(transform_graph: Output[TransformGraph]) -> None:
-    transform_graph.write(SPEC, LABELS, schema())
+    write_all(transform_graph.path, schema())
 
 
 @component
@@ -153,7 +159,7 @@ def test_the_layout_is_tensorflow_transforms(graph):
 def test_webp_is_in_the_graph_where_the_schema_allows_it(tmp_path, allowed):
     """TensorFlow 2.16, which TFX 1.16 runs on, has no op for it, and loads no graph that names one."""
     text = SCHEMA.replace('value: "PNG"', 'value: "WEBP"') if allowed else SCHEMA
-    TransformGraph(tmp_path).write(SPEC, LABELS, schema(text))
+    write_all(tmp_path, schema(text))
     saved = saved_model_pb2.SavedModel.FromString((tmp_path / "transform_fn" / "saved_model.pb").read_bytes())
     library = saved.meta_graphs[0].graph_def.library.function
     assert ("DecodeWebP" in {node.op for function in library for node in function.node_def}) == allowed
@@ -173,7 +179,7 @@ def test_webp_is_in_the_graph_where_the_schema_allows_it(tmp_path, allowed):
 )
 def test_a_schema_without_image_or_label(tmp_path, wrong, words):
     with pytest.raises(UserError, match=words):
-        TransformGraph(tmp_path).write(SPEC, LABELS, schema(wrong))
+        write_all(tmp_path, schema(wrong))
 
 
 @pytest.mark.parametrize(
@@ -201,7 +207,7 @@ def test_the_component_reads_no_image_and_parses_what_example_gen_wrote(tmp_path
     nodes = [made_examples, statistics, schema_node]
     runner.run_nodes(nodes, tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr(examples, "read", lambda paths: pytest.fail("reads the examples"))
+        patch.setattr(examples, "read_examples", lambda paths: pytest.fail("reads the examples"))
         made = runner.run_nodes([*nodes, transform(model="mobilenetv2", image_size=None, **ports)], tmp_path)
     graph = made["Transform"]["transform_graph"]
     assert graph.preprocessing() == Preprocessing((64, 64), crop_fraction=1.0)

@@ -341,7 +341,7 @@ def test_a_real_search_and_its_artifacts(tmp_path, capfd):
     assert results.properties()["best"] == max(trial.score for trial in done)
     with Image.open(results.path / "trials.png") as image:
         assert min(image.size) > 300
-    assert not (results.path / "work").exists()
+    assert [path.name for path in results.path.glob("*") if path.is_dir()] == list(results.scratch)
 
 
 @pytest.mark.slow

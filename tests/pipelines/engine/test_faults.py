@@ -15,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import small_disks
 import steps
 from PIL import Image
 
@@ -26,6 +25,7 @@ from pipelines.components import example_gen
 from pipelines.engine.obstacles import describe_obstacle
 from pipelines.reports import lineage
 from pipelines.reports.runs import list_runs
+from tests.pipelines.engine import small_disks
 
 MAIN = Path(__file__).parents[3] / "main.py"
 

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import small_disks
 from PIL import Image
 from tensorflow_metadata.proto.v0 import anomalies_pb2
 
@@ -25,6 +24,7 @@ from pipelines.artifacts.validation import ExampleAnomalies
 from pipelines.graphs import data
 from pipelines.graphs.preflight import check_apart, previous_statistics, settle_dataset
 from pipelines.reports.runs import list_runs
+from tests.pipelines.engine import small_disks
 
 MAIN = Path(__file__).parents[3] / "main.py"
 

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import small_disks
 from PIL import Image
 from safetensors.numpy import load_file
+
+from tests.pipelines.engine import small_disks
 
 MAIN = Path(__file__).parents[3] / "main.py"
 ROTATION = ["--dataset", "photos", "--objective", "rotation", "--epochs", "8", "--augment", ""]
