@@ -399,7 +399,7 @@ MISTAKES = [
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path, monkeypatch, capfd):
     from kcnn.serving.publishing import folder_files
 
-    def full(*_):
+    def full(*_, **__):
         raise OSError(28, "No space left on device")
 
     for number in ("1", "2"):

@@ -55,7 +55,7 @@ if __name__ == "__main__":  # not in the workers
         )
         examples, statistics = Examples(Path(name, "examples")), ExampleStatistics(Path(name, "statistics"))
         statistics.path.mkdir(parents=True)
-        node.function(**node.parameters, examples=examples)
+        node.component.function(**node.parameters, examples=examples)
         port = node.outputs["examples"]
         statistics_gen(examples=port).function(examples=examples, statistics=statistics, beam=beam)
 """

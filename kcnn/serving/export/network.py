@@ -64,10 +64,10 @@ def freeze(model: keras.Model) -> Network:
     frozen = convert_variables_to_constants_v2(traced)
     outputs = tuple(tensor.op.name for tensor in frozen.outputs)
     weights = {name: variable.numpy() for name, variable in large.items()}
-    editor = GraphEditor(Network(frozen.graph.as_graph_def(), outputs, weights))
+    editor = GraphEditor(simplify(Network(frozen.graph.as_graph_def(), outputs, weights)))
     for name in [name for name, node in editor.nodes.items() if node.op == "EnsureShape"]:
         editor.replace(name, editor.nodes[name].input[0])
-    return simplify(editor.network())
+    return editor.network()
 
 
 def rewrite(network: Network, *passes: str, kept: Sequence[str] = (), **toggles: int) -> Network:

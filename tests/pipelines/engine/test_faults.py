@@ -265,8 +265,8 @@ def test_a_data_set_that_changes_while_it_is_read(photos, tmp_path, how, monkeyp
     picture, spare = Path("photos/fox/7.png"), Path("spare.png")
     Image.new("RGB", (40, 40), "green").save(spare)
     ways = {
-        "removed": (ingest, "tally", picture.unlink),  # between the look at the pictures and the writing
-        "another picture": (ingest, "tally", lambda: spare.replace(picture)),
+        "removed": (ingest, "tally_images", picture.unlink),  # between the look at the pictures and the writing
+        "another picture": (ingest, "tally_images", lambda: spare.replace(picture)),
         "one more": (example_gen, "ingest", lambda: spare.replace("photos/sky/new.png")),  # after they were counted
     }
     module, name, happens = ways[how]

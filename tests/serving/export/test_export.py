@@ -13,6 +13,7 @@ import tensorflow as tf
 from PIL import Image
 from requests_and_answers import BROKEN, ask, example, load
 from tensorflow.core.protobuf import saved_model_pb2
+from tensorflow.python.util import _pywrap_util_port
 from tiny_classifier import LABELS, SPEC, picture, tiny_model
 
 from kcnn.data.input_pipeline.transform import Preprocessing, preprocess
@@ -283,7 +284,8 @@ def test_bfloat16_is_taken_where_it_gains_and_agrees(model, pictures, tmp_path, 
     assert facts["classes"] == len(set(tops)) > 1
     found, expected = ask(tmp_path / "0", pictures), expected_probabilities(model, pictures)
     difference = np.abs(found["probabilities"] - expected).max()
-    assert 1e-5 < difference < 2e-2
+    least = 1e-5 if _pywrap_util_port.IsMklEnabled() else 0  # without oneDNN, TensorFlow's pass changes nothing
+    assert least <= difference < 2e-2
     for too_few in (samples[1:], [*samples[1:], b"no picture"], []):  # to tell; whatever it gains
         facts = exported(too_few)
         assert (facts["precision"], facts["compared"]) == ("float32", len(too_few) and len(samples) - 1)
@@ -313,12 +315,10 @@ def test_unknown_wishes_are_refused(model, tmp_path, arguments, message):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_programs_of_the_readme_run(export_dir, pictures, tmp_path):
+def test_the_programs_of_the_guide_run(export_dir, pictures, tmp_path):
     """Run the ten lines that load the export with TensorFlow alone."""
-    readme = Path(__file__).parents[3].joinpath("README.md").read_text(encoding="utf-8")
-    (program,) = (
-        block for block in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "saved_model.load" in block
-    )
+    page = Path(__file__).parents[3].joinpath("docs/guides/export.md").read_text(encoding="utf-8")
+    (program,) = (block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "saved_model.load" in block)
     assert len(program.strip().splitlines()) <= 10
     for name, content in (("a.jpg", pictures[0]), ("b.jpg", b"no image")):
         (tmp_path / name).write_bytes(content)

@@ -10,10 +10,10 @@ from kcnn.serving.validation import tensorflow_serving
 from kcnn.serving.validation.tensorflow_serving import (
     ServingError,
     UnreachableError,
+    ask_predict,
     find_serving_image,
-    predict,
-    serve,
-    signatures,
+    serve_in_docker,
+    served_signatures,
 )
 
 SIGNATURES = {
@@ -35,13 +35,13 @@ def test_asks_and_cleans_up(tmp_path, monkeypatch):
         image = find_serving_image()
         assert image == "sha256:1234"
         export = tmp_path / "a, b:c"
-        with serve(export, image) as url:
-            assert signatures(url) == {"serving_default", "images"}
-            answer = predict(url, "serving_default", "image_bytes", [b"\xff\xd8", b"123"])
+        with serve_in_docker(export, image) as url:
+            assert served_signatures(url) == {"serving_default", "images"}
+            answer = ask_predict(url, "serving_default", "image_bytes", [b"\xff\xd8", b"123"])
             pixels = np.full((2, 3, 4, 3), 200, np.uint8)
-            single = predict(url, "images", "images", pixels)
+            single = ask_predict(url, "images", "images", pixels)
             with pytest.raises(ServingError, match="answers 400: Malformed request"):
-                predict(url, "other", "x", [b""])
+                ask_predict(url, "other", "x", [b""])
         np.testing.assert_array_equal(answer["probabilities"], [[0.2, np.nan], [0.3, np.nan]])
         assert answer["top_classes"].tolist() == [["naïve".encode()]] * 2
         assert single["probabilities"].tolist() == [[200.0], [200.0]]  # the name is not said of a single output
@@ -56,7 +56,10 @@ def test_asks_and_cleans_up(tmp_path, monkeypatch):
 
 def test_a_model_that_does_not_load_is_its_fault(tmp_path, monkeypatch):
     with fake_docker(tmp_path, monkeypatch, SIGNATURES, states=["LOADING", "END"]) as docker:
-        with pytest.raises(ServingError, match="does not load the model: state END: bad graph"), serve(tmp_path, "i"):
+        with (
+            pytest.raises(ServingError, match="does not load the model: state END: bad graph"),
+            serve_in_docker(tmp_path, "i"),
+        ):
             pass
         assert (docker / "calls").read_text().splitlines()[-1].startswith("rm ")
 
@@ -70,18 +73,18 @@ def closed_port():
 def test_a_server_that_dies_is_the_models_fault_and_one_that_is_not_reached_is_not(tmp_path, monkeypatch):
     with fake_docker(tmp_path, monkeypatch, SIGNATURES) as docker:
         (docker / "port").write_text(str(closed_port()))
-        with pytest.raises(UnreachableError, match="nothing answers"), serve(tmp_path, "i"):
+        with pytest.raises(UnreachableError, match="nothing answers"), serve_in_docker(tmp_path, "i"):
             pass
         (docker / "running").write_text("false\n")
         ended = "ended before it had loaded the model: terminate called"
-        with pytest.raises(ServingError, match=ended), serve(tmp_path, "i"):
+        with pytest.raises(ServingError, match=ended), serve_in_docker(tmp_path, "i"):
             pass
 
 
 def test_docker_that_starts_nothing_is_not_the_models_fault(tmp_path, monkeypatch):
     with fake_docker(tmp_path, monkeypatch, SIGNATURES) as docker:
         (docker / "broken").touch()
-        with pytest.raises(UnreachableError, match="docker run: docker: no space left"), serve(tmp_path, "i"):
+        with pytest.raises(UnreachableError, match="docker run: docker: no space left"), serve_in_docker(tmp_path, "i"):
             pass
         (docker / "image").unlink()
         assert find_serving_image() is None
