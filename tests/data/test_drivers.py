@@ -57,7 +57,7 @@ if __name__ == "__main__":  # not in the workers
         statistics.path.mkdir(parents=True)
         node.component.function(**node.parameters, examples=examples)
         port = node.outputs["examples"]
-        statistics_gen(examples=port).function(examples=examples, statistics=statistics, beam=beam)
+        statistics_gen(examples=port).component.function(examples=examples, statistics=statistics, beam=beam)
 """
 
 
