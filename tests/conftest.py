@@ -10,17 +10,20 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 LONG = (
     "test_models.py",
     "test_main.py",
-    "test_formats.py",
     "test_applications.py",
     "test_runtimes.py",
-    "test_pretraining.py",
-    "test_trainer.py",
-    "test_export.py",
-    "test_server_faults.py",
+    "test_saved_model.py",
+    "test_weights.py",
     "test_extending.py",
+    "test_pretraining.py",
+    "test_export.py",
+    "test_server.py",
+    "test_formats.py",
+    "test_trainer.py",
+    "test_server_faults.py",
     "test_code_blocks.py",
+    "test_bundle.py",
     "test_faults.py",
-    "test_validate.py",
 )
 
 
