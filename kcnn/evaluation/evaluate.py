@@ -40,7 +40,7 @@ class Evaluation:
 
     @property
     def correct(self) -> np.ndarray:
-        """Whether each answer's most probable class is the true one, bool [N]."""
+        """The answers whose most probable class is the true one, as bool [N]."""
         return self.probabilities.argmax(axis=1) == self.labels
 
 

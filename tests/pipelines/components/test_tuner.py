@@ -307,7 +307,7 @@ def network():
 
 
 def test_a_real_search_and_its_artifacts(tmp_path, capfd):
-    """Of a recipe with two phases, the first of which trains once; test images are not looked at."""
+    """Search a recipe with two phases, the first of which trains once; test images are not looked at."""
     summary = ingest.ingest(open_dataset("digits"), tmp_path)
     for shard in examples.shard_paths(tmp_path, "test"):
         os.remove(shard)

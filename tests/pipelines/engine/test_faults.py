@@ -165,7 +165,7 @@ REFUSED = [errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO]
 @pytest.mark.parametrize("code", REFUSED, ids=errno.errorcode.get)
 @pytest.mark.parametrize("place", ["another folder", "its output", "nothing there"])
 def test_the_disk_refuses_to_read_or_to_write(tmp_path, monkeypatch, code, place):
-    """Of a file that is there and is no output, the reading was refused; but a disk that is read-only can be read."""
+    """A file that is there and is no output was being read; but a disk that is read-only can be read."""
     photo = tmp_path / "photo.jpg"
     photo.touch()
     root = tmp_path / "root"
