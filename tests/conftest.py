@@ -1,10 +1,14 @@
 """Set-up of all tests: signals, the order of the files, garbage collection."""
 
 import gc
+import os
 import signal
 
 # A shell that runs the tests in the background makes them ignore Ctrl-C, and the programs that they start too.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# As main.py has it, before TensorFlow loads.
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 # The files that take minutes, the longest first.
 LONG = (

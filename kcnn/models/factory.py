@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import warnings
 from types import MappingProxyType
 from typing import Any
 
@@ -34,7 +35,8 @@ def create_model(
         name: as `list_models` has it; case, "-" and "_" are forgiven.
         num_classes: outputs, 1 or more.
         input_size: height and width in pixels, or one number for both; None for the paper's.
-        weights: what `kcnn.load_weights` takes; None for random ones.
+        weights: what `kcnn.load_weights` takes; None for random ones. A UserWarning names what of the design the file
+            leaves open.
         features_only: without the head, for detection backbones or classifiers on several stages.
         preprocessing: of pixels, a mode of `kcnn.nn.preprocessing`, for weights that were trained with another than the
             architecture's; None for that.
@@ -77,7 +79,9 @@ def create_model(
     # Read-only: Keras would track a plain dictionary among the model's parts.
     model.design = MappingProxyType({**chosen, "preprocessing": preprocessing})
     if weights is not None:
-        load_weights(model, weights)
+        report = load_weights(model, weights)
+        if report.unchecked:
+            warnings.warn(str(report), stacklevel=2)
     if not features_only:
         return model
     features = keras.Model(inputs, feature_maps(model), name=spec.name)

@@ -33,7 +33,7 @@ def load_weights(
         source: "imagenet"; "starter", which ships with the project (`kcnn.weights.starter`); a file: `.safetensors` of
             `save_weights`, `.weights.h5` or `.keras` of Keras, `.h5` of keras.applications, `.safetensors` or `.pth` of
             torchvision's and timm's networks (`spec.torch` names them); or a built keras.applications model. A
-            `.weights.h5` does not say for which design it is: one warning names what cannot be checked.
+            `.weights.h5` does not say for which design it is: the report names what could not be checked.
         offline: for "imagenet": only what is cached.
 
     Returns:

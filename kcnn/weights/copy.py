@@ -18,14 +18,19 @@ class LoadReport:
         source: the file or the model that they are from.
         loaded: how many layers received weights.
         kept: the layers of the classifier head that keep their own, because their shapes differ.
+        unchecked: the design arguments of the network of which the source does not say whether the weights are for
+            them.
     """
 
     source: str
     loaded: int
     kept: tuple[str, ...] = ()
+    unchecked: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         rest = f", {', '.join(self.kept)} as initialised" if self.kept else ""
+        if self.unchecked:
+            rest += f"; it does not say whether they are for {', '.join(self.unchecked)}"
         return f"{self.source}: {self.loaded} layers{rest}"
 
 
@@ -127,14 +132,18 @@ def copy_weights(source: keras.Model, target: keras.Model) -> LoadReport:
 
 
 def assign(
-    pairs: Iterable[tuple[list[keras.Variable], list[np.ndarray]]], *, source: str, kept: Iterable[str]
+    pairs: Iterable[tuple[list[keras.Variable], list[np.ndarray]]],
+    *,
+    source: str,
+    kept: Iterable[str],
+    unchecked: tuple[str, ...] = (),
 ) -> LoadReport:
     """Set the variables of layers, once all of them are known to fit but for axes of length 1."""
     pairs = list(pairs)
     for variables, arrays in pairs:
         for variable, array in zip(variables, arrays, strict=True):
             variable.assign(np.reshape(array, variable.shape))
-    return LoadReport(source, len(pairs), tuple(kept))
+    return LoadReport(source, len(pairs), tuple(kept), unchecked)
 
 
 def _in_head(operation: _Operation | None) -> bool:

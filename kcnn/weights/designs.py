@@ -4,7 +4,6 @@ The same weights answer differently with another activation, epsilon or padding,
 """
 
 import json
-import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -51,26 +50,22 @@ def _compared(layers: list[dict[str, Any]]) -> Layers:
     return {name: json.loads(json.dumps(config)) for name, config in found.items() if config}
 
 
-def check_layers(model: keras.Model, described: Layers | None, source: str) -> None:
+def check_layers(model: keras.Model, described: Layers | None, source: str) -> tuple[str, ...]:
     """Refuse weights that are for a network of another arithmetic.
 
     Args:
         model: the network that is to have the weights.
-        described: `describe_layers` of the network that the weights are from; None where the file does not say. Then
-            one warning names the design arguments that cannot be compared.
+        described: `describe_layers` of the network that the weights are from; None where the file does not say.
         source: where the weights are from, for messages.
+
+    Returns:
+        the design arguments of `model`, as "activation='tanh'", that could not be compared and are not the default.
 
     Raises:
         UserError: a layer computes something else in the two networks. Heads may differ.
     """
     if described is None:
-        departures = _departures(model)
-        if departures:
-            named = ", ".join(f"{argument}={value!r}" for argument, (value, _) in departures.items())
-            logging.getLogger(__name__).warning(
-                "weights %r do not say for which design they are; not checked: %s", source, named
-            )
-        return
+        return tuple(f"{argument}={value!r}" for argument, (value, _) in _departures(model).items())
     own = describe_layers(model)
     for name in [name for name in {**described, **own} if not name.startswith("head_")]:
         theirs, ours = described.get(name), own.get(name)
@@ -83,6 +78,7 @@ def check_layers(model: keras.Model, described: Layers | None, source: str) -> N
                     f"weights {source!r} are for another design: {key} of layer {name} is {theirs.get(key)!r} in the "
                     f"file's network and {ours.get(key)!r} in this one"
                 )
+    return ()
 
 
 def check_default_design(model: keras.Model, source: str) -> None:

@@ -190,5 +190,5 @@ def _fit(model: keras.Model, arrays: _Arrays, path: Path, described: Layers | No
     extra = [name for name in arrays if arrays[name] and name not in layers and not name.startswith("head_")]
     if extra:
         raise UserError(f"weights {str(path)!r} do not fit {model.name}: it has no layer {', '.join(extra[:3])}")
-    check_layers(model, described, str(path))
-    return assign(pairs, source=str(path), kept=kept)
+    unchecked = check_layers(model, described, str(path))
+    return assign(pairs, source=str(path), kept=kept, unchecked=unchecked)

@@ -41,8 +41,9 @@ def settle_weights(config: Config) -> tuple[Config, str | None]:
     reasons: list[str] = []
 
     def load(source: str) -> tuple[Config, str]:
-        load_weights(create_model(config.model, 2, **config.design), source, offline=config.offline)
-        print(f"Weights: {source}" + (f" ({'; '.join(reasons)})" if reasons else ""))
+        report = load_weights(create_model(config.model, 2, **config.design), source, offline=config.offline)
+        remarks = [*reasons, *(f"nothing says whether they are for {argument}" for argument in report.unchecked)]
+        print(f"Weights: {source}" + (f" ({'; '.join(remarks)})" if remarks else ""))
         return config, source
 
     if config.weights not in ("auto", "none"):

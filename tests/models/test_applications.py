@@ -39,7 +39,11 @@ def prepared(theirs, function, pixels):
     return sys.modules[function.__module__].preprocess_input(pixels.copy())
 
 
-@pytest.mark.parametrize("name", by_default([spec.name for spec in TWINS], SMALLEST.values()))
+# Inception-ResNet v2 has 780 layers and NASNet 770, and either is built twice.
+DEEPEST = {"inceptionresnetv2", "nasnetmobile"}
+
+
+@pytest.mark.parametrize("name", by_default([spec.name for spec in TWINS], set(SMALLEST.values()) - DEEPEST))
 def test_logits_equal_after_copying_both_ways(name):
     spec = kcnn.model_spec(name)
     application, function = spec.application, getattr(keras.applications, spec.application.function)

@@ -20,8 +20,12 @@ from kcnn.nn.convolutions import GroupedConv, PointwiseConv
 from kcnn.nn.layers import LowestPadding
 from kcnn.nn.normalization import BatchNorm
 from kcnn.serving.export import precision
+from kcnn.serving.export.folding import fold
+from kcnn.serving.export.network import as_function, freeze
 
 EVERY = by_default(MODELS, SMALLEST.values())
+# Without the networks of 450 to 800 layers, which take a minute in each of the tests that build them again.
+SHALLOWER = by_default(MODELS, set(SMALLEST.values()) - {"inceptionresnetv2", "inceptionv4", "nasnetmobile"})
 
 
 def published():
@@ -111,6 +115,7 @@ def test_every_variable_learns(network):
         assert np.abs(gradient).max() > 0 or redundant, variable.path
 
 
+@pytest.mark.parametrize("network", SHALLOWER, indirect=True)
 def test_feature_maps_by_stride(network):
     name, size = network.name, network.input_shape[1:3]
     found = kcnn.create_model(name, input_size=size, features_only=True)
@@ -126,6 +131,7 @@ def test_feature_maps_by_stride(network):
         assert len(tensor.shape) == 4
 
 
+@pytest.mark.parametrize("network", SHALLOWER, indirect=True)
 def test_keras_files_keep_the_model(network, tmp_path):
     network.save(tmp_path / "model.keras")
     again = keras.saving.load_model(tmp_path / "model.keras")
@@ -133,6 +139,14 @@ def test_keras_files_keep_the_model(network, tmp_path):
     np.testing.assert_allclose(again(pixels), network(pixels), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("network", SHALLOWER, indirect=True)
+def test_the_graph_of_an_export_answers_as_the_model(network):
+    forward, _ = as_function(fold(freeze(network)))
+    pixels = images(network)
+    np.testing.assert_allclose(forward(tf.constant(pixels))[0], network(pixels), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.slow
 def test_exports_answer_as_the_model(network, tmp_path, monkeypatch):
     monkeypatch.setattr(precision, "WORTH_SECONDS", math.inf)  # in float32
     # Constants are copied by many steps of the export; those of the larger networks are variables here.
@@ -145,8 +159,8 @@ def test_exports_answer_as_the_model(network, tmp_path, monkeypatch):
     np.testing.assert_allclose(found, tf.nn.softmax(network(pixels)), rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
-@pytest.mark.parametrize("name", by_default(MODELS, SMALLEST.values()))
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", pytest.param("mixed_float16", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", SHALLOWER)
 def test_any_shape_and_precision(name, policy):
     """Images that are not square, uint8 or float; logits in float32 whatever the precision inside."""
     keras.config.set_dtype_policy(policy)
