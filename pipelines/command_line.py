@@ -189,6 +189,6 @@ def _flag_helps(values: flags.FlagValues) -> list[str]:
 
 def _flag_help(flag: flags.Flag[Any]) -> str:
     default = ", ".join(flag.default) if isinstance(flag.default, list) else flag.default
-    shown = "" if default in (None, False, math.inf, "") else f" (default: {default})"
+    shown = "" if default is False or default in (None, math.inf, "") else f" (default: {default})"
     name = f"--{'[no]' * flag.boolean}{flag.name}"
     return flags.text_wrap(f"{name}: {flag.help}{shown}", HELP_WIDTH, "      ", "  ")

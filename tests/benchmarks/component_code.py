@@ -8,10 +8,12 @@ depends on besides, by the registries, is told for one network and one data set.
 
 import argparse
 import importlib
+import os
 import sys
 import types
 from pathlib import Path
 
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from kcnn.recipes import build

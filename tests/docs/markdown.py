@@ -6,8 +6,8 @@ import shlex
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
-PAGES = [page for page in PAGES if "_build" not in page.parts]
+PAGES = [page for page in (*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")) if "_build" not in page.parts]
+PAGES.sort()
 _FENCE = re.compile(r"^```(?P<language>\S*)\s*$")
 _MARK = re.compile(r"^<!-- not run: (?P<reason>.+) -->$")
 _TITLE = re.compile(r"^# (?P<path>[\w/.]+\.py)$")
