@@ -16,7 +16,7 @@ from kcnn.weights.starter import find_starter, load_starter, save_backbone
 __all__ = [
     "LoadReport",
     "copy_weights",
-    "describe_hub_file",
+    "describe_weights",
     "find_hub_file",
     "find_imagenet",
     "find_starter",
@@ -25,6 +25,16 @@ __all__ = [
     "save_backbone",
     "save_weights",
 ]
+
+
+def describe_weights(source: str | None, model: str) -> dict[str, str]:
+    """Return what a card says of where weights are from: of the hub's, what `describe_hub_file` returns; else {}.
+
+    Args:
+        source: as `load_weights` takes it; None for random weights.
+        model: the architecture's name.
+    """
+    return describe_hub_file(source, model) if source is not None and is_hub_source(source) else {}
 
 
 def load_weights(

@@ -238,9 +238,7 @@ def _fetch(model: keras.Model, wanted: HubFile, *, offline: bool) -> Path:
     with path.open("rb") as file:
         if announced is not None and hashlib.file_digest(file, "sha256").hexdigest() != announced.sha256:
             path.resolve().unlink()
-            raise UserError(
-                f"weights {wanted.source!r}: what arrived has not the checksum that the hub gives; try again"
-            )
+            raise UserError(f"weights {wanted.source!r}: what arrived is damaged, by the hub's checksum: try again")
     return path
 
 
