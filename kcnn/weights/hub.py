@@ -81,7 +81,7 @@ def load_hub(model: keras.Model, source: str, *, offline: bool = False) -> LoadR
         UserError: they cannot be had, or are for another network; `model` is as it was.
     """
     wanted = parse_source(source, model_spec(model.name))
-    client = _client()
+    client = _client(wanted)
     if (cached := _find_cached(wanted, wanted.file)) is not None:
         _check_header(model, wanted, lambda: client.parse_local_safetensors_file_metadata(cached))
         _check_configuration(model, wanted)
@@ -165,7 +165,7 @@ def _other_network(name: str, project: str, spec: ModelSpec) -> str:
     return f"{spec.name} is {project}'s {own[0]}" if own else nearest(name, known)
 
 
-def _client() -> Any:
+def _client(wanted: HubFile) -> Any:
     """Return the module of the hub's client.
 
     Raises:
@@ -176,12 +176,14 @@ def _client() -> Any:
     try:
         import huggingface_hub
     except ImportError:
-        raise UserError("weights from the hub need its client: pip install 'kcnn[hub]'") from None
+        raise UserError(f"weights {wanted.source!r}: the hub's client is missing: pip install 'kcnn[hub]'") from None
     return huggingface_hub
 
 
 def _find_cached(wanted: HubFile, file: str) -> Path | None:
-    found = _client().try_to_load_from_cache(wanted.repo, file, revision=wanted.revision)
+    client = _client(wanted)
+    with _asking(wanted):
+        found = client.try_to_load_from_cache(wanted.repo, file, revision=wanted.revision)
     return Path(found) if isinstance(found, str) else None
 
 
@@ -193,7 +195,7 @@ def find_hub_file(source: str, model: str) -> Path | None:
 
 def _fetch(model: keras.Model, wanted: HubFile, *, offline: bool) -> Path:
     """Check the file's header, then fetch it with what says whose it is; return its path in the cache."""
-    client = _client()
+    client = _client(wanted)
     from huggingface_hub import constants
 
     if offline or constants.is_offline_mode():
@@ -295,6 +297,8 @@ def _asking(wanted: HubFile) -> Iterator[None]:
         reason = f"{wanted.repo} has no {wanted.file}"
     except errors.SafetensorsParsingError:
         reason = f"{wanted.repo}/{wanted.file} is no safetensors file"
+    except errors.HFValidationError:
+        reason = f"{wanted.repo} can be no repository's name"
     except Exception as error:  # the client's transport raises classes of its own, which differ between versions
         line = (str(error).strip() or type(error).__name__).splitlines()[0]
         reason = f"cannot be fetched from {constants.ENDPOINT}: {line}"
@@ -328,16 +332,16 @@ def _check_configuration(model: keras.Model, wanted: HubFile) -> None:
     path = _find_cached(wanted, "config.json")
     try:
         found = json.loads(path.read_bytes()) if path is not None else {}
-        architecture, pixels = found.get("architecture"), found.get("pretrained_cfg", {})
-        mean, deviation = pixels.get("mean"), pixels.get("std")
-    except (ValueError, AttributeError):
+        architecture, trained_on = found.get("architecture"), found.get("pretrained_cfg", {})
+        pixels = np.array([trained_on.get("mean"), trained_on.get("std")], np.float64)  # None becomes nan
+    except (ValueError, TypeError, AttributeError, RecursionError):
         return  # of some other program
     spec = model_spec(model.name)
     if isinstance(architecture, str) and "pretrained_cfg" in found and architecture not in _names(spec, "timm"):
         raise UserError(f"weights {wanted.source!r}: {_other_network(architecture, 'timm', spec)}")
     mode = getattr(model, "design", {}).get("preprocessing", spec.preprocessing)
-    if mean and deviation and not np.allclose([mean, deviation], describe_normalization(mode), rtol=0.02):
+    if pixels.shape == (2, 3) and not np.allclose(pixels, describe_normalization(mode), rtol=0.02):
         logging.getLogger(__name__).warning(
             "weights %r were trained on pixels with mean %s and deviation %s, and %s normalises them as %r",
-            *(wanted.source, mean, deviation, model.name, mode),
+            *(wanted.source, *pixels.tolist(), model.name, mode),
         )

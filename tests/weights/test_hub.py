@@ -199,6 +199,7 @@ def test_a_cached_file_for_another_network_is_named_as_it_was_given(mobilenet):
         ({"model.safetensors": b"x" * 99}, "hf://user/garbage", r"user/garbage/model\.safetensors is no safetensors"),
         ({"model.safetensors": b"x"}, "hf://user/short", r"user/short/model\.safetensors is no safetensors"),
         ({"model.safetensors": b""}, "hf://user/rev@v2", r"user/rev has no revision 'v2'"),
+        (None, "hf://user/a--b", r"user/a--b can be no repository's name$"),
         (500, "hf://user/down", r"cannot be fetched from http://127\S+: Server error '500"),
         ({"model.safetensors": b"gated"}, "hf://user/gated", r"user/gated is gated: accept its terms on http://127"),
     ],
@@ -248,7 +249,7 @@ def test_offline_is_one_line(server, mobilenet):
 
 def test_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    with pytest.raises(UserError, match=r"pip install 'kcnn\[hub\]'$"):
+    with pytest.raises(UserError, match=r"^weights 'hf://user/lenet': .* pip install 'kcnn\[hub\]'$"):
         load_weights(kcnn.create_model("lenet5", 10, 32), LENET)
 
 
