@@ -2,8 +2,10 @@
 
 import hashlib
 import json
+import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +21,7 @@ from kcnn.weights.timm_tags import TIMM_TAGS
 from kcnn.weights.torch_names import TORCH_NAMES
 from pipelines.graphs.preflight import settle_weights, weights_digest
 
+ROOT = Path(__file__).parents[2]
 README = b"---\ntags:\n- image-classification\nlicense: apache-2.0\n---\n# A model\nlicense: none\n"
 LENET = "hf://user/lenet"
 MOBILENET = "mobilenetv3small_0.5.timm"
@@ -116,6 +119,23 @@ def test_a_card_can_say_where_they_are_from(lenet):
         "license": "apache-2.0",
     }
     assert describe_weights("starter", "mobilenetv2") == describe_weights(None, "lenet5") == {}
+
+
+@pytest.mark.slow
+def test_the_card_of_a_published_model_says_where_they_are_from(server, lenet, client, tmp_path):
+    """A minute: the whole job, and the same job again without a connection."""
+    command = [sys.executable, ROOT / "main.py", "--model", "lenet5", "--recipe", "linear_probe", "--epochs", "1"]
+    subprocess.run([*command, "--weights", LENET], cwd=tmp_path, check=True)
+    card = json.loads((tmp_path / "saved_models/lenet5/1/assets.extra/card.json").read_text())
+    assert card["weights"] == LENET
+    assert card["weights_origin"] == describe_weights(LENET, "lenet5")
+    assert card["weights_origin"]["license"] == "apache-2.0"
+    asked = len(server.requests)
+    done = subprocess.run(
+        [*command, "--weights", LENET, "--to", "Trainer"], cwd=tmp_path, check=True, stdout=subprocess.PIPE
+    )
+    assert b"Trainer: unchanged" in done.stdout
+    assert len(server.requests) == asked
 
 
 def test_a_run_settles_them_by_their_content(server, lenet, capsys):
