@@ -45,7 +45,7 @@ class Config:
         dataset: the value of `--dataset`: a registered name, a folder, a table or a tensorflow-datasets name.
         data_dir: the folder of tensorflow-datasets, or the folder that a CSV's paths are relative to.
         offline: attempt no connection.
-        weights: "imagenet", "starter", "auto", "none" or a file.
+        weights: "imagenet", "starter", "auto", "none", a file, or what `kcnn.weights.hub` takes.
         image_size: height and width in pixels; None to choose by the images and the model.
         phases: the phases of training, in order.
         batch_size: images a step, over all devices together.

@@ -93,6 +93,7 @@ def bar(
     unit: str = "it",
     line: str | None = None,
     after: float = 0.0,
+    scaled: bool = False,
 ) -> tqdm:
     """Return a tqdm bar on standard error with counts, rate and time left; in a log, a line every ten seconds.
 
@@ -103,6 +104,7 @@ def bar(
         unit: the unit of the count.
         line: tqdm's `bar_format`; None for the usual one.
         after: seconds; work that takes less shows no bar.
+        scaled: whether counts are written with k, M and G, as those of bytes.
     """
     if sys.stderr.isatty():
         known = os.get_terminal_size(sys.stderr.fileno()).columns > 0  # not in some containers
@@ -112,6 +114,7 @@ def bar(
             total=total,
             desc=description,
             unit=unit,
+            unit_scale=scaled,
             bar_format=line,
             delay=after,
             file=sys.stderr,
@@ -123,6 +126,7 @@ def bar(
         total=total,
         desc=description,
         unit=unit,
+        unit_scale=scaled,
         mininterval=SECONDS,
         delay=max(after, SECONDS),
         bar_format=line or (_LINE if total or hasattr(iterable, "__len__") else _LINE_WITHOUT_TOTAL),

@@ -35,8 +35,8 @@ def create_model(
         name: as `list_models` has it; case, "-" and "_" are forgiven.
         num_classes: outputs, 1 or more.
         input_size: height and width in pixels, or one number for both; None for the paper's.
-        weights: what `kcnn.load_weights` takes; None for random ones. A UserWarning names what of the design the file
-            leaves open.
+        weights: what `kcnn.load_weights` takes; None for random ones. A UserWarning says what of the design the
+            source leaves open.
         features_only: without the head, for detection backbones or classifiers on several stages.
         preprocessing: of pixels, a mode of `kcnn.nn.preprocessing`, for weights that were trained with another than the
             architecture's; None for that.
@@ -80,7 +80,7 @@ def create_model(
     model.design = MappingProxyType({**chosen, "preprocessing": preprocessing})
     if weights is not None:
         report = load_weights(model, weights)
-        if report.unchecked:
+        if report.remarks:
             warnings.warn(str(report), stacklevel=2)
     if not features_only:
         return model

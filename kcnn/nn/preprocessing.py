@@ -1,6 +1,7 @@
 """Raw RGB, 0-255, → what a family was trained on, as layers inside the model."""
 
 import keras
+import numpy as np
 from keras import KerasTensor
 
 from kcnn.nn.layers import ReverseChannels
@@ -43,3 +44,10 @@ def normalize_pixels(x: KerasTensor, mode: str) -> KerasTensor:
         x = ReverseChannels(dtype="float32", name="preprocess_bgr")(x)
     scale, offset = _AFFINE[mode]
     return keras.layers.Rescaling(scale, offset, dtype="float32", name="preprocess_rescale")(x)
+
+
+def describe_normalization(mode: str) -> tuple[list[float], list[float]]:
+    """Return the mean and the deviation, red, green, blue, that a mode takes of pixels in 0...1, as torch writes it."""
+    scale, offset = (np.broadcast_to(value, 3) for value in _AFFINE.get(mode, (1.0, 0.0)))
+    order = slice(None, None, -1 if mode == "caffe" else 1)
+    return (-offset / scale / 255)[order].tolist(), (1 / scale / 255)[order].tolist()

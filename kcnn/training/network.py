@@ -48,5 +48,5 @@ def inference_network(
         UserError: the weights cannot be had, or are for another network.
     """
     network = build_network(config, classes, size, "float32")
-    load_weights(network, weights)
+    load_weights(network, weights, offline=config.offline)
     return without_auxiliary(network)

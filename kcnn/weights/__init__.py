@@ -9,18 +9,32 @@ from kcnn.errors import UserError
 from kcnn.weights.copy import LoadReport, copy_weights
 from kcnn.weights.designs import check_default_design
 from kcnn.weights.files import load_file, save_weights
+from kcnn.weights.hub import describe_hub_file, find_hub_file, is_hub_source, load_hub
 from kcnn.weights.imagenet import find_imagenet, load_imagenet
 from kcnn.weights.starter import find_starter, load_starter, save_backbone
 
 __all__ = [
     "LoadReport",
     "copy_weights",
+    "describe_weights",
+    "find_hub_file",
     "find_imagenet",
     "find_starter",
+    "is_hub_source",
     "load_weights",
     "save_backbone",
     "save_weights",
 ]
+
+
+def describe_weights(source: str | None, model: str) -> dict[str, str]:
+    """Return what a card says of where weights are from: of the hub's, what `describe_hub_file` returns; else {}.
+
+    Args:
+        source: as `load_weights` takes it; None for random weights.
+        model: the architecture's name.
+    """
+    return describe_hub_file(source, model) if source is not None and is_hub_source(source) else {}
 
 
 def load_weights(
@@ -30,11 +44,12 @@ def load_weights(
 
     Args:
         model: of `create_model`.
-        source: "imagenet"; "starter", which ships with the project (`kcnn.weights.starter`); a file: `.safetensors` of
+        source: "imagenet"; "starter", which ships with the project (`kcnn.weights.starter`); "timm:NAME",
+            "torchvision:NAME" or "hf://OWNER/NAME", from the hub (`kcnn.weights.hub`); a file: `.safetensors` of
             `save_weights`, `.weights.h5` or `.keras` of Keras, `.h5` of keras.applications, `.safetensors` or `.pth` of
             torchvision's and timm's networks (`spec.torch` names them); or a built keras.applications model. A
             `.weights.h5` does not say for which design it is: the report names what could not be checked.
-        offline: for "imagenet": only what is cached.
+        offline: for "imagenet" and the hub: only what is cached.
 
     Returns:
         what was loaded, and which layers of the classifier head keep their own weights because their shapes differ
@@ -51,7 +66,12 @@ def load_weights(
         return load_imagenet(model, offline=offline)
     if source == "starter":
         return load_starter(model)
+    if is_hub_source(source):
+        return load_hub(model, str(source), offline=offline)
     path = Path(source).expanduser()
     if not path.is_file():
-        raise UserError(f"weights {str(source)!r}: expected 'imagenet', 'starter' or a file, and there is no such file")
+        raise UserError(
+            f"weights {str(source)!r}: expected 'imagenet', 'starter', timm:NAME, torchvision:NAME, hf://OWNER/NAME or "
+            "a file, and there is no such file"
+        )
     return load_file(model, path)

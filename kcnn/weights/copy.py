@@ -18,20 +18,17 @@ class LoadReport:
         source: the file or the model that they are from.
         loaded: how many layers received weights.
         kept: the layers of the classifier head that keep their own, because their shapes differ.
-        unchecked: the design arguments of the network of which the source does not say whether the weights are for
-            them.
+        remarks: what a user should know of them, such as what of the design the source leaves open.
     """
 
     source: str
     loaded: int
     kept: tuple[str, ...] = ()
-    unchecked: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         rest = f", {', '.join(self.kept)} as initialised" if self.kept else ""
-        if self.unchecked:
-            rest += f"; it does not say whether they are for {', '.join(self.unchecked)}"
-        return f"{self.source}: {self.loaded} layers{rest}"
+        return "; ".join((f"{self.source}: {self.loaded} layers{rest}", *self.remarks))
 
 
 def weighted_layers(model: keras.Model) -> list[keras.Layer]:
@@ -136,14 +133,14 @@ def assign(
     *,
     source: str,
     kept: Iterable[str],
-    unchecked: tuple[str, ...] = (),
+    remarks: tuple[str, ...] = (),
 ) -> LoadReport:
     """Set the variables of layers, once all of them are known to fit but for axes of length 1."""
     pairs = list(pairs)
     for variables, arrays in pairs:
         for variable, array in zip(variables, arrays, strict=True):
             variable.assign(np.reshape(array, variable.shape))
-    return LoadReport(source, len(pairs), tuple(kept), unchecked)
+    return LoadReport(source, len(pairs), tuple(kept), remarks)
 
 
 def _in_head(operation: _Operation | None) -> bool:

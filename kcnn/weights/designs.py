@@ -59,13 +59,14 @@ def check_layers(model: keras.Model, described: Layers | None, source: str) -> t
         source: where the weights are from, for messages.
 
     Returns:
-        the design arguments of `model`, as "activation='tanh'", that could not be compared and are not the default.
+        remarks: which design arguments of `model` are not the default and could not be compared.
 
     Raises:
         UserError: a layer computes something else in the two networks. Heads may differ.
     """
     if described is None:
-        return tuple(f"{argument}={value!r}" for argument, (value, _) in _departures(model).items())
+        open_ = ", ".join(f"{argument}={value!r}" for argument, (value, _) in _departures(model).items())
+        return (f"nothing says whether they are for {open_}",) if open_ else ()
     own = describe_layers(model)
     for name in [name for name in {**described, **own} if not name.startswith("head_")]:
         theirs, ours = described.get(name), own.get(name)

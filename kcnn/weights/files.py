@@ -9,7 +9,7 @@ import itertools
 import json
 import os
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -24,11 +24,11 @@ from kcnn.models.spec import model_spec
 from kcnn.nn.precision import dtype_policy
 from kcnn.weights.copy import LoadReport, assign, copy_weights
 from kcnn.weights.designs import Layers, check_default_design, check_layers, describe_layers, read_layers
-from kcnn.weights.torch_files import load_state_dict, read_state_dict
+from kcnn.weights.torch_files import fit_state_dict, read_state_dict
 
 # Layer → its arrays, in the order of the layer's `weights`.
 _Arrays = dict[str, list[np.ndarray]]
-# What a reader returns once it has read all of a file: gives the weights to the model.
+# What a reader returns once it has read all of a file and knows that it fits: gives the weights to the model.
 _Give = Callable[[], LoadReport]
 
 
@@ -76,33 +76,52 @@ def weight_key(layer: keras.Layer, variable: keras.Variable) -> str:
 
 
 def _read_safetensors(model: keras.Model, path: Path) -> _Give:
-    """Read a file of this project, whose names have a slash, or of torch's."""
     with safe_open(path, "numpy") as file:
-        metadata = file.metadata() or {}
         tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        return fit_tensors(model, tensors, file.metadata() or {}, str(path))
+
+
+def fit_tensors(
+    model: keras.Model, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str], source: str
+) -> Callable[[], LoadReport]:
+    """Match the tensors of a safetensors file with the layers of `model`, which stays as it is.
+
+    Args:
+        model: of `create_model`.
+        tensors: by this project's names, which have a slash, or by torch's.
+        metadata: of the file.
+        source: where they are from, for messages.
+
+    Returns:
+        what gives `model` the tensors, and says what was loaded.
+
+    Raises:
+        UserError: they are for another network.
+    """
     if not any("/" in key for key in tensors):
-        return partial(load_state_dict, model, tensors, str(path))
+        return fit_state_dict(model, tensors, source)
+    rest = dict(tensors)
     wanted = {layer.name: [weight_key(layer, variable) for variable in layer.weights] for layer in model.layers}
-    arrays = {name: [tensors.pop(key) for key in keys if key in tensors] for name, keys in wanted.items()}
-    for key, value in tensors.items():
+    arrays = {name: [rest.pop(key) for key in keys if key in rest] for name, keys in wanted.items()}
+    for key, value in rest.items():
         arrays.setdefault(key.rpartition("/")[0], []).append(value)
     described = json.loads(metadata["layers"]) if "layers" in metadata else None
-    return partial(_fit, model, arrays, path, described)
+    return _fit(model, arrays, source, described)
 
 
 def _read_state_dict(model: keras.Model, path: Path) -> _Give:
-    return partial(load_state_dict, model, read_state_dict(path), str(path))
+    return fit_state_dict(model, read_state_dict(path), str(path))
 
 
 def _read_keras_h5(model: keras.Model, path: Path) -> _Give:
-    return partial(_fit, model, _keras_arrays(path), path, None)
+    return _fit(model, _keras_arrays(path), str(path), None)
 
 
 def _read_archive(model: keras.Model, path: Path) -> _Give:
     """Read a `.keras` file: the weights, and numbers and words of the configuration, which can name code: none runs."""
     with zipfile.ZipFile(path) as archive:
         arrays = _keras_arrays(io.BytesIO(archive.read("model.weights.h5")))
-        return partial(_fit, model, arrays, path, read_layers(archive.read("config.json")))
+        return _fit(model, arrays, str(path), read_layers(archive.read("config.json")))
 
 
 def _keras_arrays(file: Path | io.BytesIO) -> _Arrays:
@@ -171,8 +190,8 @@ _READERS = {
 }
 
 
-def _fit(model: keras.Model, arrays: _Arrays, path: Path, described: Layers | None) -> LoadReport:
-    """Give `model` the arrays of layers of the same name, where the file's network computes the same."""
+def _fit(model: keras.Model, arrays: _Arrays, source: str, described: Layers | None) -> _Give:
+    """Match the arrays with the layers of the same name, where the file's network computes the same."""
     layers = {layer.name: layer for layer in model.layers if layer.weights}
     pairs, kept = [], []
     for name, layer in layers.items():
@@ -184,11 +203,11 @@ def _fit(model: keras.Model, arrays: _Arrays, path: Path, described: Layers | No
             kept.append(name)
         else:
             raise UserError(
-                f"weights {str(path)!r} do not fit {model.name}: layer {name} takes {wanted}, the file has "
+                f"weights {source!r} do not fit {model.name}: layer {name} takes {wanted}, the file has "
                 f"{found or 'no such layer'}"
             )
     extra = [name for name in arrays if arrays[name] and name not in layers and not name.startswith("head_")]
     if extra:
-        raise UserError(f"weights {str(path)!r} do not fit {model.name}: it has no layer {', '.join(extra[:3])}")
-    unchecked = check_layers(model, described, str(path))
-    return assign(pairs, source=str(path), kept=kept, unchecked=unchecked)
+        raise UserError(f"weights {source!r} do not fit {model.name}: it has no layer {', '.join(extra[:3])}")
+    remarks = check_layers(model, described, source)
+    return partial(assign, pairs, source=source, kept=kept, remarks=remarks)

@@ -2,7 +2,8 @@
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -52,8 +53,8 @@ def read_state_dict(path: Path) -> dict[str, np.ndarray]:
     }
 
 
-def load_state_dict(model: keras.Model, tensors: Mapping[str, np.ndarray], source: str) -> LoadReport:
-    """Give `model` the tensors of a torch network.
+def fit_state_dict(model: keras.Model, tensors: Mapping[str, np.ndarray], source: str) -> Callable[[], LoadReport]:
+    """Match the tensors of a torch network with the layers of `model`, which stays as it is.
 
     Args:
         model: of `create_model`.
@@ -61,12 +62,12 @@ def load_state_dict(model: keras.Model, tensors: Mapping[str, np.ndarray], sourc
         source: where they are from, for messages.
 
     Returns:
-        what was loaded; layers of the classifier head whose shapes differ (other classes, another image size) keep
-        what they have.
+        what gives `model` the tensors, and says what was loaded; layers of the classifier head whose shapes differ
+        (other classes, another image size) keep what they have.
 
     Raises:
         UserError: tensors are missing, left over or of another shape, or the network computes something else than
-            `model` (a row `<id>.torch` does what torch does); `model` is as it was.
+            `model` (a row `<id>.torch` does what torch does).
     """
     spec = model_spec(model.name)
     layers = {layer.name: layer for layer in model.layers if layer.weights}
@@ -110,7 +111,7 @@ def load_state_dict(model: keras.Model, tensors: Mapping[str, np.ndarray], sourc
     if any(found.values()):
         raise UserError(f"{misfit}: " + "; ".join(f"{what}: {_some(keys)}" for what, keys in found.items() if keys))
     check_default_design(model, f"weights {source!r} for {model.name}")
-    return assign(pairs, source=source, kept=kept)
+    return partial(assign, pairs, source=source, kept=kept)
 
 
 def _key(module: str, variable: str, tensors: Mapping[str, np.ndarray]) -> str:

@@ -57,6 +57,7 @@ class ModelRun(Artifact):
         """Return what it started from, how long it trained, and the checksum of its weights."""
         training = self.training()
         facts = {name: training[name] for name in ("weights", "weights_loaded", "seconds", "best")}
+        facts["weights_origin"] = training.get("weights_origin", {})  # not in what older versions trained
         return {**facts, "epochs": len(training["history"]), "sha256": sha256(self.weights)}
 
 

@@ -17,7 +17,7 @@ from kcnn.models.spec import model_spec
 from kcnn.training.adaptation import adapt_config, choose_image_size
 from kcnn.training.network import build_network, inference_network
 from kcnn.training.trainer import train
-from kcnn.weights import load_weights, save_backbone
+from kcnn.weights import describe_weights, load_weights, save_backbone
 from pipelines.artifacts.examples import Examples
 from pipelines.artifacts.training import Backbone
 from pipelines.engine.component import Output, component
@@ -59,10 +59,11 @@ def pretrainer(
     def build() -> keras.Model:
         network = build_network(settings, data.classes, size)
         if weights is not None:
-            load_weights(network, weights)
+            load_weights(network, weights, offline=settings.offline)
         return network
 
     print(f"Pre-training {spec.name} at {size}x{size} on {data.train_count} images to tell {data.classes} classes")
+    origin = describe_weights(weights, spec.name)
     progress = train(settings, data, build, backbone.path)
     save_backbone(inference_network(settings, data.classes, size, backbone.best), backbone.weights)
     gpus = tf.config.list_physical_devices("GPU")
@@ -76,6 +77,7 @@ def pretrainer(
         "objective": settings.objective,
         "seed": settings.seed,
         "config": settings.to_dict(),
+        "weights_origin": origin,
         "hardware": {"cores": os.cpu_count(), "machine": platform.machine(), "gpus": len(gpus)},
         "hours": round(progress.seconds / 3600, 4),
         "validation_accuracy": progress.best and round(progress.best[0], 4),

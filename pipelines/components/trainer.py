@@ -11,7 +11,7 @@ from kcnn.training.hyperparameters import replace_hyperparameters
 from kcnn.training.network import build_network
 from kcnn.training.trainer import train
 from kcnn.training.trials import describe_values
-from kcnn.weights import load_weights
+from kcnn.weights import describe_weights, load_weights
 from pipelines.artifacts.examples import Examples
 from pipelines.artifacts.training import ModelRun
 from pipelines.artifacts.transform import TransformGraph
@@ -60,16 +60,18 @@ def trainer(
     def build() -> keras.Model:
         network = build_network(settings, len(summary.labels), preprocessing.image_size)
         if weights is not None:
-            loaded.append(str(load_weights(network, weights)))
+            loaded.append(str(load_weights(network, weights, offline=settings.offline)))
         return network
 
     data = training_data(examples, preprocessing)
     print(f"Training {spec.name} at {width}x{height} on {data.train_count} images of {data.classes} classes")
+    origin = describe_weights(weights, spec.name)
     progress = train(settings, data, build, model_run.path)
 
     training = {
         "weights": weights,
         "weights_loaded": loaded,
+        "weights_origin": origin,
         "preprocessing": dataclasses.asdict(preprocessing),
         "seconds": round(progress.seconds, 1),
         "best": progress.best,

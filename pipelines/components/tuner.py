@@ -48,7 +48,7 @@ def tuner(
     def build() -> keras.Model:
         network = build_network(settings, data.classes, data.preprocessing.image_size)
         if weights is not None:
-            load_weights(network, weights)
+            load_weights(network, weights, offline=settings.offline)
         return network
 
     best_hyperparameters.write(tune(settings, data, summary, build, tuner_results.path, trials=trials))

@@ -21,7 +21,7 @@ from kcnn.models.spec import model_spec
 from kcnn.recipes import build
 from kcnn.serving.publishing import versions
 from kcnn.serving.publishing.pruning import FEWEST
-from kcnn.weights import find_imagenet, find_starter, load_weights
+from kcnn.weights import find_hub_file, find_imagenet, find_starter, is_hub_source, load_weights
 from pipelines.engine import metadata
 
 
@@ -42,7 +42,7 @@ def settle_weights(config: Config) -> tuple[Config, str | None]:
 
     def load(source: str) -> tuple[Config, str]:
         report = load_weights(create_model(config.model, 2, **config.design), source, offline=config.offline)
-        remarks = [*reasons, *(f"nothing says whether they are for {argument}" for argument in report.unchecked)]
+        remarks = [*reasons, *report.remarks]
         print(f"Weights: {source}" + (f" ({'; '.join(remarks)})" if remarks else ""))
         return config, source
 
@@ -222,7 +222,11 @@ def check_apart(root: Path, dataset: str) -> None:
 
 def weights_digest(weights: str | None, model: str) -> str:
     """Return the SHA-256 of the file that `weights` name, "" for weights that cannot change under their name."""
-    path = find_starter(model_spec(model).name) if weights == "starter" else Path(weights or "")
+    path: Path | None = Path(weights or "")
+    if weights == "starter":
+        path = find_starter(model_spec(model).name)
+    elif weights is not None and is_hub_source(weights):
+        path = find_hub_file(weights, model)
     if path is None or not path.is_file():
         return ""
     return sha256(path)

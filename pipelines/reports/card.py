@@ -51,6 +51,7 @@ def describe_version(
         "calibration": exported["calibration"],
         "export": exported["export"],
         "weights": training["weights"],
+        "weights_origin": training.get("weights_origin", {}),  # not in what older versions trained
         "training_seconds": training["seconds"],
         "seed": config.seed,
         "config": config.to_dict(),

@@ -85,11 +85,11 @@ def test_a_row_with_the_same_shapes_and_other_arithmetic_is_refused(tmp_path):
 def test_weights_alone_do_not_say_their_design_and_the_report_names_what_is_not_checked(tmp_path):
     path = tmp_path / "w.weights.h5"
     build().save_weights(path)
-    assert load_weights(build(dropout=0.3), path).unchecked == ()
+    assert load_weights(build(dropout=0.3), path).remarks == ()
     report = load_weights(build(activation="tanh", norm="sync_batch", preprocessing="torch"), path)
-    assert report.unchecked == ("activation='tanh'", "preprocessing='torch'")
-    assert str(report).endswith("; it does not say whether they are for activation='tanh', preprocessing='torch'")
-    with pytest.warns(UserWarning, match="does not say whether they are for activation='tanh'"):
+    assert report.remarks == ("nothing says whether they are for activation='tanh', preprocessing='torch'",)
+    assert str(report).endswith(f"; {report.remarks[0]}")
+    with pytest.warns(UserWarning, match="nothing says whether they are for activation='tanh'"):
         kcnn.create_model("mobilenetv2_0.35", 5, 32, weights=path, activation="tanh")
 
 
@@ -97,7 +97,9 @@ def test_older_files_of_this_project_do_not_say_it_either(tmp_path):
     path = tmp_path / "w.safetensors"
     save_weights(build(), path)
     save_file(load_file(path), path)  # without metadata
-    assert load_weights(build(activation="tanh"), path).unchecked == ("activation='tanh'",)
+    assert load_weights(build(activation="tanh"), path).remarks == (
+        "nothing says whether they are for activation='tanh'",
+    )
 
 
 def test_published_weights_are_for_the_default_design():

@@ -23,8 +23,9 @@ def define_training(values: flags.FlagValues) -> None:
     flags.DEFINE_string(
         "weights",
         None,
-        "What to start from: imagenet, starter (ships with the project), a file, none, or auto (the first of these "
-        "that can be had; the default with --finetune).",
+        "What to start from: imagenet, starter (ships with the project), a file, timm:NAME, torchvision:NAME or "
+        "hf://OWNER/NAME (from the Hugging Face hub), none, or auto (the first of the first two that can be had; the "
+        "default with --finetune).",
         flag_values=values,
     )
     flags.DEFINE_list(

@@ -114,6 +114,7 @@ def trainer(
     (model.serving / "assets" / "labels.txt").write_text("".join(f"{label}\n" for label in labels))
     (model_run.path / "config.json").write_text(build("scratch").to_json())
     training = {"weights": None, "weights_loaded": [], "preprocessing": {}, "seconds": 1.0, "best": None, "history": []}
+    training["weights_origin"] = {"repo": "timm/m", "license": "mit"}
     (model_run.path / "training.json").write_text(json.dumps(training))
     model_run.weights.write_bytes(b"")
     model.write(
@@ -226,6 +227,7 @@ def copy(folder, tmp_path):
 def test_the_first_is_published_with_its_verdicts(folder):
     version = folder / "saved_models" / "m" / "1"
     blessing = card(version)["blessing"]
+    assert card(version)["weights_origin"] == {"repo": "timm/m", "license": "mit"}
     assert blessing["model"]["blessed"] == 1
     assert blessing["model"]["checks"]["accuracy"].startswith("accuracy 83.3% (95% interval ")
     assert "nothing was pushed before" in blessing["model"]["checks"]["not_worse"]
