@@ -2,7 +2,6 @@
 
 import contextlib
 import contextvars
-import importlib
 import os
 import sys
 import threading
@@ -140,22 +139,3 @@ def bar(
 def clock(description: str) -> tqdm:
     """Return a bar for work of one step, for a `with` block: it shows the time that the work takes."""
     return bar(description=description, line="{desc}: {elapsed}")
-
-
-@contextlib.contextmanager
-def quietly() -> Iterator[None]:
-    """Discard what is written to standard error within the block, by libraries below Python too."""
-    terminal = os.dup(2)
-    with open(os.devnull, "w") as nowhere:
-        os.dup2(nowhere.fileno(), 2)
-        try:
-            yield
-        finally:
-            os.dup2(terminal, 2)
-            os.close(terminal)
-
-
-def import_quietly(module: str) -> None:
-    """Import a module that writes to the terminal while it loads, as TensorFlow does."""
-    with quietly():
-        importlib.import_module(module)

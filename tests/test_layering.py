@@ -18,13 +18,14 @@ BASE = {
     "kcnn.tables",
     "kcnn.checks",
     "kcnn.content",
+    "kcnn.startup",
     "kcnn.version",
 }
 MAY_IMPORT = {
     "kcnn.nn": {"kcnn.errors", "kcnn.registry"},
     "kcnn.models": {"kcnn.nn", "kcnn.errors", "kcnn.registry", "kcnn.tables", "kcnn.weights"},
     "kcnn.weights": {"kcnn.nn", "kcnn.models", "kcnn.errors", "kcnn.registry", "kcnn.progress"},
-    "kcnn.data": {"kcnn.errors", "kcnn.registry", "kcnn.progress", "kcnn.content", "kcnn.tables"},
+    "kcnn.data": {"kcnn.errors", "kcnn.registry", "kcnn.progress", "kcnn.content", "kcnn.startup", "kcnn.tables"},
     "kcnn.training": BASE | {"kcnn.models", "kcnn.data", "kcnn.weights", "kcnn.nn"},
     "kcnn.evaluation": BASE | {"kcnn.models", "kcnn.data", "kcnn.weights", "kcnn.nn"},
     "kcnn.serving": BASE | {"kcnn.models", "kcnn.data", "kcnn.weights", "kcnn.nn"},
@@ -32,6 +33,7 @@ MAY_IMPORT = {
     "kcnn.config": {"kcnn.errors"},
     "kcnn.registry": {"kcnn.errors"},
     "kcnn.progress": set(),
+    "kcnn.startup": set(),
     "kcnn.tables": set(),
     "kcnn.checks": set(),
     "kcnn.content": {"kcnn.progress"},

@@ -28,7 +28,8 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from kcnn.errors import UserError, nearest
-from kcnn.progress import bar, import_quietly
+from kcnn.progress import bar
+from kcnn.startup import import_tensorflow
 
 # Beam's own DirectRunner first tries to download Prism, a program that replaces it, and then uses this runner.
 _RUNNERS = {
@@ -184,7 +185,8 @@ def _begin_worker(done: Any, module: str) -> None:
     os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # the accelerator is for the process that trains
     signal.signal(signal.SIGINT, lambda *_: os._exit(130))  # the parent is interrupted too, and reports it
     threading.Thread(target=follow_parent, daemon=True).start()
-    import_quietly(module)
+    import_tensorflow()
+    importlib.import_module(module)
 
 
 def _run_beam(

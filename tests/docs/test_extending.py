@@ -9,6 +9,15 @@ import pytest
 from markdown import BLOCKS, ROOT, split_command
 
 EXTENDING = [block for block in BLOCKS if block.page.startswith("docs/extending/")]
+# Runs the command lines of a JSON list in one process, which loads TensorFlow once.
+PROGRAM = """
+import json, sys
+from pipelines.command_line import run
+for arguments in json.loads(sys.argv[1]):
+    print("\\0", end="", flush=True)
+    if status := run(["main.py", *arguments]):
+        sys.exit(status)
+"""
 JOB = "--model TinyNet --dataset squares --augment grey --epochs 1 --name mobilenetv2 --to Pusher"
 
 
@@ -39,19 +48,17 @@ def project(tmp_path_factory):
     return folder
 
 
-def run(project, arguments):
-    """Run a command line in the copy and return its output."""
+@pytest.fixture(scope="module")
+def outputs(project):
+    """Run the main job with all that is new, `data`, and the commands of the pages; return command → its output."""
+    lines = [line for block in EXTENDING if block.reason == "needs the new file" for line in block.commands]
+    shown = [words[2:] for words in map(split_command, lines) if words[1] == "main.py"]
+    asked = [JOB.split(), ["data", "--dataset", "squares"], *shown]
     environment = {"PYTHONPATH": str(project), "PATH": "/usr/bin:/bin", "HOME": str(project)}
-    command = [sys.executable, "main.py", *arguments]
+    command = [sys.executable, "-c", PROGRAM, json.dumps(asked)]
     done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
-@pytest.fixture(scope="module")
-def output(project):
-    """Run the main job with the new architecture, dataset and augmentation; return its output."""
-    return run(project, JOB.split())
+    return dict(zip(["train", *(words[0] for words in asked[1:])], done.stdout.split("\0")[1:], strict=True))
 
 
 def test_every_kind_of_extension_has_a_file():
@@ -62,16 +69,13 @@ def test_every_kind_of_extension_has_a_file():
     assert folders == expected | {"kcnn/serving/formats"}
 
 
-def test_a_model_dataset_augmentation_and_component_take_part_in_a_run(project, output):
-    assert "Published: saved_models/mobilenetv2/1" in output
-    run(project, ["data", "--dataset", "squares"])
+def test_a_model_dataset_augmentation_and_component_take_part_in_a_run(project, outputs):
+    assert "Published: saved_models/mobilenetv2/1" in outputs["train"]
     (palette,) = (project / ".kcnn" / "PaletteGen" / "palette").glob("*/palette.json")
     assert set(json.loads(palette.read_text())) == {"train", "test"}
 
 
-def test_a_command_and_a_format_do_what_their_pages_say(project, output):
-    lines = [line for block in EXTENDING if block.reason == "needs the new file" for line in block.commands]
-    printed = {words[2]: run(project, words[2:]) for words in map(split_command, lines) if words[1] == "main.py"}
-    assert printed["labels"].split() == ["dark", "light"]
-    assert "Published: saved_models/mobilenetv2/2" in printed["export"]
+def test_a_command_and_a_format_do_what_their_pages_say(project, outputs):
+    assert outputs["labels"].split() == ["dark", "light"]
+    assert "Published: saved_models/mobilenetv2/2" in outputs["export"]
     assert (project / "saved_models/mobilenetv2/2/assets.extra/graphdef/model.pb").is_file()

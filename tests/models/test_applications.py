@@ -44,7 +44,7 @@ DEEPEST = {"inceptionresnetv2", "nasnetmobile"}
 
 
 @pytest.mark.parametrize("name", by_default([spec.name for spec in TWINS], set(SMALLEST.values()) - DEEPEST))
-def test_logits_equal_after_copying_both_ways(name):
+def test_logits_equal_after_copying_and_weights_after_copying_back(name):
     spec = kcnn.model_spec(name)
     application, function = spec.application, getattr(keras.applications, spec.application.function)
     size = max(75, spec.min_size + 36)  # odd, where paddings differ, and more than one position at the end
@@ -53,18 +53,24 @@ def test_logits_equal_after_copying_both_ways(name):
     ours = kcnn.create_model(name, 7, size)
     pixels = images(ours, 8)
     inputs = prepared(theirs, function, pixels)
-    for source, target, given, seed in ((theirs, ours, inputs, 2), (ours, theirs, pixels, 3)):
-        randomize(source, seed)
-        calibrate(source, given)
-        report = copy_weights(source, target)
-        assert report.kept == ()
-        expected, found = theirs(inputs).numpy().reshape(8, 7), ours(pixels).numpy()
-        assert np.abs(expected).max() > 1e-3
-        # In some deep networks the last bit of the pixels alone makes more than 1e-4.
-        nudged = theirs(np.nextafter(inputs, np.float32(np.inf))).numpy().reshape(8, 7)
-        tolerance = max(1e-4 * np.abs(expected).max(), 3 * np.abs(nudged - expected).max())
-        assert np.abs(expected - found).max() <= tolerance <= 3e-3 * np.abs(expected).max()
-        assert np.ptp(expected, axis=0).max() > 1e-3 * np.abs(expected).max()  # it depends on the image
+    randomize(theirs, 2)
+    calibrate(theirs, inputs)
+    assert copy_weights(theirs, ours).kept == ()
+    expected, found = theirs(inputs).numpy().reshape(8, 7), ours(pixels).numpy()
+    assert np.abs(expected).max() > 1e-3
+    # In some deep networks the last bit of the pixels alone makes more than 1e-4.
+    nudged = theirs(np.nextafter(inputs, np.float32(np.inf))).numpy().reshape(8, 7)
+    tolerance = max(1e-4 * np.abs(expected).max(), 3 * np.abs(nudged - expected).max())
+    assert np.abs(expected - found).max() <= tolerance <= 3e-3 * np.abs(expected).max()
+    assert np.ptp(expected, axis=0).max() > 1e-3 * np.abs(expected).max()  # it depends on the image
+
+    # Normalization is not copied: the statistics of pixels.
+    copied = [v for layer in theirs.layers if not isinstance(layer, keras.layers.Normalization) for v in layer.weights]
+    values = [variable.numpy() for variable in copied]
+    randomize(theirs, 3)
+    assert copy_weights(ours, theirs).kept == ()
+    for variable, value in zip(copied, values, strict=True):
+        np.testing.assert_array_equal(variable, value, err_msg=variable.path)
 
 
 def test_every_network_of_keras_applications_is_here():

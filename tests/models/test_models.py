@@ -178,6 +178,9 @@ def test_any_shape_and_precision(name, policy):
     keras.backend.clear_session(free_memory=True)
 
 
+STOCK = ["mobilenetv2_0.35", "inceptionv3", "resnet50", "resnext50_32x4d"]
+
+
 def stock(layer):
     """Return the layer of Keras that a layer of this project extends, where they compute the same."""
     if isinstance(layer, LowestPadding):
@@ -186,7 +189,7 @@ def stock(layer):
     return kind.from_config(layer.get_config()) if kind is not keras.layers.Layer else layer
 
 
-@pytest.mark.parametrize("name", ["mobilenetv2_0.35", "inceptionv3", "resnet50", "resnext50_32x4d"])
+@pytest.mark.parametrize("name", by_default(STOCK, ("mobilenetv2_0.35", "resnext50_32x4d")))
 def test_a_training_step_is_that_of_stock_layers(name):
     """Loss, gradients and moving statistics of training mode, where this project's layers take ways of their own.
 

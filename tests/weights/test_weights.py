@@ -166,8 +166,7 @@ def test_branches_pair_by_connection_not_by_order_of_making():
 CLASSIFIERS = ["predictions", "Logits", "probs", "fc1000"]
 
 
-@pytest.mark.parametrize("classifier", CLASSIFIERS)
-@pytest.mark.parametrize("classes", [1000, 7])
+@pytest.mark.parametrize(("classifier", "classes"), zip(CLASSIFIERS, [1000, 7, 1000, 7], strict=True))
 def test_legacy_files_of_applications(classifier, classes, tmp_path):
     theirs, path = application(classes=classes), tmp_path / "theirs.h5"
     save_as_keras_did(theirs, path, lambda layer: classifier if layer.name == "predictions" else layer.name)

@@ -18,9 +18,9 @@ import tensorflow as tf
 from tensorflow.lite.python import schema_py_generated
 
 from kcnn.errors import UserError
-from kcnn.progress import quietly
 from kcnn.serving.export.network import IMAGES
 from kcnn.serving.formats.source import OUTPUTS, FormatSource
+from kcnn.startup import quietly
 
 # Format → attributes of the converter.
 SETTINGS: Mapping[str, Mapping[str, Any]] = {

@@ -2,7 +2,7 @@
 
 import os
 
-from kcnn.progress import import_quietly
+from kcnn.startup import import_tensorflow
 
 
 def load_tensorflow() -> None:
@@ -15,4 +15,4 @@ def load_tensorflow() -> None:
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     os.environ["KERAS_BACKEND"] = "tensorflow"
     os.environ.pop("TF_USE_LEGACY_KERAS", None)  # keras-cv breaks under it
-    import_quietly("tensorflow")
+    import_tensorflow()

@@ -66,9 +66,10 @@ def test_the_same_command_again_has_nothing_to_do(workplace):
 def test_what_it_made_is_a_start_for_the_main_job(workplace):
     folder, _ = workplace
     (weights,) = folder.glob(".kcnn/Pretrainer/backbone/*/backbone.safetensors")
-    done = run(*SMALL, "--recipe", "linear_probe", "--weights", weights, "--epochs", 2, cwd=folder)
-    assert f"Weights: {weights}" in done.stdout
-    assert "Published: saved_models/lenet5/1" in done.stdout
+    arguments = ["--recipe", "linear_probe", "--weights", weights, "--epochs", 2, "--to", "Trainer"]
+    assert f"Weights: {weights}" in run(*SMALL, *arguments, cwd=folder).stdout
+    (training,) = folder.glob(".kcnn/Trainer/model_run/*/training.json")
+    assert json.loads(training.read_text())["weights"] == str(weights)
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,7 @@ from kcnn.serving.formats import catalogue
 from kcnn.serving.prediction import runtimes
 from kcnn.serving.prediction.classifier import load_classifier
 from kcnn.serving.server.runtime import RUNTIMES
+from pipelines import command_line
 
 OTHERS = ["openvino", "onnx"]
 OPEN = {"openvino": openvino.CompiledModel, "onnx": onnxruntime.InferenceSession}
@@ -162,21 +163,21 @@ def test_what_is_missing_is_said(runtime, version, export_dir, tmp_path, monkeyp
         load_classifier(version, runtime)
 
 
-def test_predict_on_the_command_line(runtime, version, export_dir, pictures, tmp_path):
+def test_predict_on_the_command_line(runtime, version, export_dir, pictures, tmp_path, monkeypatch, capfd):
     (tmp_path / "a.jpg").write_bytes(pictures[0])
     (expected,) = load_classifier(version).predict(tmp_path / "a.jpg")
+    monkeypatch.chdir(tmp_path)
+    capfd.readouterr()
 
     def predict(folder):
-        command = [sys.executable, "main.py", "predict", str(folder), str(tmp_path / "a.jpg")]
-        command += ["--json", "--runtime", runtime]
-        return subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, timeout=120)
+        return command_line.run(["main.py", "predict", str(folder), "a.jpg", "--json", "--runtime", runtime])
 
-    done = predict(version)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert json.loads(done.stdout)["classes"] == list(expected.classes)
-    done = predict(export_dir)
-    assert done.returncode == 2
-    (line,) = done.stderr.splitlines()
+    assert predict(version) == 0
+    printed = capfd.readouterr()
+    assert printed.err == ""
+    assert json.loads(printed.out)["classes"] == list(expected.classes)
+    assert predict(export_dir) == 2
+    (line,) = capfd.readouterr().err.splitlines()
     assert f"python main.py export {export_dir} --formats {runtime}" in line
 
 
@@ -198,6 +199,7 @@ def test_nobody_is_told(version, tmp_path):
     assert not (tmp_path / "intel").exists()
 
 
+@pytest.mark.parametrize("runtime", ["onnx", pytest.param("openvino", marks=pytest.mark.slow)])
 def test_served(runtime, version, export_dir, exact, pictures, tmp_path):
     """Ask by REST and gRPC; a version without the format leaves the previous one in place."""
     folder = tmp_path / "tiny"

@@ -36,6 +36,7 @@ from tiny_classifier import LABELS
 from kcnn.serving.server.runtime import ArraySpec
 from kcnn.serving.server.status import StatusError
 from kcnn.serving.server.tensors import json_to_array
+from pipelines import command_line
 
 TINY, OTHER = "/v1/models/tiny:predict", "/v1/models/other:predict"
 CONFIG = """
@@ -516,7 +517,7 @@ def test_what_went_wrong_is_counted(server, stub, client, channel):
     assert "UNKNOWN" not in " ".join(found)
 
 
-def test_what_is_wrong_with_the_flags_is_said(tmp_path, export_dir, server):
+def test_what_is_wrong_with_the_flags_is_said(tmp_path, export_dir, server, capfd):
     broken = tmp_path / "broken" / "1"
     broken.mkdir(parents=True)
     (broken / "saved_model.pb").write_bytes(b"\x00")
@@ -525,7 +526,7 @@ def test_what_is_wrong_with_the_flags_is_said(tmp_path, export_dir, server):
     absent = tmp_path / "absent.config"
     policy = "model_version_policy { specific { versions: 9 } }"
     absent.write_text(f"model_config_list {{ config {{ name: 'tiny' base_path: '{export_dir.parent}' {policy} }} }}")
-    for arguments, said in [
+    mistakes = [
         ([], "expected a model's name"),
         ([".tiny"], "model name '.tiny'"),
         (["../nope"], "no numbered versions there"),
@@ -534,14 +535,24 @@ def test_what_is_wrong_with_the_flags_is_said(tmp_path, export_dir, server):
         (["tiny", f"--model_base_path={export_dir.parent}", "--max_batch_size=0"], "--max_batch_size 0"),
         ([f"--model_config_file={config}"], "no ModelServerConfig"),
         (["tiny", f"--model_base_path={export_dir.parent}", f"--rest_api_port={server.rest}"], "in use"),
+    ]
+    broken_models = [
         (["broken", f"--model_base_path={broken.parent}", "--port=0", "--rest_api_port=0"], "cannot be loaded"),
         (
             [f"--model_config_file={absent}", "--port=0", "--rest_api_port=0"],
             "Could not find any versions of model tiny",
         ),
-    ]:
-        done = run_serve(*arguments)
-        assert done.returncode == 2, done.stderr
-        (line,) = [line for line in done.stderr.splitlines() if line.startswith("main.py: error: ")]
+    ]
+
+    def expect(status, written, said):
+        assert status == 2, written
+        (line,) = [line for line in written.splitlines() if line.startswith("main.py: error: ")]
         assert said in line
-        assert "Traceback" not in done.stderr
+        assert "Traceback" not in written
+
+    for arguments, said in mistakes:
+        status = command_line.run(["main.py", "serve", *arguments])
+        expect(status, capfd.readouterr().err, said)
+    for arguments, said in broken_models:
+        done = run_serve(*arguments)
+        expect(done.returncode, done.stderr, said)
