@@ -1,4 +1,4 @@
-"""Weights from elsewhere: keras.applications' ImageNet weights, built models, files. No file can execute anything."""
+"""Weights from elsewhere: ImageNet weights, starters, built models, files. No file can execute anything."""
 
 import os
 from pathlib import Path
@@ -9,14 +9,17 @@ from kcnn.errors import UserError
 from kcnn.weights.copy import LoadReport, copy_weights
 from kcnn.weights.designs import check_default_design
 from kcnn.weights.files import load_file, save_weights
-from kcnn.weights.imagenet import find_imagenet, load_imagenet
+from kcnn.weights.imagenet import describe_package, find_imagenet, find_package, install_hint, load_imagenet
 from kcnn.weights.starter import find_starter, load_starter, save_backbone
 
 __all__ = [
     "LoadReport",
     "copy_weights",
+    "describe_package",
     "find_imagenet",
+    "find_package",
     "find_starter",
+    "install_hint",
     "load_weights",
     "save_backbone",
     "save_weights",
@@ -30,11 +33,11 @@ def load_weights(
 
     Args:
         model: of `create_model`.
-        source: "imagenet"; "starter", which ships with the project (`kcnn.weights.starter`); a file: `.safetensors` of
+        source: "imagenet", of an installed package (`spec.package`) or of keras.applications; "starter", which ships with the project (`kcnn.weights.starter`); a file: `.safetensors` of
             `save_weights`, `.weights.h5` or `.keras` of Keras, `.h5` of keras.applications, `.safetensors` or `.pth` of
             torchvision's and timm's networks (`spec.torch` names them); or a built keras.applications model. A
             `.weights.h5` does not say for which design it is: one warning names what cannot be checked.
-        offline: for "imagenet": only what is cached.
+        offline: for "imagenet": only what is installed or cached.
 
     Returns:
         what was loaded, and which layers of the classifier head keep their own weights because their shapes differ

@@ -11,7 +11,7 @@ from kcnn.training.hyperparameters import replace_hyperparameters
 from kcnn.training.network import build_network
 from kcnn.training.trainer import train
 from kcnn.training.trials import describe_values
-from kcnn.weights import load_weights
+from kcnn.weights import describe_package, load_weights
 from pipelines.artifacts.examples import Examples
 from pipelines.artifacts.training import ModelRun
 from pipelines.artifacts.transform import TransformGraph
@@ -70,6 +70,7 @@ def trainer(
     training = {
         "weights": weights,
         "weights_loaded": loaded,
+        "weights_package": describe_package(spec) if weights == "imagenet" else None,
         "preprocessing": dataclasses.asdict(preprocessing),
         "seconds": round(progress.seconds, 1),
         "best": progress.best,

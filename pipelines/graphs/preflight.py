@@ -21,7 +21,7 @@ from kcnn.models.spec import model_spec
 from kcnn.recipes import build
 from kcnn.serving.publishing import versions
 from kcnn.serving.publishing.pruning import FEWEST
-from kcnn.weights import find_imagenet, find_starter, load_weights
+from kcnn.weights import find_imagenet, find_package, find_starter, install_hint, load_weights
 from pipelines.engine import metadata
 
 
@@ -50,6 +50,8 @@ def settle_weights(config: Config) -> tuple[Config, str | None]:
     if config.weights == "none" and all(phase.unfreeze is None for phase in config.phases):
         return config, None
     if config.weights == "auto":
+        if hint := install_hint(spec):
+            reasons.append(hint)
         found = {"imagenet": find_imagenet(spec, offline=config.offline), "starter": find_starter(spec.name)}
         for source in [source for source, path in found.items() if path is not None]:
             try:
@@ -221,7 +223,9 @@ def check_apart(root: Path, dataset: str) -> None:
 
 def weights_digest(weights: str | None, model: str) -> str:
     """Return the SHA-256 of the file that `weights` name, "" for weights that cannot change under their name."""
-    path = find_starter(model_spec(model).name) if weights == "starter" else Path(weights or "")
+    spec = model_spec(model)
+    named = {"starter": find_starter(spec.name), "imagenet": find_package(spec)}
+    path = named[weights] if weights in named else Path(weights or "")
     if path is None or not path.is_file():
         return ""
     return sha256(path)

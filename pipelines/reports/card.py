@@ -51,6 +51,7 @@ def describe_version(
         "calibration": exported["calibration"],
         "export": exported["export"],
         "weights": training["weights"],
+        "weights_package": training.get("weights_package"),  # trainings before there were packages have none
         "training_seconds": training["seconds"],
         "seed": config.seed,
         "config": config.to_dict(),
