@@ -42,6 +42,25 @@ class Application:
 
 
 @dataclasses.dataclass(frozen=True)
+class WeightsPackage:
+    """A package of the Python Package Index that carries the ImageNet weights of an architecture.
+
+    Attributes:
+        name: of the package.
+        version: the one whose file is known.
+        file: its file of weights, as the package installs it.
+        sha256: of that file in that version.
+        licence: of the weights, as SPDX has it.
+    """
+
+    name: str
+    version: str
+    file: str
+    sha256: str
+    licence: str
+
+
+@dataclasses.dataclass(frozen=True)
 class ModelSpec:
     """One row of a family's table.
 
@@ -61,8 +80,9 @@ class ModelSpec:
             `features`. `kcnn.models.design` says which values each takes.
         head: (features, ops, classes) → logits.
         application: its twin in keras.applications, if any.
-        torch: project ("torchvision", "timm") → its name there for a network of the same arithmetic, whose state dicts
-            `kcnn.load_weights` takes.
+        package: what carries its ImageNet weights, if any.
+        torch: project ("torchvision", "timm", ...) → its name there for a network of the same arithmetic, whose state
+            dicts `kcnn.load_weights` takes.
         top1: accuracy on ImageNet's validation images, one central crop, in percent: of the weights that can be loaded
             where there are any, otherwise the paper's.
         top5: the same, of the five most likely classes.
@@ -85,6 +105,7 @@ class ModelSpec:
     design: Mapping[str, DesignValue]
     head: Head = pooled
     application: Application | None = None
+    package: WeightsPackage | None = None
     torch: Mapping[str, str] = dataclasses.field(default_factory=dict)
     top1: float | None = None
     top5: float | None = None
@@ -94,7 +115,7 @@ class ModelSpec:
 
     @property
     def weights(self) -> list[str]:
-        """The projects whose ImageNet weights it takes: "keras", which it fetches itself, "torchvision", "timm"."""
+        """The projects whose ImageNet weights it takes: "keras", which it fetches itself, "torchvision", "timm", ..."""
         return ["keras"] * (self.application is not None) + list(self.torch)
 
 

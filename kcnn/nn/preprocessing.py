@@ -14,6 +14,7 @@ _CAFFE_MEAN = (103.939, 116.779, 123.68)
 # mode → (scale, offset), one number or one for each channel
 _AFFINE: dict[str, tuple[float | list[float], float | list[float]]] = {
     "tf": (1 / 127.5, -1.0),
+    "tf127": (1 / 128, -127 / 128),
     "tf128": (1 / 128, -1.0),
     "torch": (
         [1 / (255 * std) for std in _IMAGENET_STD],
@@ -29,9 +30,9 @@ def normalize_pixels(x: KerasTensor, mode: str) -> KerasTensor:
 
     Args:
         x: float [N, H, W, 3], RGB, 0-255.
-        mode: "tf" scales to -1...1; "tf128" divides by 128 in place of 127.5; "torch" subtracts ImageNet's mean and
-            divides by its deviation, of pixels in 0...1; "caffe" turns RGB to BGR and subtracts ImageNet's mean;
-            "none" leaves them.
+        mode: "tf" scales to -1...1; "tf127" subtracts 127 and divides by 128; "tf128" divides by 128 and subtracts 1;
+            "torch" subtracts ImageNet's mean and divides by its deviation, of pixels in 0...1; "caffe" turns RGB to BGR
+            and subtracts ImageNet's mean; "none" leaves them.
 
     Raises:
         ValueError: there is no such mode.

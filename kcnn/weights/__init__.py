@@ -1,4 +1,4 @@
-"""Weights from elsewhere: keras.applications' ImageNet weights, built models, files. No file can execute anything."""
+"""Weights from elsewhere: ImageNet weights, starters, built models, files. No file can execute anything."""
 
 import os
 from pathlib import Path
@@ -6,34 +6,54 @@ from pathlib import Path
 import keras
 
 from kcnn.errors import UserError
+from kcnn.models.spec import model_spec
 from kcnn.weights.copy import LoadReport, copy_weights
 from kcnn.weights.designs import check_default_design
 from kcnn.weights.files import load_file, save_weights
 from kcnn.weights.hub import describe_hub_file, find_hub_file, is_hub_source, load_hub
-from kcnn.weights.imagenet import find_imagenet, load_imagenet
+from kcnn.weights.imagenet import describe_package, find_imagenet, find_package, install_hint, load_imagenet
 from kcnn.weights.starter import find_starter, load_starter, save_backbone
 
 __all__ = [
     "LoadReport",
     "copy_weights",
     "describe_weights",
-    "find_hub_file",
     "find_imagenet",
     "find_starter",
-    "is_hub_source",
+    "find_weights_file",
+    "install_hint",
     "load_weights",
     "save_backbone",
     "save_weights",
 ]
 
 
+def find_weights_file(source: str, model: str) -> Path | None:
+    """Return the file that `source` names, as `load_weights` takes it; None for what cannot change under its name.
+
+    Args:
+        source: of a file, "starter", "imagenet" of an installed package, or cached of the hub.
+        model: the architecture's name.
+    """
+    if is_hub_source(source):
+        return find_hub_file(source, model)
+    named = {"starter": lambda: find_starter(model), "imagenet": lambda: find_package(model_spec(model))}
+    path = named[source]() if source in named else Path(source)
+    return path if path is not None and path.is_file() else None
+
+
 def describe_weights(source: str | None, model: str) -> dict[str, str]:
-    """Return what a card says of where weights are from: of the hub's, what `describe_hub_file` returns; else {}.
+    """Return what a card says of where weights are from: the package or the repository, version, checksum, licence.
 
     Args:
         source: as `load_weights` takes it; None for random weights.
         model: the architecture's name.
+
+    Returns:
+        of `describe_package` or `describe_hub_file`; {} for others.
     """
+    if source == "imagenet":
+        return describe_package(model_spec(model))
     return describe_hub_file(source, model) if source is not None and is_hub_source(source) else {}
 
 
@@ -44,12 +64,13 @@ def load_weights(
 
     Args:
         model: of `create_model`.
-        source: "imagenet"; "starter", which ships with the project (`kcnn.weights.starter`); "timm:NAME",
-            "torchvision:NAME" or "hf://OWNER/NAME", from the hub (`kcnn.weights.hub`); a file: `.safetensors` of
-            `save_weights`, `.weights.h5` or `.keras` of Keras, `.h5` of keras.applications, `.safetensors` or `.pth` of
-            torchvision's and timm's networks (`spec.torch` names them); or a built keras.applications model. A
-            `.weights.h5` does not say for which design it is: the report names what could not be checked.
-        offline: for "imagenet" and the hub: only what is cached.
+        source: "imagenet", of an installed package (`spec.package`) or of keras.applications; "starter", which ships
+            with the project (`kcnn.weights.starter`); "timm:NAME", "torchvision:NAME" or "hf://OWNER/NAME", from the
+            hub (`kcnn.weights.hub`); a file: `.safetensors` of `save_weights`, `.weights.h5` or `.keras` of Keras,
+            `.h5` of keras.applications, `.safetensors` or `.pth` of torch networks (`spec.torch` names them); or a
+            built keras.applications model. A `.weights.h5` does not say for which design it is: the report names what
+            could not be checked.
+        offline: for "imagenet" and the hub: only what is installed or cached.
 
     Returns:
         what was loaded, and which layers of the classifier head keep their own weights because their shapes differ

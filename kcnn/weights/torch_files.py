@@ -1,10 +1,9 @@
-"""State dicts of torchvision and timm. No file is executed, and torch itself is needed for `.pth` files alone."""
+"""State dicts of torchvision, timm and others, given to networks whose layers have other names."""
 
 import math
 import re
 from collections.abc import Callable, Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import keras
@@ -25,32 +24,7 @@ _SUFFIX = {
     "moving_variance": "running_var",
 }
 _UNUSED = re.compile(r"(.*\.)?num_batches_tracked|aux.*", re.IGNORECASE)  # counters, and heads that only train
-_WRAPPERS = ("state_dict", "model")  # under which training scripts keep the weights beside other things
 _SHOWN = 3
-
-
-def read_state_dict(path: Path) -> dict[str, np.ndarray]:
-    """Read the tensors of a `.pth` file, by torch's own loader for files that are not trusted.
-
-    Raises:
-        UserError: torch is not installed.
-        Exception: whatever torch raises for a file that is damaged or holds other things than tensors.
-    """
-    try:
-        import torch
-    except ImportError:
-        raise UserError(
-            f"weights {str(path)!r}: reading it needs torch (pip install torch); a .safetensors file does not"
-        ) from None
-    contents = torch.load(path, map_location="cpu", weights_only=True)
-    for wrapper in _WRAPPERS:
-        if isinstance(contents.get(wrapper), Mapping):
-            contents = contents[wrapper]
-    tensors = {key: value for key, value in contents.items() if isinstance(value, torch.Tensor)}
-    return {
-        key.removeprefix("module."): (value.float() if value.is_floating_point() else value).numpy()
-        for key, value in tensors.items()
-    }
 
 
 def fit_state_dict(model: keras.Model, tensors: Mapping[str, np.ndarray], source: str) -> Callable[[], LoadReport]:
@@ -121,6 +95,8 @@ def _key(module: str, variable: str, tensors: Mapping[str, np.ndarray]) -> str:
 
 def _convert(tensor: np.ndarray, variable: keras.Variable, layer: keras.Layer) -> np.ndarray | None:
     """Return a tensor as Keras lays it out, or None when it has another shape."""
+    if tensor.size != math.prod(variable.shape):
+        return None  # before anything is copied
     if variable.name != "kernel":
         array: np.ndarray = tensor.reshape(-1)  # of an affine map, sometimes with axes of length 1
     elif isinstance(layer, keras.layers.DepthwiseConv2D):

@@ -21,7 +21,7 @@ from kcnn.models.spec import model_spec
 from kcnn.recipes import build
 from kcnn.serving.publishing import versions
 from kcnn.serving.publishing.pruning import FEWEST
-from kcnn.weights import find_hub_file, find_imagenet, find_starter, is_hub_source, load_weights
+from kcnn.weights import find_imagenet, find_starter, find_weights_file, install_hint, load_weights
 from pipelines.engine import metadata
 
 
@@ -51,6 +51,8 @@ def settle_weights(config: Config) -> tuple[Config, str | None]:
     if config.weights == "none" and all(phase.unfreeze is None for phase in config.phases):
         return config, None
     if config.weights == "auto":
+        if hint := install_hint(spec):
+            reasons.append(hint)
         found = {"imagenet": find_imagenet(spec, offline=config.offline), "starter": find_starter(spec.name)}
         for source in [source for source, path in found.items() if path is not None]:
             try:
@@ -222,11 +224,5 @@ def check_apart(root: Path, dataset: str) -> None:
 
 def weights_digest(weights: str | None, model: str) -> str:
     """Return the SHA-256 of the file that `weights` name, "" for weights that cannot change under their name."""
-    path: Path | None = Path(weights or "")
-    if weights == "starter":
-        path = find_starter(model_spec(model).name)
-    elif weights is not None and is_hub_source(weights):
-        path = find_hub_file(weights, model)
-    if path is None or not path.is_file():
-        return ""
-    return sha256(path)
+    path = None if weights is None else find_weights_file(weights, model_spec(model).name)
+    return "" if path is None else sha256(path)

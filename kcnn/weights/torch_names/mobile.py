@@ -72,6 +72,20 @@ def _in_timm_efficientnet(at: _Place) -> str:
     return _in_timm(at)
 
 
+# A block's part → its convolution and its normalisation, in blocks without an expansion too.
+_LITE = {
+    "expand": ("_expand_conv", "_bn0"),
+    "depthwise": ("_depthwise_conv", "_bn1"),
+    "project": ("_project_conv", "_bn2"),
+}
+
+
+def _in_efficientnet_lite_pytorch(at: _Place) -> str:
+    if at.part == "conv":
+        return "_bn1" if at.rest else "_conv_head"
+    return f"_blocks.{at.number}.{_LITE[at.part][bool(at.rest)]}"
+
+
 # What is left of a layer's name → its place in a part of torchvision's blocks.
 _IN_PART = {"": "0", "norm": "1", "reduce": "fc1", "expand": "fc2"}
 
@@ -119,3 +133,12 @@ TORCH_NAMES.add(
 )
 TORCH_NAMES.add("efficientnet", _EFFICIENTNET)
 TORCH_NAMES.add("efficientnetv2", _EFFICIENTNET)
+TORCH_NAMES.add(
+    "efficientnetlite",
+    {
+        "efficientnet_lite_pytorch": _names(
+            _in_efficientnet_lite_pytorch, stem_conv="_conv_stem", stem_conv_norm="_bn0", head_logits="_fc"
+        ),
+        "timm": _EFFICIENTNET["timm"],
+    },
+)
