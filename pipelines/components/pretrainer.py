@@ -34,6 +34,7 @@ def pretrainer(
     config: str,
     weights: str | None,
     weights_digest: str,
+    teacher_digest: str,
     record: dict[str, Any],
     examples: Examples,
     backbone: Output[Backbone],
@@ -42,8 +43,9 @@ def pretrainer(
 
     Args:
         config: the Config, as JSON.
-        weights: what the network starts from, as `load_weights` takes it; None for random ones.
+        weights: what the network starts from, as `load_weights` takes it, or "teacher"; None for random ones.
         weights_digest: of the file that `weights` names, which tells it from others of the same name.
+        teacher_digest: the same of the teacher's weights.
         record: what only the run knows of where the weights come from: command, commit, fingerprint of the data.
         examples: what to train on.
         backbone: what is made; an interrupted training goes on from what is in it.
