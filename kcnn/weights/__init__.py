@@ -33,10 +33,11 @@ def load_weights(
 
     Args:
         model: of `create_model`.
-        source: "imagenet", of an installed package (`spec.package`) or of keras.applications; "starter", which ships with the project (`kcnn.weights.starter`); a file: `.safetensors` of
-            `save_weights`, `.weights.h5` or `.keras` of Keras, `.h5` of keras.applications, `.safetensors` or `.pth` of
-            torchvision's and timm's networks (`spec.torch` names them); or a built keras.applications model. A
-            `.weights.h5` does not say for which design it is: one warning names what cannot be checked.
+        source: "imagenet", of an installed package (`spec.package`) or of keras.applications; "starter", which ships
+            with the project (`kcnn.weights.starter`); a file: `.safetensors` of `save_weights`, `.weights.h5` or
+            `.keras` of Keras, `.h5` of keras.applications, `.safetensors` or `.pth` of torch networks (`spec.torch`
+            names them); or a built keras.applications model. A `.weights.h5` does not say for which design it is: one
+            warning names what cannot be checked.
         offline: for "imagenet": only what is installed or cached.
 
     Returns:

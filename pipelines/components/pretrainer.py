@@ -17,7 +17,7 @@ from kcnn.models.spec import model_spec
 from kcnn.training.adaptation import adapt_config, choose_image_size
 from kcnn.training.network import build_network, inference_network
 from kcnn.training.trainer import train
-from kcnn.weights import load_weights, save_backbone
+from kcnn.weights import describe_package, load_weights, save_backbone
 from pipelines.artifacts.examples import Examples
 from pipelines.artifacts.training import Backbone
 from pipelines.engine.component import Output, component
@@ -78,6 +78,7 @@ def pretrainer(
         "objective": settings.objective,
         "seed": settings.seed,
         "config": settings.to_dict(),
+        "weights_package": describe_package(spec) if weights == "imagenet" else None,
         "hardware": {"cores": os.cpu_count(), "machine": platform.machine(), "gpus": len(gpus)},
         "hours": round(progress.seconds / 3600, 4),
         "validation_accuracy": progress.best and round(progress.best[0], 4),
