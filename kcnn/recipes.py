@@ -62,6 +62,7 @@ def distill() -> Config:
         dataset="pictures",
         weights="teacher",
         objective="distill",
+        image_size=128,
         batch_size=64,
         weight_decay=0.01,
         phases=(

@@ -12,6 +12,8 @@ import numpy as np
 import tensorflow as tf
 
 from kcnn.config import Config
+from kcnn.data.input_pipeline.batches import TrainingShards
+from kcnn.data.input_pipeline.crops import Crops, crop_batches
 from kcnn.errors import UserError
 from kcnn.models.factory import create_model
 from kcnn.nn.precision import dtype_policy
@@ -37,7 +39,7 @@ def load_teacher(config: Config, classes: int, size: int | None = None) -> keras
             not one of `classes` classes.
     """
     with dtype_policy(config.dtype):
-        teacher = create_model(config.teacher, classes, size)
+        teacher = create_model(str(config.teacher), classes, size)
     report = load_weights(teacher, config.teacher_weights, offline=config.offline)
     if report.kept:
         raise UserError(
@@ -68,8 +70,29 @@ def distillation_loss(temperature: float) -> Callable[[tf.Tensor, tf.Tensor], tf
     return divergence
 
 
+def picture_crops(
+    config: Config, shards: TrainingShards, size: int, count: int, epochs: range, *, augmented: bool = True
+) -> tf.data.Dataset:
+    """Return the batches of crops that `config` asks for.
+
+    Args:
+        config: its last phase has the crops' scale and augmentations.
+        shards: the pictures.
+        size: height and width of the crops.
+        count: crops of an epoch.
+        epochs: which epochs; see `crop_batches`.
+        augmented: whether to apply the augmentations.
+
+    Returns:
+        images float32 [B, size, size, 3] in 0-255; where an epoch has fewer, B is its `count`.
+    """
+    phase = config.phases[-1]
+    crops = Crops(size, count, phase.crop_scale or (1.0, 1.0), phase.augmentations if augmented else ())
+    return crop_batches(shards, crops, batch_size=min(config.batch_size, count), seed=config.seed, epochs=epochs)
+
+
 class TaughtModel(keras.Model):
-    """A student, which shares its layers with the model that it is made of, and is fitted to batches of images alone."""
+    """A student, which shares its layers with the model that it is made of, and is fitted to images alone."""
 
     @classmethod
     def of(cls, student: keras.Model, answer: Answer) -> "TaughtModel":
@@ -85,7 +108,7 @@ class TaughtModel(keras.Model):
 
 
 def freeze_teacher(teacher: keras.Model) -> Answer:
-    """Return the function that answers as `teacher` does, without gradients and without its variables among a model's."""
+    """Return a function that answers as `teacher` does: its weights are no model's, and no gradient goes to them."""
 
     def answer(images: tf.Tensor) -> tf.Tensor:
         return tf.stop_gradient(teacher(images, training=False))

@@ -19,14 +19,20 @@ from kcnn.data.input_pipeline.batches import (
     steps_per_epoch,
     training_batches,
 )
-from kcnn.data.input_pipeline.crops import Crops, crop_batches
 from kcnn.data.input_pipeline.transform import Preprocessing
 from kcnn.errors import UserError
 from kcnn.models.spec import model_spec
 from kcnn.nn.precision import dtype_policy
 from kcnn.progress import bar
 from kcnn.training.auxiliary import Loss, with_auxiliary, without_auxiliary
-from kcnn.training.distillation import Answer, TaughtModel, answered, distillation_loss, freeze_teacher
+from kcnn.training.distillation import (
+    Answer,
+    TaughtModel,
+    answered,
+    distillation_loss,
+    freeze_teacher,
+    picture_crops,
+)
 from kcnn.training.distribution import check_batch_size, choose_strategy, without_sharding
 from kcnn.training.freezing import (
     compute_features,
@@ -138,12 +144,11 @@ class _Run:
         if not self.data.val_count:
             return None
         if self.answer is not None:
-            count, batch = (min(most, self.config.crops) for most in (_VALIDATION_CROPS, self.config.batch_size))
-            shards = TrainingShards(self.data.val, self.data.val_count, self.data.mean_bytes)
-            crops = self.crops(self.config.phases[-1], count)
-            plain = dataclasses.replace(crops, augmentations=())
-            batches = crop_batches(shards, plain, batch_size=batch, seed=self.config.seed, epochs=range(1))
-            return answered(batches, count, self.answer, self.config.batch_size)
+            pictures = TrainingShards(self.data.val, self.data.val_count, self.data.mean_bytes)
+            count = min(_VALIDATION_CROPS, self.config.crops)
+            size = self.data.preprocessing.image_size[0]
+            crops = picture_crops(self.config, pictures, size, count, range(1), augmented=False)
+            return answered(crops, count, self.answer, self.config.batch_size)
         batches = self.in_order(self.data.val, self.data.val_count)
         decoded_bytes = 12 * self.data.val_count * math.prod(self.data.preprocessing.image_size)
         # Reading them anew takes half a second an epoch.
@@ -160,11 +165,6 @@ class _Run:
         )
         # Without a known length Keras warns of its end.
         return batches.apply(tf.data.experimental.assert_cardinality(math.ceil(count / self.config.batch_size)))
-
-    def crops(self, phase: Phase, count: int) -> Crops:
-        """Return the crops of a phase of distillation."""
-        scale = phase.crop_scale or (1.0, 1.0)
-        return Crops(self.data.preprocessing.image_size[0], count, scale, phase.augmentations)
 
     @property
     def epoch_size(self) -> int:
@@ -288,9 +288,8 @@ def _phase_data(run: _Run, phase: Phase) -> tuple[keras.Model, tf.data.Dataset, 
     epochs = range(run.progress.epoch, phase.epochs)
     shards = TrainingShards(data.train, data.train_count, data.mean_bytes)
     if run.answer is not None:
-        crops, batch_size = run.crops(phase, config.crops), min(config.batch_size, config.crops)
-        batches = crop_batches(shards, crops, batch_size=batch_size, seed=config.seed, epochs=epochs)
-        return model, batches, run.validation
+        size = data.preprocessing.image_size[0]
+        return model, picture_crops(config, shards, size, config.crops, epochs), run.validation
     if phase.unfreeze == 0 and not phase.augmentations and phase.crop_scale is None:
         backbone, head = split_at_head(without_auxiliary(model))
 

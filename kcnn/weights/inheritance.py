@@ -37,8 +37,9 @@ def inherit_weights(student: keras.Model, teacher: keras.Model) -> LoadReport:
         UserError: the two are not networks of the same stages; `student` is as it was.
     """
     own, theirs = _flow(student), _flow(teacher)
-    sources = {name: _source(name, theirs) for name in own or {}}
-    if not own or not theirs or None in sources.values():
+    found = {name: _source(name, theirs) for name in own}
+    sources = {name: source for name, source in found.items() if source is not None}
+    if not sources or len(sources) < len(own):
         raise UserError(
             f"--weights teacher: {student.name} has not the stages of {teacher.name}, so it cannot begin with its "
             "weights; mobilenetv2 and efficientnetlite0 go together; expected --weights none, or another --teacher"
@@ -85,8 +86,8 @@ def recalibrate(model: keras.Model, batches: Iterable[tf.Tensor]) -> None:
             norm.momentum = momentum
 
 
-def _flow(model: keras.Model) -> _Flow | None:
-    """Return which tensors each convolution and the classifier read and write; None for another kind of network."""
+def _flow(model: keras.Model) -> _Flow:
+    """Return which tensors each convolution and the classifier read and write; {} for another kind of network."""
     flow: _Flow = {}
     stream, hidden = "pixels", ""
     for layer in model.layers:
@@ -104,14 +105,14 @@ def _flow(model: keras.Model) -> _Flow | None:
             flow[layer.name] = stream, layer.name.split("_")[0]
             stream = layer.name.split("_")[0]
         elif layer.weights and not isinstance(layer, keras.layers.BatchNormalization):
-            return None
-    return flow if any(map(_BLOCK.fullmatch, flow)) and "head_logits" in flow else None
+            return {}
+    return flow if any(map(_BLOCK.fullmatch, flow)) and "head_logits" in flow else {}
 
 
-def _source(name: str, theirs: _Flow | None) -> str | None:
+def _source(name: str, theirs: _Flow) -> str | None:
     """Return the teacher's layer for one of the student's: of the same block, or of the stage's last; None without."""
-    if theirs is None or name in theirs:
-        return name if theirs else None
+    if name in theirs:
+        return name
     block = _BLOCK.fullmatch(name)
     same = [
         other
@@ -159,9 +160,13 @@ def _put_into(whole: np.ndarray, part: np.ndarray) -> np.ndarray:
     result = whole.copy()
     spatial = range(2) if whole.ndim == 4 else ()
     common = [min(sizes) for sizes in zip(whole.shape, part.shape, strict=True)]
-    begins = [[(shape[axis] - common[axis]) // 2 * (axis in spatial) for axis in range(whole.ndim)]
-              for shape in (whole.shape, part.shape)]
-    inside, taken = (tuple(slice(first, first + size) for first, size in zip(begin, common, strict=True)) for begin in begins)
+    begins = [
+        [(shape[axis] - common[axis]) // 2 * (axis in spatial) for axis in range(whole.ndim)]
+        for shape in (whole.shape, part.shape)
+    ]
+    inside, taken = (
+        tuple(slice(first, first + size) for first, size in zip(begin, common, strict=True)) for begin in begins
+    )
     result[(slice(None),) * len(spatial) + inside[len(spatial) :]] = 0
     result[inside] = part[taken]
     return result

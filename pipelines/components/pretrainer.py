@@ -2,6 +2,7 @@
 
 import dataclasses
 import datetime
+import functools
 import os
 import platform
 from typing import Any
@@ -11,24 +12,29 @@ import tensorflow as tf
 
 from kcnn.config import Config
 from kcnn.data.ingestion.summary import check_trainable
+from kcnn.data.input_pipeline.batches import TrainingShards
 from kcnn.data.input_pipeline.objectives import OBJECTIVES
 from kcnn.data.input_pipeline.transform import Preprocessing
 from kcnn.models.spec import model_spec
 from kcnn.training.adaptation import adapt_config, choose_image_size
+from kcnn.training.distillation import load_teacher, picture_crops
 from kcnn.training.network import build_network, inference_network
 from kcnn.training.trainer import train
 from kcnn.weights import describe_package, load_weights, save_backbone
+from kcnn.weights.inheritance import inherit_weights, recalibrate
 from pipelines.artifacts.examples import Examples
 from pipelines.artifacts.training import Backbone
 from pipelines.engine.component import Output, component
-from pipelines.entries import training_entries
+from pipelines.entries import pretraining_entries
 from pipelines.training_data import training_data
+
+_RECALIBRATION = 20  # batches by which batch norm's statistics are measured where weights are inherited
 
 
 @component(
     resumable=True,
     ignored=("record",),
-    entries=lambda config, **_: training_entries(Config.from_json(config)),
+    entries=lambda config, **_: pretraining_entries(Config.from_json(config)),
 )
 def pretrainer(
     config: str,
@@ -58,14 +64,24 @@ def pretrainer(
     data = training_data(examples, Preprocessing((size, size), crop_fraction=1.0))
     data = dataclasses.replace(data, classes=OBJECTIVES.get(settings.objective).classes or data.classes)
 
+    @functools.cache
+    def build_teacher() -> keras.Model:
+        return load_teacher(settings, data.classes, size)
+
     def build() -> keras.Model:
         network = build_network(settings, data.classes, size)
-        if weights is not None:
+        if weights == "teacher":
+            inherit_weights(network, build_teacher())
+            shards = TrainingShards(data.train, data.train_count, data.mean_bytes)
+            count = _RECALIBRATION * settings.batch_size
+            recalibrate(network, picture_crops(settings, shards, size, count, range(1)))
+        elif weights is not None:
             load_weights(network, weights)
         return network
 
-    print(f"Pre-training {spec.name} at {size}x{size} on {data.train_count} images to tell {data.classes} classes")
-    progress = train(settings, data, build, backbone.path)
+    aim = f"to answer as {settings.teacher}" if settings.teacher else f"to tell {data.classes} classes"
+    print(f"Pre-training {spec.name} at {size}x{size} on {data.train_count} images {aim}")
+    progress = train(settings, data, build, backbone.path, build_teacher=build_teacher if settings.teacher else None)
     save_backbone(inference_network(settings, data.classes, size, backbone.best), backbone.weights)
     gpus = tf.config.list_physical_devices("GPU")
     provenance = {
@@ -79,9 +95,17 @@ def pretrainer(
         "seed": settings.seed,
         "config": settings.to_dict(),
         "weights_package": describe_package(spec) if weights == "imagenet" else None,
+        "teacher": settings.teacher and _describe_teacher(settings, teacher_digest),
         "hardware": {"cores": os.cpu_count(), "machine": platform.machine(), "gpus": len(gpus)},
         "hours": round(progress.seconds / 3600, 4),
         "validation_accuracy": progress.best and round(progress.best[0], 4),
         "history": progress.history,
     }
     backbone.write_provenance(provenance)
+
+
+def _describe_teacher(settings: Config, digest: str) -> dict[str, Any]:
+    """Return what is to be known of the teacher of a distillation, JSON-able."""
+    spec = model_spec(str(settings.teacher))
+    package = describe_package(spec) if settings.teacher_weights == "imagenet" else None
+    return {"model": spec.name, "weights": settings.teacher_weights, "sha256": digest, "package": package}

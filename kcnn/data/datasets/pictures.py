@@ -51,7 +51,7 @@ TILES = 12  # along each side of a sheet
 _FAMILIES: dict[str, Callable[[int, int], np.ndarray]] = {"fractals": fractals.draw, "atoms": atoms.draw}
 
 
-def _path(package: str, name: str) -> Path:
+def _find(package: str, name: str) -> Path:
     """Return the file of a picture in an installed package, of which no code is run."""
     found = importlib.util.find_spec(package)
     path = Path(*(found.submodule_search_locations or [""])[:1], _FOLDERS[package], name) if found else None
@@ -83,12 +83,12 @@ def load() -> Dataset:
     Raises:
         UserError: scikit-image is not installed, or lacks a picture.
     """
-    paths = [_path(package, name) for package, name, *_ in PICTURES]
+    paths = [_find(package, name) for package, name, *_ in PICTURES]
 
     def sources() -> Iterator[ImageSource]:
         for path, (package, name, split, author, licence) in zip(paths, PICTURES, strict=True):
             columns = {"author": author, "licence": licence}
-            read = functools.partial(read_file, path)
+            read = functools.partial(read_file, str(path))
             yield ImageSource(f"{package}/{name}", UNLABELLED, split, read, columns=columns)
         for family in _FAMILIES:
             for number in range(SHEETS):

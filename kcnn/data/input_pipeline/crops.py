@@ -42,9 +42,7 @@ class Crops:
     augmentations: Sequence[str] = ()
 
 
-def crop_batches(
-    shards: TrainingShards, crops: Crops, *, batch_size: int, seed: int, epochs: range
-) -> tf.data.Dataset:
+def crop_batches(shards: TrainingShards, crops: Crops, *, batch_size: int, seed: int, epochs: range) -> tf.data.Dataset:
     """Return batches of crops, `crops.count // batch_size` for each of `epochs`.
 
     The pictures take turns, each with eight crops. Pictures that are not held in memory come in random order.
@@ -136,15 +134,16 @@ def random_crop(levels: tuple[tf.Tensor, ...], size: int, scale: tuple[float, fl
     """
     area, ratio, angle, x, y, mirrored = tf.unstack(tf.random.stateless_uniform([6], seed))
     picture = tf.cast(tf.shape(levels[0])[:2], tf.float32)
-    area = tf.exp(_between(*map(math.log, scale), area)) * tf.reduce_prod(picture)
-    ratio = tf.exp(_between(*map(math.log, ASPECT_RATIOS), ratio))
+    area = _between(scale, area) * tf.reduce_prod(picture)
+    ratio = _between(ASPECT_RATIOS, ratio)
     window = tf.minimum(tf.stack([tf.sqrt(area / ratio), tf.sqrt(area * ratio)]), picture)
     centre = window / 2 + tf.stack([y, x]) * (picture - window)
     level = tf.clip_by_value(tf.math.log(tf.reduce_min(window) / size) / math.log(2), 0.0, float(_HALVINGS))
     level = tf.cast(level, tf.int32)
     shrunk = 2.0 ** tf.cast(level, tf.float32)
     height, width = tf.unstack(window / shrunk / size)
-    cosine, sine = tf.cos(_between(-ANGLE, ANGLE, angle)), tf.sin(_between(-ANGLE, ANGLE, angle))
+    angle = ANGLE * (2 * angle - 1)
+    cosine, sine = tf.cos(angle), tf.sin(angle)
     width *= tf.where(mirrored < 0.5, -1.0, 1.0)
     # From a place in the crop to the place in the picture; the centres of pixels are at whole numbers.
     turn = tf.stack([[cosine * width, -sine * height], [sine * width, cosine * height]])
@@ -161,5 +160,7 @@ def random_crop(levels: tuple[tf.Tensor, ...], size: int, scale: tuple[float, fl
     )[0]
 
 
-def _between(low: float, high: float, share: tf.Tensor) -> tf.Tensor:
-    return low + share * (high - low)
+def _between(ends: tuple[float, float], share: tf.Tensor) -> tf.Tensor:
+    """Return the number whose logarithm lies at `share`, 0 to 1, between those of two numbers."""
+    low, high = ends
+    return low * (high / low) ** share
