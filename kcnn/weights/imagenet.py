@@ -1,5 +1,6 @@
 """ImageNet weights: of an installed package, or the Keras project's, cached or fetched where that takes no waiting."""
 
+import hashlib
 import importlib.metadata
 import logging
 import os
@@ -11,7 +12,6 @@ from urllib.parse import urljoin, urlsplit
 
 import keras
 
-from kcnn.content import sha256
 from kcnn.errors import UserError
 from kcnn.models.spec import ModelSpec, model_spec
 from kcnn.weights.copy import LoadReport
@@ -69,7 +69,8 @@ def describe_package(spec: ModelSpec) -> dict[str, str] | None:
         return None
     version = importlib.metadata.version(spec.package.name)
     known = {name: getattr(spec.package, name) for name in ("name", "licence", "file")}
-    return {**known, "version": version, "sha256": sha256(path)}
+    with path.open("rb") as file:
+        return {**known, "version": version, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
 
 
 def install_hint(spec: ModelSpec) -> str:

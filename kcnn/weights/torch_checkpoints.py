@@ -66,13 +66,13 @@ def _read_archive(data: bytes) -> tuple[Any, _Contents]:
     records = {record.filename: record for record in archive.infolist()}
     if len(records) < len(archive.infolist()):
         raise RefusedPickle("two records of one name")
-    if any(record.compress_type != zipfile.ZIP_STORED for record in records.values()):
-        raise RefusedPickle("a compressed record, which torch does not write")
     if sum(record.file_size for record in records.values()) > len(data):
         raise RefusedPickle("records that are larger than the file")
     roots = [name.removesuffix("/data.pkl") for name in records if name.endswith("/data.pkl") and name.count("/") == 1]
     if len(roots) != 1 or f"{roots[0]}/constants.pkl" in records:
         raise RefusedPickle("a TorchScript archive or none of torch's; expected a state dict that torch.save wrote")
+    if any(record.compress_type != zipfile.ZIP_STORED for record in records.values()):
+        raise RefusedPickle("a compressed record, which torch does not write")
     if f"{roots[0]}/byteorder" in records and archive.read(f"{roots[0]}/byteorder") != b"little":
         raise RefusedPickle("big-endian numbers")
     contents = PickleMachine().run(io.BytesIO(archive.read(f"{roots[0]}/data.pkl")))

@@ -1,4 +1,4 @@
-"""State dicts of torchvision and timm: the same pixels, the same logits."""
+"""State dicts of torchvision, timm and others: the same pixels, the same logits."""
 
 import pickle
 from importlib.util import find_spec
@@ -11,6 +11,7 @@ from safetensors.numpy import save_file
 import kcnn
 from kcnn.errors import UserError
 from kcnn.models.spec import MODELS
+from kcnn.weights.torch_checkpoints import read_state_dict
 from kcnn.weights.torch_names import TORCH_NAMES
 
 SPECS = [MODELS.get(name) for name in MODELS if MODELS.get(name).torch]
@@ -36,8 +37,8 @@ def some_size(spec):
 
 @pytest.mark.parametrize(("spec", "project"), TWINS)
 def test_logits_equal(spec, project, tmp_path):
-    if not all(find_spec(name) for name in ("torch", "torchvision", "timm")):
-        pytest.skip("needs torch, torchvision and timm: tests/peers/run torch")
+    if not all(find_spec(name) for name in ("torch", "torchvision", "timm", project)):
+        pytest.skip(f"needs torch, torchvision, timm and {project}: tests/peers/run torch")
     from torch_networks import build, logits
 
     size = some_size(spec)
@@ -139,26 +140,77 @@ def test_another_network(source, name, message, tmp_path):
         kcnn.load_weights(kcnn.create_model(name, 5, 32), tmp_path / "w.safetensors")
 
 
+class Evil:
+    """What touches a file when it is made by an unpickler that does what it is told."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return type(self.path).touch, (self.path,)
+
+
 def test_pickles_run_nothing(tmp_path):
-    ran = tmp_path / "ran"
-
-    class Evil:
-        def __reduce__(self):
-            return ran.touch, ()
-
-    model, path = kcnn.create_model("resnet18", 5, 32), tmp_path / "w.pth"
-    if not find_spec("torch"):
-        path.write_bytes(pickle.dumps(Evil()))
-        with pytest.raises(UserError, match="needs torch"):
-            kcnn.load_weights(model, path)
-        return
-    import torch
-
-    torch.save({"state_dict": {"conv1.weight": Evil()}}, path)
-    with pytest.raises(UserError, match="cannot be read"):
+    model, path, ran = kcnn.create_model("resnet18", 5, 32), tmp_path / "w.pth", tmp_path / "ran"
+    path.write_bytes(pickle.dumps(Evil(ran)))
+    with pytest.raises(UserError, match=r"refused: it would run pathlib\.Path\.touch"):
         kcnn.load_weights(model, path)
     assert not ran.exists()
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_files_that_torch_writes_here(zipped, tmp_path):
+    if not find_spec("torch"):
+        pytest.skip("needs torch: tests/peers/run torch")
+    import torch
+
+    def save(value):
+        torch.save(value, tmp_path / "w.pth", _use_new_zipfile_serialization=zipped)
+        return tmp_path / "w.pth"
+
+    model, ran = kcnn.create_model("resnet18", 5, 32), tmp_path / "ran"
+    with pytest.raises(UserError, match=r"refused: it would run __builtin__\.getattr"):
+        kcnn.load_weights(model, save({"state_dict": {"conv1.weight": Evil(ran)}}))
+    assert not ran.exists()
     tensors = {key: torch.from_numpy(value) for key, value in state_dict(model).items()}
-    torch.save({"state_dict": {f"module.{key}": value for key, value in tensors.items()}, "epoch": 3}, path)
+    path = save({"state_dict": {f"module.{key}": value for key, value in tensors.items()}, "epoch": 3})
     assert kcnn.load_weights(model, path).kept == ()
     np.testing.assert_array_equal(model.get_layer("stem_conv").kernel, tensors["conv1.weight"].permute(2, 3, 1, 0))
+
+    base = torch.arange(60.0)
+    views = {"a": base, "b": base.view(3, 4, 5).permute(2, 0, 1), "c": base[7:19:3], "d": base[5], "e": base[:0]}
+    views |= {str(dtype): base.view(6, 10).to(dtype) for dtype in (torch.float16, torch.float64, torch.bfloat16)}
+    views |= {str(dtype): base.to(dtype) for dtype in (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)}
+    views |= {"bool": base > 30, "parameter": torch.nn.Parameter(base), "half": torch.nn.Linear(3, 2).half().weight}
+    found = read_state_dict(save(views))
+    assert list(found) == list(views)
+    for name, tensor in views.items():
+        expected = tensor.detach()
+        expected = expected.float() if expected.dtype is torch.bfloat16 else expected
+        np.testing.assert_array_equal(found[name], expected.numpy(), strict=True)
+
+    network = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4))
+    optimizer = torch.optim.AdamW(network.parameters())
+    network(torch.randn(2, 3, 8, 8)).sum().backward()
+    optimizer.step()
+    path = save({"model": network.state_dict(), "optimizer": optimizer.state_dict(), "best": 0.5, "args": {"lr": 1}})
+    found = read_state_dict(path)
+    assert {key: value.shape for key, value in found.items()} == {
+        key: tuple(value.shape) for key, value in network.state_dict().items()
+    }
+    with pytest.raises(UserError, match="does not lie within"):
+        read_state_dict(save({"w": torch.zeros(1).expand(10**9)}))
+    with pytest.raises(UserError, match=r"refused: it would run torch\.nn\.modules"):
+        read_state_dict(save(network))
+    with pytest.raises(UserError, match=r"refused: it would run torch\._utils\._rebuild_sparse_tensor"):
+        read_state_dict(save({"w": torch.eye(3).to_sparse()}))
+
+
+def test_a_program_of_torch_is_refused(tmp_path):
+    if not find_spec("torch"):
+        pytest.skip("needs torch: tests/peers/run torch")
+    import torch
+
+    torch.jit.save(torch.jit.script(torch.nn.Linear(3, 2)), tmp_path / "w.pt")
+    with pytest.raises(UserError, match="a TorchScript archive"):
+        read_state_dict(tmp_path / "w.pt")

@@ -1,4 +1,4 @@
-"""Networks of torchvision and timm, where torch is installed: random weights, random statistics, and their input.
+"""Networks of torch projects, where torch is installed: random weights, random statistics, and their input.
 
 torchvision and timm are installed without what they depend on, so what they import and never call here is made up.
 """
@@ -35,6 +35,12 @@ def build(project, name, classes, pixels, seed=0):
 
         network = timm.create_model(name, num_classes=classes)
         mean, deviation = network.default_cfg["mean"], network.default_cfg["std"]
+    elif project == "efficientnet_lite_pytorch":
+        from efficientnet_lite_pytorch import EfficientNet
+
+        # Its convolutions pad for one size alone where they know it; its pixels are those of Google's training.
+        network = EfficientNet.from_name(name, image_size=None, num_classes=classes)
+        mean, deviation = [127 / 255] * 3, [128 / 255] * 3
     else:
         # As their pretrained networks are made.
         special = {"transform_input": True, "init_weights": False} if name in ("googlenet", "inception_v3") else {}
