@@ -92,19 +92,20 @@ def picture_crops(
 
 
 class TaughtModel(keras.Model):
-    """A student, which shares its layers with the model that it is made of, and is fitted to images alone."""
+    """A student, which shares its layers with the model that it is made of, and learns what its teacher answers."""
 
     @classmethod
     def of(cls, student: keras.Model, answer: Answer) -> "TaughtModel":
-        """Return `student` as a model whose labels are what `answer` gives: images [N, H, W, 3] → logits [N, C]."""
+        """Return `student` as a model that learns what `answer` gives, images [N, H, W, 3] → logits [N, C]."""
         model = cls(student.input, student.outputs[0])
         # Keras would count a teacher's weights among the model's own.
         model.answer = answer
         return model
 
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
-        """Update the weights by a batch of images; return the metrics."""
-        return super().train_step((data, self.answer(data)))
+        """Update the weights by a batch of images, whose labels are not read; return the metrics."""
+        images, _ = data
+        return super().train_step((images, self.answer(images)))
 
 
 def freeze_teacher(teacher: keras.Model) -> Answer:

@@ -289,7 +289,8 @@ def _phase_data(run: _Run, phase: Phase) -> tuple[keras.Model, tf.data.Dataset, 
     shards = TrainingShards(data.train, data.train_count, data.mean_bytes)
     if run.answer is not None:
         size = data.preprocessing.image_size[0]
-        return model, picture_crops(config, shards, size, config.crops, epochs), run.validation
+        crops = picture_crops(config, shards, size, config.crops, epochs)
+        return model, crops.map(lambda images: (images, tf.zeros([tf.shape(images)[0], data.classes]))), run.validation
     if phase.unfreeze == 0 and not phase.augmentations and phase.crop_scale is None:
         backbone, head = split_at_head(without_auxiliary(model))
 
