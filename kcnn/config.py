@@ -45,7 +45,8 @@ class Config:
         dataset: the value of `--dataset`: a registered name, a folder, a table or a tensorflow-datasets name.
         data_dir: the folder of tensorflow-datasets, or the folder that a CSV's paths are relative to.
         offline: attempt no connection.
-        weights: "imagenet", "starter", "auto", "none", a file, or what `kcnn.weights.hub` takes.
+        weights: "imagenet", "starter", "auto", "none", a file, or what `kcnn.weights.hub` takes; "teacher" inherits a
+            teacher's (`kcnn.weights.inheritance`).
         image_size: height and width in pixels; None to choose by the images and the model.
         phases: the phases of training, in order.
         batch_size: images a step, over all devices together.
@@ -55,8 +56,12 @@ class Config:
         batch_norm: in layers that train, "train" uses and updates batch statistics; "frozen" keeps the loaded ones,
             with their scale and shift.
         patience: epochs without a better validation result before a phase ends.
-        objective: what the network predicts, a name of `kcnn.data.input_pipeline.objectives`: "classes", or
-            "rotation", which needs no labels.
+        objective: what the network predicts, a name of `kcnn.data.input_pipeline.objectives`: "classes"; "rotation",
+            or "distill", a teacher's answers to crops, which need no labels.
+        teacher: the model whose answers are learned by the objective "distill".
+        teacher_weights: "imagenet" or a file.
+        temperature: by which the teacher's and the student's logits are divided (Hinton et al. 2015, section 2).
+        crops: an epoch's, in distillation.
         dtype: Keras' dtype policy during training; the export is float32.
         seed: the seed of initialisation, order and augmentation.
         overrides: the fields that the user set, with their values.
@@ -78,6 +83,10 @@ class Config:
     batch_norm: str = "train"
     patience: int = 20
     objective: str = "classes"
+    teacher: str | None = None
+    teacher_weights: str = "imagenet"
+    temperature: float = 4.0
+    crops: int = 25_600
     dtype: str = "float32"
     seed: int = 0
     overrides: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -109,6 +118,8 @@ _RANGES: dict[str, tuple[float, float]] = {
     "label_smoothing": (0.0, 0.999),
     "unfreeze": (0, 1000),
     "patience": (1, 100_000),
+    "temperature": (0.1, 100.0),
+    "crops": (1, 2**31 - 1),
     "seed": (0, 2**31 - 1),
 }
 _CHOICES: dict[str, tuple[str, ...]] = {

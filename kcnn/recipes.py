@@ -54,6 +54,30 @@ def pretrain() -> Config:
     )
 
 
+@RECIPES.register("distill")
+def distill() -> Config:
+    """Train a backbone that other networks start from to answer crops of few pictures as a teacher does."""
+    return Config(
+        recipe="distill",
+        dataset="pictures",
+        weights="teacher",
+        objective="distill",
+        image_size=128,
+        batch_size=64,
+        weight_decay=0.01,
+        phases=(
+            Phase(
+                "all",
+                epochs=40,
+                learning_rate=2e-3,
+                warmup=0.02,
+                augmentations=("colour", "cutmix"),
+                crop_scale=(0.005, 1.0),
+            ),
+        ),
+    )
+
+
 def build(recipe: str, **overrides: Any) -> Config:
     """Return the Config of a recipe with the user's own settings.
 

@@ -25,3 +25,10 @@ def training_entries(config: Config, more: Sequence[str] = ()) -> Entries:
     """Return the entries by which a network is trained; `more` are names of augmentations beside the Config's."""
     augmentations = {name for phase in config.phases for name in phase.augmentations}
     return network_entries(config.model, sorted(augmentations.union(more)))
+
+
+def pretraining_entries(config: Config) -> Entries:
+    """Return the entries by which a network is pre-trained, its teacher's too."""
+    entries = training_entries(config)
+    taught = network_entries(config.teacher) if config.teacher else {}
+    return {registry: sorted({*names, *taught.get(registry, ())}) for registry, names in entries.items()}

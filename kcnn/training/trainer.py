@@ -24,7 +24,15 @@ from kcnn.errors import UserError
 from kcnn.models.spec import model_spec
 from kcnn.nn.precision import dtype_policy
 from kcnn.progress import bar
-from kcnn.training.auxiliary import with_auxiliary, without_auxiliary
+from kcnn.training.auxiliary import Loss, with_auxiliary, without_auxiliary
+from kcnn.training.distillation import (
+    Answer,
+    TaughtModel,
+    answered,
+    distillation_loss,
+    freeze_teacher,
+    picture_crops,
+)
 from kcnn.training.distribution import check_batch_size, choose_strategy, without_sharding
 from kcnn.training.freezing import (
     compute_features,
@@ -38,6 +46,7 @@ from kcnn.training.state import Progress, load_progress, load_state, save_state
 from kcnn.weights import load_weights, save_weights
 
 _CACHE_BYTES = 2**26  # decoded validation images up to this size are cached
+_VALIDATION_CROPS = 1024  # on which a student's answers are compared with its teacher's
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,6 +128,7 @@ class _Run:
     progress: Progress
     after_epoch: Callable[[Progress], None]
     began: float  # by time.monotonic, as if one process had trained all the time
+    answer: Answer | None  # the teacher's
 
     @property
     def best(self) -> Path:
@@ -133,6 +143,12 @@ class _Run:
         """The validation batches, made once for all phases; None without validation images."""
         if not self.data.val_count:
             return None
+        if self.answer is not None:
+            pictures = TrainingShards(self.data.val, self.data.val_count, self.data.mean_bytes)
+            count = min(_VALIDATION_CROPS, self.config.crops)
+            size = self.data.preprocessing.image_size[0]
+            crops = picture_crops(self.config, pictures, size, count, range(1), augmented=False)
+            return answered(crops, count, self.answer, self.config.batch_size)
         batches = self.in_order(self.data.val, self.data.val_count)
         decoded_bytes = 12 * self.data.val_count * math.prod(self.data.preprocessing.image_size)
         # Reading them anew takes half a second an epoch.
@@ -150,6 +166,11 @@ class _Run:
         # Without a known length Keras warns of its end.
         return batches.apply(tf.data.experimental.assert_cardinality(math.ceil(count / self.config.batch_size)))
 
+    @property
+    def epoch_size(self) -> int:
+        """The images of an epoch."""
+        return self.data.train_count if self.answer is None else self.config.crops
+
     def save(self, optimizer: keras.optimizers.Optimizer | None = None) -> None:
         self.progress.seconds = round(time.monotonic() - self.began, 2)
         save_state(self.state, self.progress, self.model, optimizer)
@@ -161,6 +182,7 @@ def train(
     build_model: Callable[[], keras.Model],
     directory: Path,
     *,
+    build_teacher: Callable[[], keras.Model] | None = None,
     devices: list[str] | None = None,
     after_epoch: Callable[[Progress], None] = lambda progress: None,
 ) -> Progress:
@@ -174,6 +196,7 @@ def train(
         build_model: makes the model with its starting weights; called once, within the strategy's scope.
         directory: receives `best.safetensors` (the weights of the best validation epoch over all phases),
             `state.safetensors` (what an interrupted run goes on from) and `logs/` (TensorBoard).
+        build_teacher: makes the teacher of the objective "distill", called like `build_model`.
         devices: logical devices to mirror over; None for all GPUs.
         after_epoch: called at the end of every epoch, and before an interrupted run goes on; what it raises ends the
             training.
@@ -198,7 +221,8 @@ def train(
         print(f"Resuming after {len(progress.history)} epochs")
         after_epoch(progress)
     with strategy.scope(), dtype_policy(config.dtype):
-        run = _Run(config, data, build_model(), directory, progress, after_epoch, began)
+        answer = freeze_teacher(build_teacher()) if build_teacher else None
+        run = _Run(config, data, build_model(), directory, progress, after_epoch, began, answer)
         if resumed:
             load_state(state, run.model, None)
         else:
@@ -219,9 +243,15 @@ def _run_phase(run: _Run, phase: Phase) -> None:
     config, model, progress = run.config, run.model, run.progress
     set_trainable(model, unfreeze=phase.unfreeze, batch_norm=config.batch_norm)
     fitted, batches, validation = _phase_data(run, phase)
-    crossentropy = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=config.label_smoothing)
-    fitted, loss, metrics = with_auxiliary(fitted, crossentropy, model_spec(config.model).auxiliary_weight)
-    steps = steps_per_epoch(run.data.train_count, config.batch_size)
+    loss: Loss
+    metrics: list[Loss | keras.metrics.Metric]
+    if run.answer is not None:
+        fitted, loss = TaughtModel.of(fitted, run.answer), distillation_loss(config.temperature)
+        metrics = [keras.metrics.CategoricalAccuracy("accuracy")]  # how often both give the same answer
+    else:
+        crossentropy = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=config.label_smoothing)
+        fitted, loss, metrics = with_auxiliary(fitted, crossentropy, model_spec(config.model).auxiliary_weight)
+    steps = steps_per_epoch(run.epoch_size, config.batch_size)
     shorten_batch_norm_memory(model, steps * phase.epochs)
     optimizer = build_optimizer(
         config.optimizer,
@@ -256,6 +286,11 @@ def _phase_data(run: _Run, phase: Phase) -> tuple[keras.Model, tf.data.Dataset, 
     """
     config, data, model = run.config, run.data, run.model
     epochs = range(run.progress.epoch, phase.epochs)
+    shards = TrainingShards(data.train, data.train_count, data.mean_bytes)
+    if run.answer is not None:
+        size = data.preprocessing.image_size[0]
+        crops = picture_crops(config, shards, size, config.crops, epochs)
+        return model, crops.map(lambda images: (images, tf.zeros([tf.shape(images)[0], data.classes]))), run.validation
     if phase.unfreeze == 0 and not phase.augmentations and phase.crop_scale is None:
         backbone, head = split_at_head(without_auxiliary(model))
 
@@ -269,7 +304,7 @@ def _phase_data(run: _Run, phase: Phase) -> tuple[keras.Model, tf.data.Dataset, 
         judged_on = features(run.validation, data.val_count, "val")
         return head, batches, tf.data.Dataset.from_tensor_slices(judged_on).batch(256)
     batches = training_batches(
-        TrainingShards(data.train, data.train_count, data.mean_bytes),
+        shards,
         num_classes=data.classes,
         batch_size=config.batch_size,
         preprocessing=data.preprocessing,

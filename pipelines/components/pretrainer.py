@@ -2,6 +2,7 @@
 
 import dataclasses
 import datetime
+import functools
 import os
 import platform
 from typing import Any
@@ -11,29 +12,35 @@ import tensorflow as tf
 
 from kcnn.config import Config
 from kcnn.data.ingestion.summary import check_trainable
+from kcnn.data.input_pipeline.batches import TrainingShards
 from kcnn.data.input_pipeline.objectives import OBJECTIVES
 from kcnn.data.input_pipeline.transform import Preprocessing
 from kcnn.models.spec import model_spec
 from kcnn.training.adaptation import adapt_config, choose_image_size
+from kcnn.training.distillation import load_teacher, picture_crops
 from kcnn.training.network import build_network, inference_network
 from kcnn.training.trainer import train
 from kcnn.weights import describe_weights, load_weights, save_backbone
+from kcnn.weights.inheritance import inherit_weights, recalibrate
 from pipelines.artifacts.examples import Examples
 from pipelines.artifacts.training import Backbone
 from pipelines.engine.component import Output, component
-from pipelines.entries import training_entries
+from pipelines.entries import pretraining_entries
 from pipelines.training_data import training_data
+
+_RECALIBRATION = 20  # batches by which batch norm's statistics are measured where weights are inherited
 
 
 @component(
     resumable=True,
     ignored=("record",),
-    entries=lambda config, **_: training_entries(Config.from_json(config)),
+    entries=lambda config, **_: pretraining_entries(Config.from_json(config)),
 )
 def pretrainer(
     config: str,
     weights: str | None,
     weights_digest: str,
+    teacher_digest: str,
     record: dict[str, Any],
     examples: Examples,
     backbone: Output[Backbone],
@@ -42,8 +49,9 @@ def pretrainer(
 
     Args:
         config: the Config, as JSON.
-        weights: what the network starts from, as `load_weights` takes it; None for random ones.
+        weights: what the network starts from, as `load_weights` takes it, or "teacher"; None for random ones.
         weights_digest: of the file that `weights` names, which tells it from others of the same name.
+        teacher_digest: the same of the teacher's weights.
         record: what only the run knows of where the weights come from: command, commit, fingerprint of the data.
         examples: what to train on.
         backbone: what is made; an interrupted training goes on from what is in it.
@@ -56,15 +64,25 @@ def pretrainer(
     data = training_data(examples, Preprocessing((size, size), crop_fraction=1.0))
     data = dataclasses.replace(data, classes=OBJECTIVES.get(settings.objective).classes or data.classes)
 
+    @functools.cache
+    def build_teacher() -> keras.Model:
+        return load_teacher(settings, data.classes, size)
+
     def build() -> keras.Model:
         network = build_network(settings, data.classes, size)
-        if weights is not None:
+        if weights == "teacher":
+            inherit_weights(network, build_teacher())
+            shards = TrainingShards(data.train, data.train_count, data.mean_bytes)
+            count = _RECALIBRATION * settings.batch_size
+            recalibrate(network, picture_crops(settings, shards, size, count, range(1)))
+        elif weights is not None:
             load_weights(network, weights, offline=settings.offline)
         return network
 
-    print(f"Pre-training {spec.name} at {size}x{size} on {data.train_count} images to tell {data.classes} classes")
+    aim = f"to answer as {settings.teacher}" if settings.teacher else f"to tell {data.classes} classes"
+    print(f"Pre-training {spec.name} at {size}x{size} on {data.train_count} images {aim}")
     origin = describe_weights(weights, spec.name)
-    progress = train(settings, data, build, backbone.path)
+    progress = train(settings, data, build, backbone.path, build_teacher=build_teacher if settings.teacher else None)
     save_backbone(inference_network(settings, data.classes, size, backbone.best), backbone.weights)
     gpus = tf.config.list_physical_devices("GPU")
     provenance = {
@@ -78,9 +96,17 @@ def pretrainer(
         "seed": settings.seed,
         "config": settings.to_dict(),
         "weights_origin": origin,
+        "teacher": settings.teacher and _describe_teacher(settings, teacher_digest),
         "hardware": {"cores": os.cpu_count(), "machine": platform.machine(), "gpus": len(gpus)},
         "hours": round(progress.seconds / 3600, 4),
         "validation_accuracy": progress.best and round(progress.best[0], 4),
         "history": progress.history,
     }
     backbone.write_provenance(provenance)
+
+
+def _describe_teacher(settings: Config, digest: str) -> dict[str, Any]:
+    """Return what is to be known of the teacher of a distillation, JSON-able."""
+    name = model_spec(str(settings.teacher)).name
+    origin = describe_weights(settings.teacher_weights, name)
+    return {"model": name, "weights": settings.teacher_weights, "sha256": digest, "weights_origin": origin}

@@ -14,6 +14,7 @@ from kcnn.data.datasets.image_folder import visible
 from kcnn.data.datasets.opening import normalize_dataset_name
 from kcnn.data.ingestion import exclusions
 from kcnn.data.input_pipeline.augmentations import AUGMENTATIONS
+from kcnn.data.input_pipeline.objectives import OBJECTIVES
 from kcnn.data.validation.schema import read_schema
 from kcnn.errors import UserError
 from kcnn.models.factory import create_model
@@ -21,7 +22,9 @@ from kcnn.models.spec import model_spec
 from kcnn.recipes import build
 from kcnn.serving.publishing import versions
 from kcnn.serving.publishing.pruning import FEWEST
+from kcnn.training.distillation import load_teacher
 from kcnn.weights import find_imagenet, find_starter, find_weights_file, install_hint, load_weights
+from kcnn.weights.inheritance import inherit_weights
 from pipelines.engine import metadata
 
 
@@ -161,6 +164,31 @@ def check_names(config: Config) -> None:
     create_model(config.model, 2, config.image_size, **config.design)
     for augmentation in config.phases[-1].augmentations:
         AUGMENTATIONS.get(augmentation)
+
+
+def check_teacher(config: Config) -> None:
+    """Check the teacher of the objective "distill" and print which weights it has.
+
+    Raises:
+        UserError: there is none, or one that has nothing to teach; its weights cannot be had, or not be inherited.
+    """
+    distills = config.objective == "distill"
+    if given := [name for name in _OF_TEACHER if config.overrides.get(name) is not None and not distills]:
+        raise UserError(f"--{given[0]} {config.overrides[given[0]]}: expected with --objective distill")
+    if not distills:
+        return
+    if config.teacher is None:
+        raise UserError(
+            "--objective distill: expected --teacher, a model whose weights can be had, such as efficientnetlite0"
+        )
+    classes = OBJECTIVES.get(config.objective).classes or 0
+    teacher = load_teacher(config, classes, config.image_size)
+    if config.weights == "teacher":
+        inherit_weights(create_model(config.model, classes, config.image_size, **config.design), teacher)
+    print(f"Teacher: {teacher.name}, weights: {config.teacher_weights}")
+
+
+_OF_TEACHER = ("teacher", "teacher_weights", "temperature", "crops")  # settings that mean something only with one
 
 
 def last_pushed(folder: Path) -> tuple[str | None, str]:

@@ -17,6 +17,7 @@ from pipelines.graphs.preflight import (
     check_apart,
     check_classes,
     check_names,
+    check_teacher,
     check_writable,
     leave_out,
     settle_dataset,
@@ -53,6 +54,7 @@ def graph(job: PretrainingJob, weights: str | None, fingerprint: str) -> list[No
         config=config.to_json(),
         weights=weights,
         weights_digest=weights_digest(weights, config.model),
+        teacher_digest=weights_digest(config.teacher_weights, config.teacher) if config.teacher else "",
         record={
             "command": job.command,
             "commit": describe_commit(),
@@ -80,15 +82,17 @@ def run(job: PretrainingJob) -> Path | None:
     check_classes(config.dataset, dataset)
     dataset = leave_out(dataset, job.exclude)
     check_names(config)
-    config, weights = settle_weights(config)
+    check_teacher(config)
+    config, weights = (config, config.weights) if config.weights == "teacher" else settle_weights(config)
     nodes = graph(dataclasses.replace(job, config=config), weights, dataset.fingerprint)
     made = run_graph(job, nodes, pipeline="pretraining", goal="Pretrainer", config=config.to_dict())
     if made is None:
         return None
     backbone = made["Pretrainer"]["backbone"]
     provenance = backbone.provenance()
+    what = f"Agreement with {config.teacher}" if config.teacher else "Validation accuracy"
     print(
-        f"Validation accuracy: {provenance['validation_accuracy']:.1%} of {provenance['classes']} classes, "
+        f"{what}: {provenance['validation_accuracy']:.1%} of {provenance['classes']} classes, "
         f"after {provenance['hours']:.2f} hours\n"
         f"Weights: {backbone.weights}\n"
         f"  to start from them: python main.py --model {model_spec(config.model).name} --finetune "

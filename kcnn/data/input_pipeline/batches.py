@@ -102,7 +102,7 @@ def training_batches(
 
     first_batch = epochs.start * steps
     dataset = tf.data.Dataset.range(epochs.start, epochs.stop)
-    dataset = dataset.flat_map(lambda epoch: _shuffle_records(shards, epoch, order_seed).take(steps * batch_size))
+    dataset = dataset.flat_map(lambda epoch: shuffled_records(shards, epoch, order_seed).take(steps * batch_size))
     dataset = dataset.enumerate(first_batch * batch_size)
     dataset = dataset.map(image_and_label, num_parallel_calls=tf.data.AUTOTUNE)
     dataset = dataset.batch(batch_size, drop_remainder=True)
@@ -173,7 +173,7 @@ def random_resized_crop(
     return fit_to_size(decode_window(encoded, choose, spec.image_size), spec)
 
 
-def _shuffle_records(shards: TrainingShards, epoch: tf.Tensor, seed: tf.Tensor) -> tf.data.Dataset:
+def shuffled_records(shards: TrainingShards, epoch: tf.Tensor, seed: tf.Tensor) -> tf.data.Dataset:
     """Return the records of all shards in the random order of an epoch."""
     tf.compat.v1.set_random_seed(1)  # for the graph of this epoch, so that `tf.random.set_seed` does not matter
     of_shards, of_records = tf.unstack(tf.random.split(tf.random.fold_in(seed, epoch), 2))

@@ -1,4 +1,8 @@
-"""Objectives: a network learns to predict an image's class or, where images have none, how the image was changed."""
+"""Objectives: a network learns to predict an image's class or, where images have none, how the image was changed.
+
+Of the objective "distill" only the number of classes stands here: its answers are a teacher's, and are computed where
+the network trains (`kcnn.training.distillation`).
+"""
 
 import dataclasses
 from collections.abc import Callable
@@ -23,6 +27,7 @@ class Objective:
 
 OBJECTIVES: Registry[Objective] = Registry("objective")
 OBJECTIVES.add("classes", Objective(lambda image, label, seed: (image, label)))
+OBJECTIVES.add("distill", Objective(lambda image, label, seed: (image, label), classes=1000))  # ImageNet's
 
 
 def rotate(image: tf.Tensor, label: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

@@ -8,7 +8,8 @@ def define_dataset(values: flags.FlagValues, default: str) -> None:
     flags.DEFINE_string(
         "dataset",
         default,
-        "'digits', 'fractals', 'atoms' or 'formulas'; a folder of class folders, or of train/val/test folders of "
+        "'digits', 'fractals', 'atoms', 'formulas' or, without labels, 'pictures'; a folder of class "
+        "folders, or of train/val/test folders of "
         "them; a CSV or TSV of path,label[,split]; or a tensorflow-datasets name.",
         flag_values=values,
     )

@@ -24,14 +24,14 @@ def define_training(values: flags.FlagValues) -> None:
         "weights",
         None,
         "What to start from: imagenet, starter (ships with the project), a file, timm:NAME, torchvision:NAME or "
-        "hf://OWNER/NAME (from the Hugging Face hub), none, or auto (the first of the first two that can be had; the "
-        "default with --finetune).",
+        "hf://OWNER/NAME (from the Hugging Face hub), none, auto (the first of the first two that can be had; the "
+        "default with --finetune), or, in distillation, teacher (the default there).",
         flag_values=values,
     )
     flags.DEFINE_list(
         "augment",
         None,
-        "Augmentations of the last phase, of flip, randaugment, cutmix, mixup, cutmix_mixup; '' for none. "
+        "Augmentations of the last phase, of flip, colour, randaugment, cutmix, mixup, cutmix_mixup; '' for none. "
         "(default: the recipe's)",
         flag_values=values,
     )
@@ -76,7 +76,10 @@ def read_config(values: flags.FlagValues, recipe: str) -> Config:
         overrides["design"] = dict(map(_parse_design, values.design))
     if values.augment is not None:
         overrides["augmentations"] = tuple(values.augment)
-    return recipes.build(recipe, **overrides)
+    config = recipes.build(recipe, **overrides)
+    if config.objective != Config.objective and "objective" not in values:
+        raise UserError(f"--recipe {recipe}: its objective is {config.objective}; expected with pretrain")
+    return config
 
 
 def _parse_design(setting: str) -> tuple[str, Any]:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,8 @@ import pytest
 from PIL import Image
 from safetensors.numpy import load_file
 
+import kcnn
+from kcnn.weights import save_weights
 from tests.pipelines.engine import small_disks
 
 MAIN = Path(__file__).parents[3] / "main.py"
@@ -72,6 +75,25 @@ def test_what_it_made_is_a_start_for_the_main_job(workplace):
     assert json.loads(training.read_text())["weights"] == str(weights)
 
 
+DISTILL = ["pretrain", *SMALL, "--dataset", "photos", "--objective", "distill", "--teacher", "lenet5"]
+
+
+def test_it_learns_a_teachers_answers(workplace):
+    """The teacher has random weights, from a file."""
+    folder, _ = workplace
+    save_weights(kcnn.create_model("lenet5", 1000, 32), folder / "teacher.safetensors")
+    weights = ["--weights", "none", "--teacher_weights", "teacher.safetensors"]
+    done = run(*DISTILL, *weights, "--crops", 64, "--epochs", 1, cwd=folder)
+    assert "Teacher: lenet5, weights: teacher.safetensors" in done.stdout
+    assert "Agreement with lenet5: " in done.stdout
+    made = Path(re.search("Weights: (.*)", done.stdout)[1])
+    record = json.loads((folder / made).with_suffix(".json").read_text())
+    assert record["objective"] == "distill"
+    assert record["teacher"]["model"] == "lenet5"
+    assert record["teacher"]["sha256"] == hashlib.sha256((folder / "teacher.safetensors").read_bytes()).hexdigest()
+    assert not any(key.startswith("head_") for key in load_file(folder / made))
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -79,6 +101,15 @@ def test_what_it_made_is_a_start_for_the_main_job(workplace):
         (["--objective", "rotation"], "train does not read it"),
         (["pretrain", "--dataset", "photos"], "no class folders"),
         (["pretrain", "now"], "unexpected argument 'now'"),
+        (["pretrain", "--teacher", "lenet5"], "--teacher lenet5: expected with --objective distill"),
+        (["pretrain", "--crops", "64", "--dataset", "digits"], "--crops 64: expected with --objective distill"),
+        (["pretrain", "--objective", "distill"], "expected --teacher, a model whose weights can be had"),
+        ([*DISTILL[:-1], "lenet55"], "did you mean 'lenet5'"),
+        ([*DISTILL], "ImageNet weights of lenet5"),
+        ([*DISTILL, "--teacher_weights", "starter"], "starter weights of lenet5: there are none"),
+        ([*DISTILL[:-1], "efficientnetlite0"], "--weights teacher: lenet5 has not the stages of efficientnetlite0"),
+        ([*DISTILL[:-1], "mobilenetv2_0.35", "--teacher_weights", "starter"], "a classifier of 1000 classes"),
+        (["--recipe", "distill"], "expected with pretrain"),
     ],
 )
 def test_mistakes(workplace, arguments, message, monkeypatch):
