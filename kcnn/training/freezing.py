@@ -7,9 +7,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from kcnn.config import Phase
 from kcnn.errors import UserError
 from kcnn.models.spec import stages
 from kcnn.progress import bar
+
+Features = tuple[np.ndarray, np.ndarray]  # the features and the one-hot labels
 
 
 def set_trainable(model: keras.Model, *, unfreeze: int | None, batch_norm: str) -> None:
@@ -61,9 +64,20 @@ def split_at_head(model: keras.Model) -> tuple[keras.Model, keras.Model]:
     return keras.Model(model.input, first.input), keras.Model(first.input, model.output)
 
 
+def is_frozen(phase: Phase) -> bool:
+    """Return whether a phase trains the head alone, on views of the images that are the same in every epoch."""
+    return phase.unfreeze == 0 and phase.crop_scale is None and set(phase.augmentations) <= {"flip"}
+
+
+def has_linear_head(model: keras.Model) -> bool:
+    """Return whether `head_logits` is the head's only layer with weights, on features [N, D]."""
+    head = [layer for layer in model.layers if layer.name.startswith("head_") and layer.weights]
+    return [layer.name for layer in head] == ["head_logits"] and len(head[0].input.shape) == 2
+
+
 def compute_features(
-    backbone: keras.Model, batches: tf.data.Dataset, count: int, path: Path
-) -> tuple[np.ndarray, np.ndarray]:
+    backbone: keras.Model, batches: tf.data.Dataset, count: int, path: Path, *, mirror: bool = False
+) -> Features:
     """Run the frozen backbone once over `count` images.
 
     Args:
@@ -72,21 +86,26 @@ def compute_features(
         count: images in `batches`.
         path: a .npy file to keep the features in, so that memory does not grow with the data. It is written without
             mapping: on a full disk, writing to a mapped file would end the process without a message.
+        mirror: whether the features of the mirror images follow those of the images.
 
     Returns:
-        features float32 [count, ...], mapped from `path`, and labels float32 [count, classes].
+        features float32 [count, ...], or [2 count, ...] with those of the mirror images, mapped from `path`, and labels
+        float32 [count, classes].
     """
-    shape = (count, *backbone.output.shape[1:])
+    if mirror:
+        batches = batches.concatenate(batches.map(lambda images, labels: (tf.reverse(images, [2]), labels)))
+    rows = count * (1 + mirror)
+    shape = (rows, *backbone.output.shape[1:])
     header = {"descr": np.lib.format.dtype_to_descr(np.dtype(np.float32)), "fortran_order": False, "shape": shape}
     forward = tf.function(lambda images: backbone(images, training=False), reduce_retracing=True)
     labels = []
-    with bar(total=count, description="Frozen features", unit="img") as progress, path.open("wb") as file:
+    with bar(total=rows, description="Frozen features", unit="img") as progress, path.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, header)
         for images, targets in batches:
             file.write(forward(images).numpy().astype(np.float32, copy=False).data)
             labels.append(targets.numpy())
             progress.update(len(images))
-    return np.load(path, mmap_mode="r"), np.concatenate(labels)
+    return np.load(path, mmap_mode="r"), np.concatenate(labels)[:count]
 
 
 def feature_batches(

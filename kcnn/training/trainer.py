@@ -1,14 +1,17 @@
 """Training: the phases of a recipe, one after the other, from data shards to the best weights."""
 
 import dataclasses
+import filecmp
 import functools
 import math
+import os
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
@@ -27,13 +30,18 @@ from kcnn.progress import bar
 from kcnn.training.auxiliary import with_auxiliary, without_auxiliary
 from kcnn.training.distribution import check_batch_size, choose_strategy, without_sharding
 from kcnn.training.freezing import (
+    Features,
     compute_features,
     feature_batches,
+    has_linear_head,
+    is_frozen,
     set_trainable,
     shorten_batch_norm_memory,
     split_at_head,
 )
-from kcnn.training.optimizers import build_optimizer, warmup_cosine
+from kcnn.training.judging import accuracy_and_log_loss, answer_images, describe_phase, is_better
+from kcnn.training.linear_head import solve_head
+from kcnn.training.optimizers import build_optimizer, stage_multipliers, warmup_cosine
 from kcnn.training.state import Progress, load_progress, load_state, save_state
 from kcnn.weights import load_weights, save_weights
 
@@ -92,7 +100,7 @@ class _EpochEnd(keras.callbacks.Callback):
         latest = (0.0, float(len(progress.history) + 1))
         score = (metrics["val_accuracy"], -metrics["val_loss"]) if "val_loss" in metrics else latest
         if progress.record_epoch(score, {"seconds": round(time.monotonic() - self._began, 2), **metrics}):
-            save_weights(run.model, run.best)
+            save_weights(run.model, run.best_in_phase)
         self.model.stop_training = progress.waited >= run.config.patience
         shown = {"loss": metrics["loss"], "acc": metrics["accuracy"], "val acc": metrics.get("val_accuracy")}
         texts = {name: f"{value:.3f}" for name, value in shown.items() if value is not None}
@@ -123,6 +131,10 @@ class _Run:
     @property
     def best(self) -> Path:
         return self.directory / "best.safetensors"
+
+    @property
+    def best_in_phase(self) -> Path:
+        return self.directory / "phase.safetensors"
 
     @property
     def state(self) -> Path:
@@ -202,41 +214,78 @@ def train(
         if resumed:
             load_state(state, run.model, None)
         else:
-            run.best.unlink(missing_ok=True)
+            for path in (run.best, run.best_in_phase):
+                path.unlink(missing_ok=True)
             run.save()  # so that a run can go on that is interrupted in its first epoch
         while progress.phase < len(config.phases):
             phase = config.phases[progress.phase]
-            if not progress.phase_is_over(phase.epochs, config.patience):
+            if is_frozen(phase) and has_linear_head(without_auxiliary(run.model)):
+                _solve_phase(run, phase)
+            elif not progress.phase_is_over(_epochs(phase), config.patience):
                 _run_phase(run, phase)
-            load_weights(run.model, run.best)
-            progress.start_next_phase()
-            run.save()
+            _end_phase(run, phase)
     return progress
+
+
+def _epochs(phase: Phase) -> int:
+    if phase.epochs is None:
+        raise ValueError(f"phase {phase.name}: expected a number of epochs, which adapt_config chooses")
+    return phase.epochs
+
+
+def _end_phase(run: _Run, phase: Phase) -> None:
+    """Keep the phase's weights where they are better than those before it, and say so.
+
+    It may be interrupted anywhere, and done again.
+    """
+    progress, kept = run.progress, True
+    if progress.phases and run.validation is not None and not filecmp.cmp(run.best, run.best_in_phase, shallow=False):
+        answers = {}
+        for path in (run.best, run.best_in_phase):
+            load_weights(run.model, path)
+            answers[path] = answer_images(without_auxiliary(run.model), run.validation)
+        (before, labels), (after, _) = answers[run.best], answers[run.best_in_phase]
+        kept = is_better(after, before, labels)
+    if kept:
+        copied = run.best.with_suffix(".tmp")
+        shutil.copyfile(run.best_in_phase, copied)
+        os.replace(copied, run.best)
+    load_weights(run.model, run.best)
+    rows = [row for row in progress.history if row["phase"] == progress.phase]
+    seconds = round(time.monotonic() - run.began - sum(row["seconds"] for row in progress.phases), 1)
+    accuracy = progress.best_in_phase[0] if run.data.val_count and progress.best_in_phase else None
+    progress.start_next_phase(
+        {"name": phase.name, "accuracy": accuracy, "seconds": seconds, "epochs": len(rows)}, kept
+    )
+    run.save()
+    if len(run.config.phases) > 1:
+        print(describe_phase(progress.phases[-1], run.data.val_count, first=len(progress.phases) == 1))
 
 
 def _run_phase(run: _Run, phase: Phase) -> None:
     """Train a phase from the epoch that is next."""
-    config, model, progress = run.config, run.model, run.progress
+    config, model, progress, epochs = run.config, run.model, run.progress, _epochs(phase)
     set_trainable(model, unfreeze=phase.unfreeze, batch_norm=config.batch_norm)
     fitted, batches, validation = _phase_data(run, phase)
     crossentropy = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=config.label_smoothing)
     fitted, loss, metrics = with_auxiliary(fitted, crossentropy, model_spec(config.model).auxiliary_weight)
     steps = steps_per_epoch(run.data.train_count, config.batch_size)
-    shorten_batch_norm_memory(model, steps * phase.epochs)
+    shorten_batch_norm_memory(model, steps * epochs)
     optimizer = build_optimizer(
         config.optimizer,
         fitted,
-        schedule=warmup_cosine(phase.learning_rate, steps * phase.epochs, phase.warmup),
+        schedule=warmup_cosine(phase.learning_rate, steps * epochs, phase.warmup),
         weight_decay=config.weight_decay,
+        multipliers=stage_multipliers(model, phase.rate_decay),
     )
     fitted.compile(optimizer=optimizer, loss=loss, metrics=metrics)
     if progress.epoch:
         load_state(run.state, model, fitted.optimizer)
-    with bar(total=steps * phase.epochs, description=f"Training ({phase.name})", unit="step") as step_bar:
+    with bar(total=steps * epochs, description=f"Training ({phase.name})", unit="step") as step_bar:
         step_bar.update(steps * progress.epoch)
         fitted.fit(
             without_sharding(batches),
-            epochs=phase.epochs,
+            epochs=epochs,
             initial_epoch=progress.epoch,
             steps_per_epoch=steps,
             validation_data=None if validation is None else without_sharding(validation),
@@ -249,25 +298,54 @@ def _run_phase(run: _Run, phase: Phase) -> None:
         )
 
 
+def _frozen_features(run: _Run, backbone: keras.Model, mirror: bool) -> tuple[Features, Features | None]:
+    """Compute the features of the training images and of the validation images, if any."""
+    data = run.data
+    trained_on = compute_features(
+        backbone,
+        run.in_order(data.train, data.train_count),
+        data.train_count,
+        run.directory / "features-train.npy",
+        mirror=mirror,
+    )
+    if run.validation is None:
+        return trained_on, None
+    return trained_on, compute_features(
+        backbone, run.validation, data.val_count, run.directory / "features-val.npy"
+    )
+
+
+def _solve_phase(run: _Run, phase: Phase) -> None:
+    """Solve the head on frozen features; the phase has a single epoch."""
+    began, model, mirror = time.monotonic(), run.model, "flip" in phase.augmentations
+    backbone, _ = split_at_head(without_auxiliary(model))
+    (features, labels), judged_on = _frozen_features(run, backbone, mirror)
+    solved = solve_head(features, labels, views=1 + mirror, seed=run.config.seed)
+    model.get_layer("head_logits").set_weights([solved.kernel, solved.bias])
+    metrics = {"loss": solved.log_loss, "accuracy": solved.accuracy, "strength": solved.strength}
+    score = (0.0, float(len(run.progress.history) + 1))
+    if judged_on is not None:
+        accuracy, loss = accuracy_and_log_loss(solved.answer(judged_on[0]), judged_on[1])
+        metrics |= {"val_accuracy": accuracy, "val_loss": loss}
+        score = accuracy, -loss
+    run.progress.epoch, run.progress.best_in_phase = 0, None
+    run.progress.record_epoch(score, {"seconds": round(time.monotonic() - began, 2), **metrics})
+    save_weights(model, run.best_in_phase)
+    run.after_epoch(run.progress)
+
+
 def _phase_data(run: _Run, phase: Phase) -> tuple[keras.Model, tf.data.Dataset, tf.data.Dataset | None]:
     """Return the model that a phase fits, its training batches and its validation batches.
 
     The model is the run's, on images, or its head, on features that are computed once.
     """
     config, data, model = run.config, run.data, run.model
-    epochs = range(run.progress.epoch, phase.epochs)
-    if phase.unfreeze == 0 and not phase.augmentations and phase.crop_scale is None:
+    epochs = range(run.progress.epoch, _epochs(phase))
+    if is_frozen(phase):
         backbone, head = split_at_head(without_auxiliary(model))
-
-        def features(batches: tf.data.Dataset, count: int, split: str) -> tuple[np.ndarray, np.ndarray]:
-            return compute_features(backbone, batches, count, run.directory / f"features-{split}.npy")
-
-        trained_on = features(run.in_order(data.train, data.train_count), data.train_count, "train")
+        trained_on, judged_on = _frozen_features(run, backbone, mirror=False)
         batches = feature_batches(*trained_on, batch_size=config.batch_size, seed=config.seed, epochs=epochs)
-        if run.validation is None:
-            return head, batches, None
-        judged_on = features(run.validation, data.val_count, "val")
-        return head, batches, tf.data.Dataset.from_tensor_slices(judged_on).batch(256)
+        return head, batches, judged_on and tf.data.Dataset.from_tensor_slices(judged_on).batch(256)
     batches = training_batches(
         TrainingShards(data.train, data.train_count, data.mean_bytes),
         num_classes=data.classes,

@@ -68,7 +68,7 @@ def settle_weights(config: Config) -> tuple[Config, str | None]:
     return config, None
 
 
-_OF_WEIGHTS = ("unfreeze", "batch_norm")  # settings that mean something only where weights are loaded
+_OF_WEIGHTS = ("unfreeze", "transfer", "batch_norm")  # settings that mean something only where weights are loaded
 
 
 def _from_scratch(config: Config) -> Config:

@@ -141,7 +141,7 @@ TWO_PHASES = config(
 
 @pytest.fixture(scope="module")
 def uninterrupted(digits, tmp_path_factory):
-    """Train two phases: return progress, weights, and the whole network's accuracy after the head's phase."""
+    """Train two phases: return progress, weights, and the whole network's accuracy when the head is solved."""
     folder = tmp_path_factory.mktemp("whole")
     built, seen = [], {}
 
@@ -151,7 +151,7 @@ def uninterrupted(digits, tmp_path_factory):
         return built[-1]
 
     def after_epoch(progress):
-        if (progress.phase, progress.epoch) == (0, 2):
+        if (progress.phase, progress.epoch) == (0, 1):
             seen["after"] = built[-1].get_layer("stem_conv").kernel.numpy()
             seen["accuracy"] = validation_accuracy(built[-1], digits)
 
@@ -160,11 +160,11 @@ def uninterrupted(digits, tmp_path_factory):
     return progress, weights(folder / "best.safetensors"), seen
 
 
-def test_the_head_trains_on_features_computed_once(uninterrupted):
+def test_the_head_is_solved_on_features_computed_once(uninterrupted):
     """The accuracy on features is the whole network's, and the backbone stays what it is."""
     progress, _, seen = uninterrupted
-    assert [row["phase"] for row in progress.history] == [0, 0, 1, 1, 1]
-    assert progress.history[1]["val_accuracy"] == pytest.approx(seen["accuracy"])
+    assert [row["phase"] for row in progress.history] == [0, 1, 1, 1]
+    assert progress.history[0]["val_accuracy"] == pytest.approx(seen["accuracy"])
     np.testing.assert_array_equal(seen["before"], seen["after"])
 
 
@@ -189,7 +189,7 @@ def test_an_interrupted_run_resumes_to_the_same_weights(digits, tmp_path, monkey
             train(TWO_PHASES, digits, build_alike, tmp_path)
     resumed = train(TWO_PHASES, digits, build_alike, tmp_path)
     whole, expected, _ = uninterrupted
-    assert len(resumed.history) == len(whole.history) == 5
+    assert len(resumed.history) == len(whole.history) == 4
     for a, b in zip(whole.history, resumed.history, strict=True):
         assert a["val_loss"] == pytest.approx(b["val_loss"], abs=2e-3)
     found = weights(tmp_path / "best.safetensors")
@@ -223,7 +223,7 @@ STILL = config(Phase("all", epochs=9, learning_rate=0.0), Phase("more", epochs=2
 
 def test_without_validation_images_the_last_epoch_counts(in_memory, tmp_path):
     data = dataclasses.replace(in_memory, val=[], val_count=0)
-    phases = Phase("head", epochs=3, learning_rate=3e-3, unfreeze=0), Phase("all", epochs=1, learning_rate=3e-3)
+    phases = Phase("head", epochs=1, learning_rate=3e-3, unfreeze=0), Phase("all", epochs=1, learning_rate=3e-3)
     built = []
 
     def build():
@@ -231,9 +231,10 @@ def test_without_validation_images_the_last_epoch_counts(in_memory, tmp_path):
         return built[-1]
 
     progress = train(config(*phases), data, build, tmp_path)
-    assert progress.best == (0.0, 4.0)
+    assert progress.best == (0.0, 2.0)
     kept = weights(tmp_path / "best.safetensors")
     np.testing.assert_array_equal(kept["stem_conv/kernel"], built[0].get_layer("stem_conv").kernel.numpy())
+    assert [row["kept"] for row in progress.phases] == [True, True]
 
 
 def test_early_stopping_ends_each_phase(in_memory, tmp_path):

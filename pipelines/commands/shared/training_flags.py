@@ -43,8 +43,8 @@ def define_training(values: flags.FlagValues) -> None:
 
 
 _INTEGERS = {
-    "unfreeze": "Fine-tune only this many of the backbone's last stages. (default: all)",
-    "epochs": "Epochs of the last phase. (default: the recipe's)",
+    "unfreeze": "Fine-tune only this many of the backbone's last stages: --transfer stages=N. (default: all)",
+    "epochs": "Epochs of the last phase. (default: the recipe's, or by the number of images)",
     "image_size": "Height and width in pixels. (default: by the images and the architecture)",
     "batch_size": "Images a step, over all devices. (default: the recipe's)",
     "patience": "Stop a phase after this many epochs without improvement. (default: the recipe's)",
@@ -56,8 +56,11 @@ _FLOATS = {
     "label_smoothing": "From 0 to 1. (default: the recipe's)",
 }
 _STRINGS = {
+    "transfer": "What fine-tuning trains, after a head on the frozen backbone: head, nothing more; stages=N, the last "
+    "N stages; gradual, the last three and then all; full, all; auto, all where it may help. The validation images "
+    "decide what is kept. (default: auto)",
     "optimizer": "adamw or sgd. (default: the recipe's)",
-    "batch_norm": "In layers that train: 'train' or 'frozen'. (default: the recipe's)",
+    "batch_norm": "In layers that train: 'train', 'frozen' or 'recalibrate'. (default: the recipe's)",
     "dtype": f"float32, mixed_bfloat16 or mixed_float16 while training. (default: {Config.dtype})",
 }
 
