@@ -24,6 +24,8 @@ class Phase:
         crop_scale: smallest and largest area of the random crop as fractions of the image's; None for the central crop
             of evaluation. With no random crop and no augmentation, a phase on a frozen backbone computes its features
             once, and solves a linear head on them, whatever the epochs and the rate (`kcnn.training.linear_head`).
+        views: of each image, ≥ 1, whose features such a phase computes: the first as in evaluation, the others with the
+            random crop and the augmentations, drawn once. From 2 on, they do not keep the phase from that.
         rate_decay: the learning rate of a stage over that of the next one, above 0 to 1; the head has the whole
             (Howard and Ruder, ACL 2018, section 3.2; for Adam, Clark et al., "ELECTRA", ICLR 2020, appendix A).
     """
@@ -32,6 +34,7 @@ class Phase:
     epochs: int | None
     learning_rate: float
     unfreeze: int | None = None
+    views: int = 1
     rate_decay: float = 1.0
     warmup: float = 0.1
     augmentations: tuple[str, ...] = ()

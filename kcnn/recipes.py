@@ -9,7 +9,9 @@ from kcnn.registry import Registry
 RECIPES: Registry[Callable[[], Config]] = Registry("recipe")
 
 # Epochs and rate are for heads with hidden layers; a linear head is solved.
-_HEAD = Phase("head", epochs=30, learning_rate=3e-3, unfreeze=0, augmentations=("flip",))
+_HEAD = Phase(
+    "head", epochs=30, learning_rate=3e-3, unfreeze=0, augmentations=("flip",), crop_scale=(0.35, 1.0), views=4
+)
 
 
 @RECIPES.register("scratch")

@@ -1,6 +1,6 @@
 """The layers that train in a phase, and training on the features of frozen ones."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import keras
@@ -66,7 +66,7 @@ def split_at_head(model: keras.Model) -> tuple[keras.Model, keras.Model]:
 
 def is_frozen(phase: Phase) -> bool:
     """Return whether a phase trains the head alone, on views of the images that are the same in every epoch."""
-    return phase.unfreeze == 0 and phase.crop_scale is None and set(phase.augmentations) <= {"flip"}
+    return phase.unfreeze == 0 and (phase.views > 1 or not (phase.augmentations or phase.crop_scale))
 
 
 def has_linear_head(model: keras.Model) -> bool:
@@ -76,36 +76,34 @@ def has_linear_head(model: keras.Model) -> bool:
 
 
 def compute_features(
-    backbone: keras.Model, batches: tf.data.Dataset, count: int, path: Path, *, mirror: bool = False
+    backbone: keras.Model, views: Sequence[tf.data.Dataset], count: int, path: Path
 ) -> Features:
-    """Run the frozen backbone once over `count` images.
+    """Run the frozen backbone once over `count` images in each of their views.
 
     Args:
         backbone: images → features.
-        batches: (images, one-hot labels), each image once.
-        count: images in `batches`.
+        views: each (images, one-hot labels), each image once, in the same order.
+        count: images in a view.
         path: a .npy file to keep the features in, so that memory does not grow with the data. It is written without
             mapping: on a full disk, writing to a mapped file would end the process without a message.
-        mirror: whether the features of the mirror images follow those of the images.
 
     Returns:
-        features float32 [count, ...], or [2 count, ...] with those of the mirror images, mapped from `path`, and labels
+        features float32 [views * count, ...], all images in the first view first, mapped from `path`, and labels
         float32 [count, classes].
     """
-    if mirror:
-        batches = batches.concatenate(batches.map(lambda images, labels: (tf.reverse(images, [2]), labels)))
-    rows = count * (1 + mirror)
-    shape = (rows, *backbone.output.shape[1:])
+    shape = (len(views) * count, *backbone.output.shape[1:])
     header = {"descr": np.lib.format.dtype_to_descr(np.dtype(np.float32)), "fortran_order": False, "shape": shape}
     forward = tf.function(lambda images: backbone(images, training=False), reduce_retracing=True)
     labels = []
-    with bar(total=rows, description="Frozen features", unit="img") as progress, path.open("wb") as file:
+    with bar(total=shape[0], description="Frozen features", unit="img") as progress, path.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, header)
-        for images, targets in batches:
-            file.write(forward(images).numpy().astype(np.float32, copy=False).data)
-            labels.append(targets.numpy())
-            progress.update(len(images))
-    return np.load(path, mmap_mode="r"), np.concatenate(labels)[:count]
+        for batches in views:
+            for images, targets in batches:
+                file.write(forward(images).numpy().astype(np.float32, copy=False).data)
+                if batches is views[0]:
+                    labels.append(targets.numpy())
+                progress.update(len(images))
+    return np.load(path, mmap_mode="r"), np.concatenate(labels)
 
 
 def feature_batches(

@@ -5,7 +5,7 @@ reads and writes a variable and its slots once; Keras 3 goes over them operation
 MobileNetV2 with AdamW takes two thirds of the time.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 import keras
@@ -18,18 +18,16 @@ from kcnn.models.spec import stages
 class AdamW(keras.optimizers.AdamW):
     """Adam with decoupled weight decay (Loshchilov & Hutter, ICLR 2019), with the arguments of Keras' AdamW.
 
-    A variable's update and decay are multiplied by its entry in `multipliers`, its path → a factor, or 1.
+    The updates, but not the decay, are multiplied by `multipliers`, a factor for each variable; by 1 where there are
+    none.
     """
 
-    multipliers: Mapping[str, float] = MappingProxyType({})
-
-    def _apply_weight_decay(self, variables: Sequence[keras.Variable]) -> None:
-        _decay_variables(self, variables)
+    multipliers: tuple[float, ...] = ()
 
     def update_step(self, gradient: tf.Tensor, variable: keras.Variable, learning_rate: tf.Tensor) -> None:
         """Update one variable; its weight decay is already applied."""
         if self.amsgrad:
-            super().update_step(gradient, variable, learning_rate * self.multipliers.get(variable.path, 1.0))
+            super().update_step(gradient, variable, learning_rate * _multiplier(self, variable))
             return
         index = self._get_variable_index(variable)
         dtype = variable.dtype
@@ -40,7 +38,7 @@ class AdamW(keras.optimizers.AdamW):
             v=_handle(self._velocities[index]),
             beta1_power=tf.pow(tf.cast(self.beta_1, dtype), step),
             beta2_power=tf.pow(tf.cast(self.beta_2, dtype), step),
-            lr=tf.cast(learning_rate, dtype) * self.multipliers.get(variable.path, 1.0),
+            lr=tf.cast(learning_rate, dtype) * _multiplier(self, variable),
             beta1=self.beta_1,
             beta2=self.beta_2,
             epsilon=self.epsilon,
@@ -52,14 +50,11 @@ class AdamW(keras.optimizers.AdamW):
 class SGD(keras.optimizers.SGD):
     """Gradient descent with momentum, with the arguments of Keras' SGD; `multipliers` are as AdamW's."""
 
-    multipliers: Mapping[str, float] = MappingProxyType({})
-
-    def _apply_weight_decay(self, variables: Sequence[keras.Variable]) -> None:
-        _decay_variables(self, variables)
+    multipliers: tuple[float, ...] = ()
 
     def update_step(self, gradient: tf.Tensor, variable: keras.Variable, learning_rate: tf.Tensor) -> None:
         """Update one variable; its weight decay is already applied."""
-        rate = learning_rate * self.multipliers.get(variable.path, 1.0)
+        rate = learning_rate * _multiplier(self, variable)
         if not self.momentum:
             super().update_step(gradient, variable, rate)
             return
@@ -73,14 +68,8 @@ class SGD(keras.optimizers.SGD):
         )
 
 
-def _decay_variables(optimizer: AdamW | SGD, variables: Sequence[keras.Variable]) -> None:
-    """Take from each variable that decays its part, as Keras does, at the variable's own learning rate."""
-    if optimizer.weight_decay is None:
-        return
-    for variable in variables:
-        if optimizer._use_weight_decay(variable):
-            rate = tf.cast(optimizer.learning_rate, variable.dtype) * optimizer.multipliers.get(variable.path, 1.0)
-            variable.assign(variable - variable * tf.cast(optimizer.weight_decay, variable.dtype) * rate)
+def _multiplier(optimizer: AdamW | SGD, variable: tf.Variable) -> float:
+    return optimizer.multipliers[optimizer._get_variable_index(variable)] if optimizer.multipliers else 1.0
 
 
 def _handle(variable: keras.Variable | tf.Variable) -> tf.Tensor:
@@ -155,7 +144,7 @@ def build_optimizer(
         multipliers: a variable's path → what multiplies its learning rate; of others it is 1.
     """
     optimizer = OPTIMIZERS[name](learning_rate=schedule, weight_decay=weight_decay or None)
-    optimizer.multipliers = MappingProxyType(dict(multipliers))
+    optimizer.multipliers = tuple(multipliers.get(variable.path, 1.0) for variable in model.trainable_variables)
     if weight_decay:
         spared = [variable for variable in model.trainable_variables if "kernel" not in variable.name]
         optimizer.exclude_from_weight_decay(var_list=spared)

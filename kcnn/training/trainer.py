@@ -21,6 +21,7 @@ from kcnn.data.input_pipeline.batches import (
     evaluation_batches,
     steps_per_epoch,
     training_batches,
+    view_batches,
 )
 from kcnn.data.input_pipeline.transform import Preprocessing
 from kcnn.errors import UserError
@@ -276,7 +277,7 @@ def _run_phase(run: _Run, phase: Phase) -> None:
         fitted,
         schedule=warmup_cosine(phase.learning_rate, steps * epochs, phase.warmup),
         weight_decay=config.weight_decay,
-        multipliers=stage_multipliers(model, phase.rate_decay),
+        multipliers=stage_multipliers(model, phase.rate_decay) if phase.rate_decay < 1 else {},
     )
     fitted.compile(optimizer=optimizer, loss=loss, metrics=metrics)
     if progress.epoch:
@@ -298,29 +299,36 @@ def _run_phase(run: _Run, phase: Phase) -> None:
         )
 
 
-def _frozen_features(run: _Run, backbone: keras.Model, mirror: bool) -> tuple[Features, Features | None]:
-    """Compute the features of the training images and of the validation images, if any."""
-    data = run.data
-    trained_on = compute_features(
-        backbone,
-        run.in_order(data.train, data.train_count),
-        data.train_count,
-        run.directory / "features-train.npy",
-        mirror=mirror,
-    )
+def _frozen_features(run: _Run, backbone: keras.Model, phase: Phase, views: int) -> tuple[Features, Features | None]:
+    """Compute the features of the training images in some views, and of the validation images, if any."""
+    data, config = run.data, run.config
+    batches = [run.in_order(data.train, data.train_count)]
+    for view in range(1, views):
+        random = view_batches(
+            data.train,
+            num_classes=data.classes,
+            batch_size=config.batch_size,
+            preprocessing=data.preprocessing,
+            augmentations=phase.augmentations,
+            crop_scale=phase.crop_scale,
+            seed=config.seed,
+            view=view,
+        )
+        batches.append(random)
+    trained_on = compute_features(backbone, batches, data.train_count, run.directory / "features-train.npy")
     if run.validation is None:
         return trained_on, None
     return trained_on, compute_features(
-        backbone, run.validation, data.val_count, run.directory / "features-val.npy"
+        backbone, [run.validation], data.val_count, run.directory / "features-val.npy"
     )
 
 
 def _solve_phase(run: _Run, phase: Phase) -> None:
     """Solve the head on frozen features; the phase has a single epoch."""
-    began, model, mirror = time.monotonic(), run.model, "flip" in phase.augmentations
+    began, model = time.monotonic(), run.model
     backbone, _ = split_at_head(without_auxiliary(model))
-    (features, labels), judged_on = _frozen_features(run, backbone, mirror)
-    solved = solve_head(features, labels, views=1 + mirror, seed=run.config.seed)
+    (features, labels), judged_on = _frozen_features(run, backbone, phase, phase.views)
+    solved = solve_head(features, labels, views=phase.views, seed=run.config.seed)
     model.get_layer("head_logits").set_weights([solved.kernel, solved.bias])
     metrics = {"loss": solved.log_loss, "accuracy": solved.accuracy, "strength": solved.strength}
     score = (0.0, float(len(run.progress.history) + 1))
@@ -343,7 +351,7 @@ def _phase_data(run: _Run, phase: Phase) -> tuple[keras.Model, tf.data.Dataset, 
     epochs = range(run.progress.epoch, _epochs(phase))
     if is_frozen(phase):
         backbone, head = split_at_head(without_auxiliary(model))
-        trained_on, judged_on = _frozen_features(run, backbone, mirror=False)
+        trained_on, judged_on = _frozen_features(run, backbone, phase, views=1)
         batches = feature_batches(*trained_on, batch_size=config.batch_size, seed=config.seed, epochs=epochs)
         return head, batches, judged_on and tf.data.Dataset.from_tensor_slices(judged_on).batch(256)
     batches = training_batches(
