@@ -8,21 +8,25 @@ from kcnn.data.ingestion.summary import Summary
 from kcnn.data.input_pipeline.transform import Preprocessing
 from kcnn.models.spec import ModelSpec, model_spec
 
+LEAST_SIZE = 64  # pixels
+PHOTO_SIZE = 128  # the same, for weights that learned from photos
 _WORK = 1.6e12  # multiply-adds of the forward passes: 4000 images through EfficientNet-Lite0, two minutes on two cores
 _EPOCHS = (10, 40)
 
 
-def choose_image_size(spec: ModelSpec, side: float) -> int:
+def choose_image_size(spec: ModelSpec, side: float, least: int = LEAST_SIZE) -> int:
     """Return the input size in pixels for images whose side is `side` pixels.
 
-    It is `side` in steps of 32, from 64 on, between what the network takes and what it was designed for. A network that
+    It is `side` in steps of 32, from `least` on, between what the network takes and what it was designed for. A network that
     halves the image five times makes a single position of 32 pixels; beyond the designed size there is cost and little
     gain.
     """
-    return max(spec.min_size, min(spec.input_size, max(64, 32 * math.ceil(side / 32))))
+    return max(spec.min_size, min(spec.input_size, max(least, 32 * math.ceil(side / 32))))
 
 
-def choose_preprocessing(spec: ModelSpec, summary: Summary, size: int | None = None) -> Preprocessing:
+def choose_preprocessing(
+    spec: ModelSpec, summary: Summary, size: int | None = None, weights: str | None = None
+) -> Preprocessing:
     """Return the deterministic transform that brings the images to the network.
 
     The centre of photos is evaluated, as is usual; images smaller than the network's input are needed whole.
@@ -31,8 +35,11 @@ def choose_preprocessing(spec: ModelSpec, summary: Summary, size: int | None = N
         spec: the architecture.
         summary: of the data.
         size: height and width in pixels; None chooses them by the data.
+        weights: what the network starts from, as `load_weights` takes it. Those that learned from photos of 224 pixels
+            know larger shapes: small images are enlarged for them.
     """
-    size = size or choose_image_size(spec, 2 * summary.median_side)
+    least = PHOTO_SIZE if weights == "imagenet" else LEAST_SIZE
+    size = size or choose_image_size(spec, 2 * summary.median_side, least)
     return Preprocessing((size, size), crop_fraction=0.875 if size < summary.median_side else 1.0)
 
 

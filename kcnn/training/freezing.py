@@ -75,9 +75,7 @@ def has_linear_head(model: keras.Model) -> bool:
     return [layer.name for layer in head] == ["head_logits"] and len(head[0].input.shape) == 2
 
 
-def compute_features(
-    backbone: keras.Model, views: Sequence[tf.data.Dataset], count: int, path: Path
-) -> Features:
+def compute_features(backbone: keras.Model, views: Sequence[tf.data.Dataset], count: int, path: Path) -> Features:
     """Run the frozen backbone once over `count` images in each of their views.
 
     Args:

@@ -8,6 +8,7 @@ from kcnn.config import Config
 from kcnn.data.ingestion.summary import Summary
 from kcnn.errors import UserError
 from kcnn.training.adaptation import adapt_phase
+from kcnn.training.freezing import is_frozen
 
 Values = Mapping[str, Any]  # hyperparameters by name
 
@@ -79,6 +80,8 @@ def search_space(config: Config, summary: Summary, devices: int = 1) -> dict[str
     Raises:
         UserError: nothing is left to search.
     """
+    if is_frozen(config.phases[-1]) and config.phases[-1].views > 1:
+        raise UserError("--tune: nothing to search, since the head is solved on frozen features; see --transfer")
     given = {"augment" if name == "augmentations" else name for name in config.overrides}
     space: dict[str, Range | tuple[Any, ...]] = {}
     for name, own in get_hyperparameters(config).items():

@@ -36,6 +36,7 @@ class LinearHead:
         strength: of the penalty, one of those tried.
         log_loss: mean over the images left out, in nats; None where no image could be left out.
         accuracy: of the images left out; None likewise.
+        judged: how many images were left out, in all folds together.
     """
 
     kernel: np.ndarray
@@ -43,6 +44,7 @@ class LinearHead:
     strength: float
     log_loss: float | None
     accuracy: float | None
+    judged: int
 
     def answer(self, features: np.ndarray) -> np.ndarray:
         """Return the logits, float32 [N, C], for features [N, D] as they come."""
@@ -164,6 +166,7 @@ def _solve(features: np.ndarray, labels: np.ndarray, views: int, strengths: Sequ
         (weights[-1] - mean @ kernel).astype(np.float32),
         strengths[best],
         *(found[best] if judged else (None, None)),
+        judged,
     )
 
 
@@ -180,9 +183,7 @@ def _moments(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return mean, deviation * np.sqrt(features.shape[1])
 
 
-def _prepare(
-    features: np.ndarray, mean: np.ndarray, scale: np.ndarray
-) -> tuple[np.ndarray | _Rows, np.ndarray | None]:
+def _prepare(features: np.ndarray, mean: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray | _Rows, np.ndarray | None]:
     """Return the standardised rows, and what turns a kernel for them into one for the features, where they are turned.
 
     Of fewer rows than features, the solution is a combination of the rows. So they are turned into the space that they

@@ -9,7 +9,6 @@ import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import keras
 import tensorflow as tf
@@ -255,9 +254,7 @@ def _end_phase(run: _Run, phase: Phase) -> None:
     rows = [row for row in progress.history if row["phase"] == progress.phase]
     seconds = round(time.monotonic() - run.began - sum(row["seconds"] for row in progress.phases), 1)
     accuracy = progress.best_in_phase[0] if run.data.val_count and progress.best_in_phase else None
-    progress.start_next_phase(
-        {"name": phase.name, "accuracy": accuracy, "seconds": seconds, "epochs": len(rows)}, kept
-    )
+    progress.start_next_phase({"name": phase.name, "accuracy": accuracy, "seconds": seconds, "epochs": len(rows)}, kept)
     run.save()
     if len(run.config.phases) > 1:
         print(describe_phase(progress.phases[-1], run.data.val_count, first=len(progress.phases) == 1))
@@ -318,9 +315,7 @@ def _frozen_features(run: _Run, backbone: keras.Model, phase: Phase, views: int)
     trained_on = compute_features(backbone, batches, data.train_count, run.directory / "features-train.npy")
     if run.validation is None:
         return trained_on, None
-    return trained_on, compute_features(
-        backbone, [run.validation], data.val_count, run.directory / "features-val.npy"
-    )
+    return trained_on, compute_features(backbone, [run.validation], data.val_count, run.directory / "features-val.npy")
 
 
 def _solve_phase(run: _Run, phase: Phase) -> None:

@@ -12,7 +12,11 @@ from kcnn.errors import UserError
 def define_training(values: flags.FlagValues) -> None:
     """Define the flags of a recipe's settings, which `read_config` reads with those of the data set."""
     flags.DEFINE_string(
-        "model", Config.model, "The architecture: a name that `python main.py models` lists.", flag_values=values
+        "model",
+        Config.model,
+        "The architecture: a name that `python main.py models` lists; for training, auto fine-tunes the best whose "
+        "pretrained weights are on this machine, within --max_latency_ms.",
+        flag_values=values,
     )
     flags.DEFINE_multi_string(
         "design",
