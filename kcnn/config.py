@@ -63,6 +63,8 @@ class Config:
         label_smoothing: 0 to 1 (Szegedy et al., CVPR 2016, section 7).
         batch_norm: in layers that train, "train" uses and updates batch statistics; "frozen" keeps the loaded ones,
             with their scale and shift; "recalibrate" replaces them by those of the training images, then freezes them.
+        ema: the momentum of the exponential averages of the weights that are judged and kept in the place of the
+            weights, less in a short training; 0 for none (Polyak and Juditsky, SIAM J. Control Optim. 1992).
         patience: epochs without a better validation result before a phase ends.
         objective: what the network predicts, a name of `kcnn.data.input_pipeline.objectives`: "classes", or
             "rotation", which needs no labels.
@@ -86,6 +88,7 @@ class Config:
     weight_decay: float = 0.05
     label_smoothing: float = 0.1
     batch_norm: str = "train"
+    ema: float = 0.0
     patience: int = 20
     objective: str = "classes"
     dtype: str = "float32"
@@ -118,6 +121,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "weight_decay": (0.0, 10.0),
     "label_smoothing": (0.0, 0.999),
     "unfreeze": (0, 1000),
+    "ema": (0.0, 0.99999),
     "patience": (1, 100_000),
     "seed": (0, 2**31 - 1),
 }

@@ -27,7 +27,7 @@ def scratch() -> Config:
 
 @RECIPES.register("finetune")
 def finetune() -> Config:
-    """Solve the head on a frozen backbone, from features computed once; then train the whole network at a lower rate."""
+    """Solve the head on features of the frozen backbone; then train the whole network at a lower rate."""
     return Config(
         recipe="finetune",
         weights="auto",

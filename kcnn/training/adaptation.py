@@ -17,9 +17,9 @@ _EPOCHS = (10, 40)
 def choose_image_size(spec: ModelSpec, side: float, least: int = LEAST_SIZE) -> int:
     """Return the input size in pixels for images whose side is `side` pixels.
 
-    It is `side` in steps of 32, from `least` on, between what the network takes and what it was designed for. A network that
-    halves the image five times makes a single position of 32 pixels; beyond the designed size there is cost and little
-    gain.
+    It is `side` in steps of 32, from `least` on, between what the network takes and what it was designed for. A network
+    that halves the image five times makes a single position of 32 pixels; beyond the designed size there is cost and
+    little gain.
     """
     return max(spec.min_size, min(spec.input_size, max(least, 32 * math.ceil(side / 32))))
 

@@ -44,7 +44,7 @@ SPACE: SearchSpace = {
 
 
 def get_hyperparameters(config: Config) -> dict[str, Any]:
-    """Return the hyperparameters of `config`; those of augmentation only where its last phase crops images."""
+    """Return the hyperparameters of `config`; those of augmentation only where its last phase draws crops."""
     phase = config.phases[-1]
     values = {
         "learning_rate": phase.learning_rate,
@@ -52,7 +52,7 @@ def get_hyperparameters(config: Config) -> dict[str, Any]:
         "label_smoothing": config.label_smoothing,
         "batch_size": config.batch_size,
     }
-    if phase.crop_scale is None:
+    if phase.crop_scale is None or is_frozen(phase):
         return values
     return {**values, "augment": ",".join(phase.augmentations), "crop_area": phase.crop_scale[0]}
 
@@ -80,8 +80,6 @@ def search_space(config: Config, summary: Summary, devices: int = 1) -> dict[str
     Raises:
         UserError: nothing is left to search.
     """
-    if is_frozen(config.phases[-1]) and config.phases[-1].views > 1:
-        raise UserError("--tune: nothing to search, since the head is solved on frozen features; see --transfer")
     given = {"augment" if name == "augmentations" else name for name in config.overrides}
     space: dict[str, Range | tuple[Any, ...]] = {}
     for name, own in get_hyperparameters(config).items():

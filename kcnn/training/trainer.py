@@ -12,7 +12,6 @@ from pathlib import Path
 
 import keras
 import tensorflow as tf
-from tqdm import tqdm
 
 from kcnn.config import Config, Phase
 from kcnn.data.input_pipeline.batches import (
@@ -23,18 +22,20 @@ from kcnn.data.input_pipeline.batches import (
     view_batches,
 )
 from kcnn.data.input_pipeline.transform import Preprocessing
-from kcnn.errors import UserError
 from kcnn.models.spec import model_spec
 from kcnn.nn.precision import dtype_policy
 from kcnn.progress import bar
 from kcnn.training.auxiliary import with_auxiliary, without_auxiliary
 from kcnn.training.distribution import check_batch_size, choose_strategy, without_sharding
+from kcnn.training.epoch_end import EpochEnd
 from kcnn.training.freezing import (
     Features,
     compute_features,
     feature_batches,
     has_linear_head,
     is_frozen,
+    memory_of,
+    recalibrate_batch_norm,
     set_trainable,
     shorten_batch_norm_memory,
     split_at_head,
@@ -69,51 +70,6 @@ class TrainingData:
     classes: int
     mean_bytes: int
     preprocessing: Preprocessing
-
-
-class DivergedError(UserError):
-    """The loss is no longer a number."""
-
-
-class _EpochEnd(keras.callbacks.Callback):
-    """Keep the best weights and the state to resume from after each epoch, and end the phase when patience does."""
-
-    STATE_SHARE = 0.1  # the part of the time for writing the state, which takes seconds for a large network
-
-    def __init__(self, run: "_Run", step_bar: tqdm):
-        super().__init__()
-        self._run, self._bar = run, step_bar
-        self._saved_at, self._save_seconds, self._began = -math.inf, 0.0, 0.0
-
-    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        self._began = time.monotonic()
-
-    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
-        self._bar.update(1)
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        run, progress = self._run, self._run.progress
-        metrics = {name: float(value) for name, value in (logs or {}).items()}
-        if not math.isfinite(metrics["loss"]):
-            raise DivergedError(f"the loss became {metrics['loss']} in epoch {epoch + 1}: try a lower --learning_rate")
-        # Without validation images the latest epoch is the best.
-        latest = (0.0, float(len(progress.history) + 1))
-        score = (metrics["val_accuracy"], -metrics["val_loss"]) if "val_loss" in metrics else latest
-        if progress.record_epoch(score, {"seconds": round(time.monotonic() - self._began, 2), **metrics}):
-            save_weights(run.model, run.best_in_phase)
-        self.model.stop_training = progress.waited >= run.config.patience
-        shown = {"loss": metrics["loss"], "acc": metrics["accuracy"], "val acc": metrics.get("val_accuracy")}
-        texts = {name: f"{value:.3f}" for name, value in shown.items() if value is not None}
-        self._bar.set_postfix(texts, refresh=False)
-        self._save_state()
-        run.after_epoch(progress)
-
-    def _save_state(self) -> None:
-        now = time.monotonic()
-        if (now - self._saved_at) * self.STATE_SHARE >= self._save_seconds or self.model.stop_training:
-            self._run.save(self.model.optimizer)
-            self._saved_at = time.monotonic()
-            self._save_seconds = self._saved_at - now
 
 
 @dataclasses.dataclass
@@ -216,6 +172,8 @@ def train(
         else:
             for path in (run.best, run.best_in_phase):
                 path.unlink(missing_ok=True)
+            if config.batch_norm == "recalibrate":
+                recalibrate_batch_norm(run.model, run.in_order(data.train, data.train_count))
             run.save()  # so that a run can go on that is interrupted in its first epoch
         while progress.phase < len(config.phases):
             phase = config.phases[progress.phase]
@@ -274,6 +232,7 @@ def _run_phase(run: _Run, phase: Phase) -> None:
         fitted,
         schedule=warmup_cosine(phase.learning_rate, steps * epochs, phase.warmup),
         weight_decay=config.weight_decay,
+        ema=min(config.ema, memory_of(steps * epochs)),
         multipliers=stage_multipliers(model, phase.rate_decay) if phase.rate_decay < 1 else {},
     )
     fitted.compile(optimizer=optimizer, loss=loss, metrics=metrics)
@@ -289,7 +248,7 @@ def _run_phase(run: _Run, phase: Phase) -> None:
             validation_data=None if validation is None else without_sharding(validation),
             callbacks=[
                 keras.callbacks.TensorBoard(run.directory / "logs" / phase.name, write_graph=False),
-                _EpochEnd(run, step_bar),
+                EpochEnd(run, step_bar),
             ],
             shuffle=False,  # the batches are shuffled already, by seed and epoch
             verbose=0,

@@ -20,7 +20,9 @@ def transform(
     transform_graph: Output[TransformGraph],
     weights: str | None = None,
 ) -> None:
-    """Choose size and crop by the images, the network and the `weights` that it starts from, and write them as a graph too. No image is read.
+    """Choose size and crop by the images, the network and its first weights, and write them as a graph too.
+
+    No image is read.
 
     Raises:
         UserError: no classifier can be trained on the data. It is raised here, when there is a page on them.

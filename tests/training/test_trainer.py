@@ -174,7 +174,7 @@ def test_the_head_is_solved_on_features_computed_once(uninterrupted):
 def test_an_interrupted_run_resumes_to_the_same_weights(digits, tmp_path, monkeypatch, uninterrupted, stop_after):
     """A run that is interrupted in a phase or between two ends as an uninterrupted one."""
     epochs = []
-    end = trainer._EpochEnd.on_epoch_end
+    end = trainer.EpochEnd.on_epoch_end
 
     def interrupt(self, epoch, logs=None):
         end(self, epoch, logs)
@@ -182,9 +182,9 @@ def test_an_interrupted_run_resumes_to_the_same_weights(digits, tmp_path, monkey
         if len(epochs) == stop_after:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(trainer._EpochEnd, "STATE_SHARE", float("inf"))  # keep the state after every epoch
+    monkeypatch.setattr(trainer.EpochEnd, "STATE_SHARE", float("inf"))  # keep the state after every epoch
     with monkeypatch.context() as patch:
-        patch.setattr(trainer._EpochEnd, "on_epoch_end", interrupt)
+        patch.setattr(trainer.EpochEnd, "on_epoch_end", interrupt)
         with pytest.raises(KeyboardInterrupt):
             train(TWO_PHASES, digits, build_alike, tmp_path)
     resumed = train(TWO_PHASES, digits, build_alike, tmp_path)
@@ -278,7 +278,7 @@ def test_seconds_are_those_of_all_processes(in_memory, tmp_path, monkeypatch):
         if len(progress.history) == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(trainer._EpochEnd, "STATE_SHARE", float("inf"))
+    monkeypatch.setattr(trainer.EpochEnd, "STATE_SHARE", float("inf"))
     with pytest.raises(KeyboardInterrupt):
         train(STILL, in_memory, small_network, tmp_path, after_epoch=killed)
     before = load_progress(tmp_path / "state.safetensors").seconds

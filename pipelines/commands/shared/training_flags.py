@@ -57,6 +57,7 @@ _INTEGERS = {
 _FLOATS = {
     "learning_rate": "Peak learning rate of the last phase. (default: the recipe's)",
     "weight_decay": "Decoupled, on kernels only. (default: the recipe's)",
+    "ema": "Keep exponential averages of the weights, of this momentum at most: 0.999. (default: 0, none)",
     "label_smoothing": "From 0 to 1. (default: the recipe's)",
 }
 _STRINGS = {

@@ -21,6 +21,7 @@ from kcnn.data.input_pipeline.transform import Preprocessing
 from kcnn.errors import UserError
 from kcnn.recipes import build
 from kcnn.training.adaptation import adapt_config
+from kcnn.training.epoch_end import DivergedError
 from kcnn.training.hyperparameters import (
     Range,
     get_hyperparameters,
@@ -28,7 +29,7 @@ from kcnn.training.hyperparameters import (
     replace_hyperparameters,
     search_space,
 )
-from kcnn.training.trainer import DivergedError, TrainingData
+from kcnn.training.trainer import TrainingData
 from kcnn.training.trials import Trial, best_trial, plot_trials, read_trials, write_trials
 from kcnn.training.tuning import expected_scores, is_hopeless, run_trials, tune
 from pipelines.artifacts.training import ModelRun
