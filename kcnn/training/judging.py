@@ -10,6 +10,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, logsumexp
 from scipy.stats import binomtest
 
+PERFECT = 0.995  # of the training images left out, and all validation images
 LIKELY = 0.1  # the p-value from which a difference in right answers counts
 
 
@@ -71,6 +72,13 @@ def describe_phase(row: Mapping[str, Any], count: int, first: bool) -> str:
         count: of the validation images.
         first: whether no phase was before it, with which it could be compared.
     """
+    unfreeze = row["unfreeze"]
+    name = "All stages" if unfreeze is None else f"Last {unfreeze} stages" if unfreeze else "Head"
     brought = f"{row['accuracy']:.1%} of {count} validation images" if count else "no validation images to judge by"
     verdict = "" if first else ", kept" if row["kept"] else ", no better: the weights before it are kept"
-    return f"{row['name'].capitalize()}: {brought} in {row['seconds']:.0f} s{verdict}"
+    return f"{name}: {brought} in {row['seconds']:.0f} s{verdict}"
+
+
+def is_perfect(row: Mapping[str, Any]) -> bool:
+    """Return whether a solved head, by its row of `Progress.history`, leaves nothing that fine-tuning could improve."""
+    return "strength" in row and row.get("val_accuracy") == 1.0 and (row["accuracy"] or 0.0) >= PERFECT

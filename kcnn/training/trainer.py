@@ -40,7 +40,7 @@ from kcnn.training.freezing import (
     shorten_batch_norm_memory,
     split_at_head,
 )
-from kcnn.training.judging import accuracy_and_log_loss, answer_images, describe_phase, is_better
+from kcnn.training.judging import accuracy_and_log_loss, answer_images, describe_phase, is_better, is_perfect
 from kcnn.training.linear_head import solve_head
 from kcnn.training.optimizers import build_optimizer, stage_multipliers, warmup_cosine
 from kcnn.training.state import Progress, load_progress, load_state, save_state
@@ -182,6 +182,10 @@ def train(
             elif not progress.phase_is_over(_epochs(phase), config.patience):
                 _run_phase(run, phase)
             _end_phase(run, phase)
+            if config.transfer == "auto" and is_perfect(progress.history[-1]) and progress.phase < len(config.phases):
+                print("Fine-tuning: nothing left to gain by it that the images could show")
+                progress.phase = len(config.phases)
+                run.save()
     return progress
 
 
@@ -212,9 +216,18 @@ def _end_phase(run: _Run, phase: Phase) -> None:
     rows = [row for row in progress.history if row["phase"] == progress.phase]
     seconds = round(time.monotonic() - run.began - sum(row["seconds"] for row in progress.phases), 1)
     accuracy = progress.best_in_phase[0] if run.data.val_count and progress.best_in_phase else None
-    progress.start_next_phase({"name": phase.name, "accuracy": accuracy, "seconds": seconds, "epochs": len(rows)}, kept)
+    progress.start_next_phase(
+        {
+            "name": phase.name,
+            "unfreeze": phase.unfreeze,
+            "accuracy": accuracy,
+            "seconds": seconds,
+            "epochs": len(rows),
+        },
+        kept,
+    )
     run.save()
-    if len(run.config.phases) > 1:
+    if len(run.config.phases) > 1 or phase.unfreeze is not None:
         print(describe_phase(progress.phases[-1], run.data.val_count, first=len(progress.phases) == 1))
 
 
