@@ -47,7 +47,7 @@ def settle_model(config: Config, max_latency_ms: float | None) -> Config:
     if wanted == "starter":
         candidates = [spec for spec in map(model_spec, found) if find_starter(spec.name) is not None]
     ranked = sorted(candidates, key=lambda spec: (-(spec.top1 or 0.0), spec.macs))
-    chosen, reason = ranked[-1], "the fastest"
+    chosen, reason = min(ranked, key=lambda spec: spec.macs), "the smallest"
     for spec in ranked:
         if spec.macs > _MOST_MACS and max_latency_ms is None:
             continue

@@ -15,11 +15,17 @@ from kcnn.config import Config, Phase
 from kcnn.data import examples
 from kcnn.data.datasets.opening import open_dataset
 from kcnn.data.ingestion import ingest
+from kcnn.data.input_pipeline.batches import view_batches
 from kcnn.data.input_pipeline.transform import Preprocessing
 from kcnn.errors import UserError
 from kcnn.nn.normalization import BatchNorm
 from kcnn.training import trainer
-from kcnn.training.freezing import set_trainable, shorten_batch_norm_memory, split_at_head
+from kcnn.training.freezing import (
+    recalibrate_batch_norm,
+    set_trainable,
+    shorten_batch_norm_memory,
+    split_at_head,
+)
 from kcnn.training.state import load_progress
 from kcnn.training.trainer import TrainingData, train
 
@@ -215,6 +221,69 @@ def small_network():
     x = keras.layers.Conv2D(4, 3, strides=2, name="stem_conv")(x)
     x = keras.layers.Flatten(name="head_flatten")(x)
     return keras.Model(inputs, keras.layers.Dense(10, name="head_logits", dtype="float32")(x))
+
+
+def test_a_phase_that_makes_it_worse_is_discarded(digits, tmp_path, capsys):
+    built = []
+
+    def build():
+        built.append(build_alike())
+        return built[-1]
+
+    ruin = Phase("all", epochs=1, learning_rate=2.0, warmup=0.0)
+    progress = train(config(TWO_PHASES.phases[0], ruin), digits, build, tmp_path)
+    assert [row["kept"] for row in progress.phases] == [True, False]
+    assert progress.best == (progress.history[0]["val_accuracy"], -progress.history[0]["val_loss"])
+    kept = weights(tmp_path / "best.safetensors")
+    np.testing.assert_array_equal(kept["stem_conv/kernel"], build_alike().get_layer("stem_conv").kernel.numpy())
+    lines = capsys.readouterr().out.splitlines()
+    assert f"Head: {progress.best[0]:.1%} of {digits.val_count} validation images" in lines[0]
+    assert "no better" in lines[1]
+
+
+def test_views_are_drawn_once_and_in_the_order_of_the_images(digits):
+    def view(number, **settings):
+        settings = {"augmentations": ("flip",), "crop_scale": (0.3, 1.0), **settings}
+        batches = view_batches(digits.val, num_classes=10, batch_size=64, preprocessing=digits.preprocessing,
+                               seed=3, view=number, **settings)  # fmt: skip
+        images, labels = zip(*batches.as_numpy_iterator(), strict=True)
+        return np.concatenate(images), np.concatenate(labels)
+
+    one, again, other = view(1), view(1), view(2)
+    np.testing.assert_array_equal(one[0], again[0])
+    np.testing.assert_array_equal(one[1], other[1])
+    assert (one[0] != other[0]).any(axis=(1, 2, 3)).mean() > 0.9
+    plain = trainer.evaluation_batches(digits.val, num_classes=10, batch_size=64, preprocessing=digits.preprocessing)
+    whole = np.concatenate([images for images, _ in plain.as_numpy_iterator()])
+    np.testing.assert_array_equal(view(1, augmentations=(), crop_scale=None)[0], whole)
+
+
+def test_recalibrated_statistics_are_those_of_all_images(in_memory):
+    batches = trainer.evaluation_batches([]).unbatch().batch(24)  # of 64 images, so that the last is smaller
+    model = network()
+    stem = keras.Model(model.input, model.get_layer("stem_conv").output)
+    images = np.concatenate([images for images, _ in batches.as_numpy_iterator()])
+    outputs = stem(images).numpy()
+    recalibrate_batch_norm(model, batches)
+    norm = model.get_layer("stem_norm")
+    np.testing.assert_allclose(norm.moving_mean, outputs.mean(axis=(0, 1, 2)), atol=1e-4)
+    np.testing.assert_allclose(norm.moving_variance, outputs.var(axis=(0, 1, 2)), rtol=2e-3)  # Bessel's correction
+    assert norm.momentum == 0.99
+
+
+def test_averages_of_the_weights_are_what_is_kept(in_memory, tmp_path):
+    data, seen = dataclasses.replace(in_memory, val=[], val_count=0), []
+
+    def build():
+        keras.utils.set_random_seed(2)
+        seen.append(small_network())
+        return seen[-1]
+
+    phase, steps = Phase("all", epochs=2, learning_rate=1e-2), []
+    train(config(phase), data, build, tmp_path / "w", after_epoch=lambda _: steps.append(seen[0].get_weights()))
+    train(config(phase, ema=0.7), data, build, tmp_path / "average")
+    kept = weights(tmp_path / "average" / "best.safetensors")["stem_conv/kernel"]
+    np.testing.assert_allclose(kept, 0.7 * steps[0][0] + 0.3 * steps[1][0], atol=1e-6)
 
 
 # Without a learning rate the first epoch is the best.
