@@ -11,12 +11,10 @@ from collections.abc import Sequence
 
 import numpy as np
 from scipy.optimize import minimize
-from scipy.special import logsumexp
 from threadpoolctl import threadpool_limits
 
-# The penalty in units of the features' mean square, half a decade apart, the strongest first: each starts from the one
-# before, which it is near to.
-STRENGTHS = tuple(10 ** (-exponent / 2) for exponent in range(0, 13))
+# The strongest first: each starts from the solution of the one before.
+STRENGTHS = (1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 FOLDS = 5
 _IN_MEMORY = 2**25  # numbers that are held in memory, in double precision
 _ONE_FOLD_FROM = 5000  # images: a fifth of these tells strengths apart alone
@@ -96,7 +94,7 @@ def fit_logistic(
         for begin in range(0, rows, _BLOCK):
             block, targets = features[begin : begin + _BLOCK], labels[begin : begin + _BLOCK]
             logits = block @ weights[:-1] + weights[-1]
-            log_sum = logsumexp(logits, axis=1, keepdims=True)
+            log_sum = _log_sum_exp(logits)
             loss += float((log_sum[:, 0] * targets.sum(axis=1) - (logits * targets).sum(axis=1)).sum(dtype=np.float64))
             error = np.exp(logits - log_sum) - targets
             gradient[:-1] += block.T @ error
@@ -142,7 +140,7 @@ def _solve(features: np.ndarray, labels: np.ndarray, views: int, strengths: Sequ
     folds = []
     for fold in _folds(labels, seed):
         known = np.flatnonzero(np.tile(~np.isin(np.arange(count), fold), views))
-        folds.append((rows[known], repeated[known], rows[fold], labels[fold]))
+        folds.append((_single(rows[known]), repeated[known], _single(rows[fold]), labels[fold]))
     judged = sum(len(fold[3]) for fold in folds)
     solved: list[np.ndarray | None] = [None] * len(folds)
     found: list[tuple[float, float]] = []  # log-loss and accuracy under each strength
@@ -168,6 +166,17 @@ def _solve(features: np.ndarray, labels: np.ndarray, views: int, strengths: Sequ
         *(found[best] if judged else (None, None)),
         judged,
     )
+
+
+def _single(rows: np.ndarray | _Rows) -> np.ndarray | _Rows:
+    """Return rows in single precision, which tells strengths apart as well, in half the time."""
+    return rows.astype(np.float32) if isinstance(rows, np.ndarray) else rows
+
+
+def _log_sum_exp(logits: np.ndarray) -> np.ndarray:
+    """Return the logarithm of the sum of the exponentials of each row, [N, 1]; scipy's takes longer than the rest."""
+    largest = logits.max(axis=1, keepdims=True)
+    return largest + np.log(np.exp(logits - largest).sum(axis=1, keepdims=True))
 
 
 def _moments(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -220,6 +229,6 @@ def _judge(rows: np.ndarray | _Rows, labels: np.ndarray, weights: np.ndarray) ->
     for begin in range(0, len(labels), _BLOCK):
         targets = labels[begin : begin + _BLOCK]
         logits = rows[begin : begin + _BLOCK] @ weights[:-1] + weights[-1]
-        log_loss += float((logsumexp(logits, axis=1) - (logits * targets).sum(axis=1)).sum())
+        log_loss += float((_log_sum_exp(logits)[:, 0] - (logits * targets).sum(axis=1)).sum(dtype=np.float64))
         hits += int((logits.argmax(axis=1) == targets.argmax(axis=1)).sum())
     return log_loss, hits

@@ -74,7 +74,7 @@ def test_auto_takes_the_most_accurate_that_is_here(monkeypatch, tmp_path, capsys
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
     config = settle_model(build("finetune", model="auto", image_size=64), None)
     spec = kcnn.model_spec(config.model)
-    assert spec.family == "efficientnet_lite"
+    assert spec.family == "efficientnetlite"
     assert f"Model: {config.model}, the most accurate on ImageNet ({spec.top1}%)" in capsys.readouterr().out
     assert settle_model(build("finetune", model="auto", weights="starter"), None).model == "mobilenetv2"
     smallest = settle_model(build("finetune", model="auto", image_size=64), 1e-6)
