@@ -51,7 +51,7 @@ class EpochEnd(keras.callbacks.Callback):
         score = (metrics["val_accuracy"], -metrics["val_loss"]) if "val_loss" in metrics else latest
         self._swap_averages(True)
         if progress.record_epoch(score, {"seconds": round(time.monotonic() - self._began, 2), **metrics}):
-            save_weights(run.model, run.best_in_phase)
+            save_weights(run.model, run.best)
         self._swap_averages(False)
         self.model.stop_training = progress.waited >= run.config.patience
         shown = {"loss": metrics["loss"], "acc": metrics["accuracy"], "val acc": metrics.get("val_accuracy")}

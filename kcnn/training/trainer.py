@@ -89,8 +89,9 @@ class _Run:
         return self.directory / "best.safetensors"
 
     @property
-    def best_in_phase(self) -> Path:
-        return self.directory / "phase.safetensors"
+    def before(self) -> Path:
+        """The weights that the phases before the one under way have left."""
+        return self.directory / "before.safetensors"
 
     @property
     def state(self) -> Path:
@@ -140,7 +141,8 @@ def train(
         config: phases, optimizer, batch size, dtype policy, seed, ...
         data: shards and counts.
         build_model: makes the model with its starting weights; called once, within the strategy's scope.
-        directory: receives `best.safetensors` (the weights of the best validation epoch over all phases),
+        directory: receives `best.safetensors` (the weights of the best validation epoch of the phase under way, and in
+            the end those that the validation images prefer), `before.safetensors` (those that the phases before left),
             `state.safetensors` (what an interrupted run goes on from) and `logs/` (TensorBoard).
         devices: logical devices to mirror over; None for all GPUs.
         after_epoch: called at the end of every epoch, and before an interrupted run goes on; what it raises ends the
@@ -170,7 +172,7 @@ def train(
         if resumed:
             load_state(state, run.model, None)
         else:
-            for path in (run.best, run.best_in_phase):
+            for path in (run.best, run.before):
                 path.unlink(missing_ok=True)
             if config.batch_norm == "recalibrate":
                 recalibrate_batch_norm(run.model, run.in_order(data.train, data.train_count))
@@ -201,17 +203,15 @@ def _end_phase(run: _Run, phase: Phase) -> None:
     It may be interrupted anywhere, and done again.
     """
     progress, kept = run.progress, True
-    if progress.phases and run.validation is not None and not filecmp.cmp(run.best, run.best_in_phase, shallow=False):
-        answers = {}
-        for path in (run.best, run.best_in_phase):
-            load_weights(run.model, path)
-            answers[path] = answer_images(without_auxiliary(run.model), run.validation)
-        (before, labels), (after, _) = answers[run.best], answers[run.best_in_phase]
-        kept = is_better(after, before, labels)
-    if kept:
-        copied = run.best.with_suffix(".tmp")
-        shutil.copyfile(run.best_in_phase, copied)
-        os.replace(copied, run.best)
+    if progress.phases and run.validation is not None:
+        kept = not filecmp.cmp(run.before, run.best, shallow=False)
+        if kept:
+            answers = {}
+            for path in (run.before, run.best):
+                load_weights(run.model, path)
+                answers[path], labels = answer_images(without_auxiliary(run.model), run.validation)
+            kept = is_better(answers[run.best], answers[run.before], labels)
+    _copy(*(run.best, run.before) if kept else (run.before, run.best))
     load_weights(run.model, run.best)
     rows = [row for row in progress.history if row["phase"] == progress.phase]
     seconds = round(time.monotonic() - run.began - sum(row["seconds"] for row in progress.phases), 1)
@@ -229,6 +229,13 @@ def _end_phase(run: _Run, phase: Phase) -> None:
     run.save()
     if len(run.config.phases) > 1 or phase.unfreeze is not None:
         print(describe_phase(progress.phases[-1], run.data.val_count, first=len(progress.phases) == 1))
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Make `target` equal to `source`; it holds the old content or the new one at any time."""
+    temporary = target.with_suffix(".tmp")
+    shutil.copyfile(source, temporary)
+    os.replace(temporary, target)
 
 
 def _run_phase(run: _Run, phase: Phase) -> None:
@@ -305,7 +312,7 @@ def _solve_phase(run: _Run, phase: Phase) -> None:
         score = accuracy, -loss
     run.progress.epoch, run.progress.best_in_phase = 0, None
     run.progress.record_epoch(score, {"seconds": round(time.monotonic() - began, 2), **metrics})
-    save_weights(model, run.best_in_phase)
+    save_weights(model, run.best)
     run.after_epoch(run.progress)
 
 
