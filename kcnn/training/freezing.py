@@ -12,7 +12,7 @@ from kcnn.errors import UserError
 from kcnn.models.spec import stages
 from kcnn.progress import bar
 
-Features = tuple[np.ndarray, np.ndarray]  # the features and the one-hot labels
+LabelledFeatures = tuple[np.ndarray, np.ndarray]  # the features and the one-hot labels
 
 
 def set_trainable(model: keras.Model, *, unfreeze: int | None, batch_norm: str) -> None:
@@ -110,7 +110,9 @@ def has_linear_head(model: keras.Model) -> bool:
     return [layer.name for layer in head] == ["head_logits"] and len(head[0].input.shape) == 2
 
 
-def compute_features(backbone: keras.Model, views: Sequence[tf.data.Dataset], count: int, path: Path) -> Features:
+def compute_features(
+    backbone: keras.Model, views: Sequence[tf.data.Dataset], count: int, path: Path
+) -> LabelledFeatures:
     """Run the frozen backbone once over `count` images in each of their views.
 
     Args:

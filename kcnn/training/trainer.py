@@ -29,7 +29,7 @@ from kcnn.training.auxiliary import with_auxiliary, without_auxiliary
 from kcnn.training.distribution import check_batch_size, choose_strategy, without_sharding
 from kcnn.training.epoch_end import EpochEnd
 from kcnn.training.freezing import (
-    Features,
+    LabelledFeatures,
     compute_features,
     feature_batches,
     has_linear_head,
@@ -275,7 +275,9 @@ def _run_phase(run: _Run, phase: Phase) -> None:
         )
 
 
-def _frozen_features(run: _Run, backbone: keras.Model, phase: Phase, views: int) -> tuple[Features, Features | None]:
+def _frozen_features(
+    run: _Run, backbone: keras.Model, phase: Phase, views: int
+) -> tuple[LabelledFeatures, LabelledFeatures | None]:
     """Compute the features of the training images in some views, and of the validation images, if any."""
     data, config = run.data, run.config
     batches = [run.in_order(data.train, data.train_count)]
