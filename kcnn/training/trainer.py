@@ -211,7 +211,10 @@ def _end_phase(run: _Run, phase: Phase) -> None:
                 load_weights(run.model, path)
                 answers[path], labels = answer_images(without_auxiliary(run.model), run.validation)
             kept = is_better(answers[run.best], answers[run.before], labels)
-    _copy(*(run.best, run.before) if kept else (run.before, run.best))
+    if not kept:
+        _copy(run.before, run.best)
+    elif progress.phase + 1 < len(run.config.phases):
+        _copy(run.best, run.before)
     load_weights(run.model, run.best)
     rows = [row for row in progress.history if row["phase"] == progress.phase]
     seconds = round(time.monotonic() - run.began - sum(row["seconds"] for row in progress.phases), 1)

@@ -21,6 +21,7 @@ from kcnn.models.spec import model_spec
 from kcnn.recipes import build
 from kcnn.serving.publishing import versions
 from kcnn.serving.publishing.pruning import FEWEST
+from kcnn.training.freezing import set_trainable
 from kcnn.weights import find_imagenet, find_package, find_starter, install_hint, load_weights
 from pipelines.engine import metadata
 
@@ -156,8 +157,10 @@ def previous_statistics(root: Path, dataset: str, fingerprint: str) -> dict[str,
 
 
 def check_names(config: Config) -> None:
-    """Raise UserError unless there are such a model, design and augmentations, and they go together."""
-    create_model(config.model, 2, config.image_size, **config.design)
+    """Raise UserError unless there are such a model, design, stages and augmentations, and they go together."""
+    network = create_model(config.model, 2, config.image_size, **config.design)
+    for phase in config.phases:
+        set_trainable(network, unfreeze=phase.unfreeze, batch_norm=config.batch_norm)
     for augmentation in config.phases[-1].augmentations:
         AUGMENTATIONS.get(augmentation)
 
