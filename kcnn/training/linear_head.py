@@ -60,9 +60,11 @@ class _Rows:
         self.chosen = np.arange(len(features)) if chosen is None else chosen
         self.shape = len(self.chosen), features.shape[1]
 
-    def __getitem__(self, rows: slice | np.ndarray) -> "np.ndarray | _Rows":
-        if isinstance(rows, slice):
-            return (self.features[self.chosen[rows]] - self.mean) / self.scale
+    def __getitem__(self, rows: slice) -> np.ndarray:
+        return (self.features[self.chosen[rows]] - self.mean) / self.scale
+
+    def choose(self, rows: np.ndarray) -> "_Rows":
+        """Return those of the rows with the given numbers."""
         return _Rows(self.features, self.mean, self.scale, self.chosen[rows])
 
 
@@ -140,7 +142,7 @@ def _solve(features: np.ndarray, labels: np.ndarray, views: int, strengths: Sequ
     folds = []
     for fold in _folds(labels, seed):
         known = np.flatnonzero(np.tile(~np.isin(np.arange(count), fold), views))
-        folds.append((_single(rows[known]), repeated[known], _single(rows[fold]), labels[fold]))
+        folds.append((_choose(rows, known), repeated[known], _choose(rows, fold), labels[fold]))
     judged = sum(len(fold[3]) for fold in folds)
     solved: list[np.ndarray | None] = [None] * len(folds)
     found: list[tuple[float, float]] = []  # log-loss and accuracy under each strength
@@ -159,18 +161,14 @@ def _solve(features: np.ndarray, labels: np.ndarray, views: int, strengths: Sequ
         with_start = fit_logistic(rows, repeated, strength, with_start, _ROUGH)
     weights = fit_logistic(rows, repeated, strengths[best], with_start)
     kernel = (weights[:-1] if rotation is None else rotation @ weights[:-1]) / scale[:, None]
-    return LinearHead(
-        kernel.astype(np.float32),
-        (weights[-1] - mean @ kernel).astype(np.float32),
-        strengths[best],
-        *(found[best] if judged else (None, None)),
-        judged,
-    )
+    log_loss, accuracy = found[best] if judged else (None, None)
+    bias = weights[-1] - mean @ kernel
+    return LinearHead(kernel.astype(np.float32), bias.astype(np.float32), strengths[best], log_loss, accuracy, judged)
 
 
-def _single(rows: np.ndarray | _Rows) -> np.ndarray | _Rows:
-    """Return rows in single precision, which tells strengths apart as well, in half the time."""
-    return rows.astype(np.float32) if isinstance(rows, np.ndarray) else rows
+def _choose(rows: np.ndarray | _Rows, chosen: np.ndarray) -> np.ndarray | _Rows:
+    """Return some rows in single precision, which tells strengths apart as well, in half the time."""
+    return rows.choose(chosen) if isinstance(rows, _Rows) else rows[chosen].astype(np.float32)
 
 
 def _log_sum_exp(logits: np.ndarray) -> np.ndarray:

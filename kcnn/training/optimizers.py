@@ -145,9 +145,7 @@ def build_optimizer(
         multipliers: a variable's path → what multiplies its learning rate; of others it is 1.
         ema: the momentum of averages of the weights that the optimizer keeps beside them; 0 for none.
     """
-    optimizer = OPTIMIZERS[name](
-        learning_rate=schedule, weight_decay=weight_decay or None, use_ema=ema > 0, ema_momentum=ema
-    )
+    optimizer = OPTIMIZERS[name](learning_rate=schedule, weight_decay=weight_decay, use_ema=ema > 0, ema_momentum=ema)
     optimizer.multipliers = tuple(multipliers.get(variable.path, 1.0) for variable in model.trainable_variables)
     if weight_decay:
         spared = [variable for variable in model.trainable_variables if "kernel" not in variable.name]
