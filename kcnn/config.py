@@ -14,24 +14,38 @@ class Phase:
     """One phase of training, with its own optimizer and schedule.
 
     Attributes:
-        name: "head" or "all"; the progress bar and the logs show it.
-        epochs: passes over the training split, ≥ 1; early stopping may end the phase before.
+        name: "head", "stages" or "all"; the progress bar and the logs show it.
+        epochs: passes over the training split, ≥ 1; early stopping may end the phase before. None to choose them by the
+            number of images (`kcnn.training.adaptation`).
         learning_rate: the peak, after the warm-up and before the cosine decay (Loshchilov and Hutter, ICLR 2017).
         unfreeze: how many of the backbone's last stages train together with the head; None for the whole network.
         warmup: the fraction of the steps, 0 to 1, over which the rate rises linearly from 0.
         augmentations: names of registered augmentations, in order.
         crop_scale: smallest and largest area of the random crop as fractions of the image's; None for the central crop
             of evaluation. With no random crop and no augmentation, a phase on a frozen backbone computes its features
-            once.
+            once, and solves a linear head on them, whatever the epochs and the rate (`kcnn.training.linear_head`).
+        views: of each image, ≥ 1, whose features such a phase computes: the first as in evaluation, the others with the
+            random crop and the augmentations, drawn once. From 2 on, they do not keep the phase from that.
+        rate_decay: the learning rate of a stage over that of the next one, above 0 to 1; the head has the whole
+            (Howard and Ruder, ACL 2018, section 3.2; for Adam, Clark et al., "ELECTRA", ICLR 2020, appendix A).
     """
 
     name: str
-    epochs: int
+    epochs: int | None
     learning_rate: float
     unfreeze: int | None = None
+    views: int = 1
+    rate_decay: float = 1.0
     warmup: float = 0.1
     augmentations: tuple[str, ...] = ()
     crop_scale: tuple[float, float] | None = None
+
+    @property
+    def planned_epochs(self) -> int:
+        """The epochs, once they are chosen."""
+        if self.epochs is None:
+            raise ValueError(f"phase {self.name}: expected a number of epochs, which adapt_config chooses")
+        return self.epochs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,12 +63,16 @@ class Config:
             teacher's (`kcnn.weights.inheritance`).
         image_size: height and width in pixels; None to choose by the images and the model.
         phases: the phases of training, in order.
+        transfer: what trains of a network with pretrained weights: "auto", "head" for the head alone, "stages=N" for
+            the last N stages after it, "gradual" for the last three stages and then all, or "full" for all.
         batch_size: images a step, over all devices together.
         optimizer: "adamw" (Loshchilov and Hutter, ICLR 2019) or "sgd" (Nesterov momentum 0.9).
         weight_decay: decoupled from the gradient, on kernels only.
         label_smoothing: 0 to 1 (Szegedy et al., CVPR 2016, section 7).
         batch_norm: in layers that train, "train" uses and updates batch statistics; "frozen" keeps the loaded ones,
-            with their scale and shift.
+            with their scale and shift; "recalibrate" replaces them by those of the training images, then freezes them.
+        ema: the momentum of the exponential averages of the weights that are judged and kept in the place of the
+            weights, less in a short training; 0 for none (Polyak and Juditsky, SIAM J. Control Optim. 1992).
         patience: epochs without a better validation result before a phase ends.
         objective: what the network predicts, a name of `kcnn.data.input_pipeline.objectives`: "classes"; "rotation",
             or "distill", a teacher's answers to crops, which need no labels.
@@ -76,11 +94,13 @@ class Config:
     offline: bool = False
     weights: str = "none"
     image_size: int | None = None
+    transfer: str = "auto"
     batch_size: int = 32
     optimizer: str = "adamw"
     weight_decay: float = 0.05
     label_smoothing: float = 0.1
     batch_norm: str = "train"
+    ema: float = 0.0
     patience: int = 20
     objective: str = "classes"
     teacher: str | None = None
@@ -117,6 +137,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "weight_decay": (0.0, 10.0),
     "label_smoothing": (0.0, 0.999),
     "unfreeze": (0, 1000),
+    "ema": (0.0, 0.99999),
     "patience": (1, 100_000),
     "temperature": (0.1, 100.0),
     "crops": (1, 2**31 - 1),
@@ -124,9 +145,11 @@ _RANGES: dict[str, tuple[float, float]] = {
 }
 _CHOICES: dict[str, tuple[str, ...]] = {
     "optimizer": ("adamw", "sgd"),
-    "batch_norm": ("train", "frozen"),
+    "batch_norm": ("train", "frozen", "recalibrate"),
     "dtype": ("float32", "mixed_bfloat16", "mixed_float16"),
 }
+_GRADUAL = 3  # stages that train before all do
+TRANSFERS = ("auto", "head", "stages=N", "gradual", "full")
 _PHASE_FIELDS = ("epochs", "learning_rate", "unfreeze", "augmentations")
 # The fields that `override` changes, with those of the last phase.
 SETTINGS = (
@@ -146,11 +169,39 @@ def override(config: Config, **values: Any) -> Config:
         if name not in SETTINGS:
             raise UserError(f"unknown setting {name!r}: {nearest(name, SETTINGS)}")
         _check(name, value, types_[name])
+    if "transfer" in values:
+        config = dataclasses.replace(config, phases=_transfer_phases(config, values))
     phase = dataclasses.replace(config.phases[-1], **{k: v for k, v in values.items() if k in _PHASE_FIELDS})
     rest = {k: v for k, v in values.items() if k not in _PHASE_FIELDS}
     return dataclasses.replace(
         config, phases=(*config.phases[:-1], phase), overrides={**config.overrides, **values}, **rest
     )
+
+
+def _transfer_phases(config: Config, values: dict[str, Any]) -> tuple[Phase, ...]:
+    """Return the phases of a recipe that fine-tunes for `--transfer`.
+
+    Raises:
+        UserError: there is no such choice, the recipe does not fine-tune, or `--unfreeze` is given too.
+    """
+    transfer, (first, *later) = values["transfer"], config.phases
+    number = transfer.removeprefix("stages=")
+    if transfer not in TRANSFERS and not (transfer.startswith("stages=") and number.isdecimal()):
+        raise UserError(f"--transfer {transfer!r}: {nearest(transfer, TRANSFERS)}")
+    if transfer == "stages=N":
+        raise UserError("--transfer stages=N: expected a number of stages, as in --transfer stages=2")
+    if first.unfreeze != 0 or not later:
+        raise UserError(f"--transfer {transfer}: expected with --finetune; the recipe is {config.recipe}")
+    if values.get("unfreeze") is not None:
+        raise UserError("--transfer and --unfreeze: expected one of the two; --unfreeze N is --transfer stages=N")
+    last = dataclasses.replace(later[-1], unfreeze=None)
+    if number != transfer:
+        _check("unfreeze", int(number), int)
+        stages = dataclasses.replace(last, name="stages", unfreeze=int(number))
+        return (first, stages) if int(number) else (first,)
+    if transfer == "gradual":
+        return first, dataclasses.replace(last, name="stages", unfreeze=_GRADUAL), last
+    return (first,) if transfer == "head" else (first, last)
 
 
 def _check(name: str, value: Any, type_: Any) -> None:

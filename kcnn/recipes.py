@@ -8,6 +8,11 @@ from kcnn.registry import Registry
 
 RECIPES: Registry[Callable[[], Config]] = Registry("recipe")
 
+# Epochs and rate are for heads with hidden layers; a linear head is solved.
+_HEAD = Phase(
+    "head", epochs=30, learning_rate=3e-3, unfreeze=0, augmentations=("flip",), crop_scale=(0.35, 1.0), views=4
+)
+
 
 @RECIPES.register("scratch")
 def scratch() -> Config:
@@ -22,13 +27,20 @@ def scratch() -> Config:
 
 @RECIPES.register("finetune")
 def finetune() -> Config:
-    """Train the head on a frozen backbone, from features computed once; then the whole network at a lower rate."""
+    """Solve the head on features of the frozen backbone; then train the whole network at a lower rate."""
     return Config(
         recipe="finetune",
         weights="auto",
         phases=(
-            Phase("head", epochs=30, learning_rate=3e-3, unfreeze=0),
-            Phase("all", epochs=20, learning_rate=3e-4, augmentations=("flip",), crop_scale=(0.35, 1.0)),
+            _HEAD,
+            Phase(
+                "all",
+                epochs=None,
+                learning_rate=3e-4,
+                rate_decay=0.8,
+                augmentations=("flip",),
+                crop_scale=(0.35, 1.0),
+            ),
         ),
     )
 
@@ -39,7 +51,7 @@ def linear_probe() -> Config:
     return Config(
         recipe="linear_probe",
         weights="auto",
-        phases=(Phase("head", epochs=100, learning_rate=3e-3, unfreeze=0),),
+        phases=(_HEAD,),
     )
 
 

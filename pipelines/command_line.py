@@ -28,7 +28,20 @@ from pipelines import commands
 
 DEFAULT = "train"  # the command of a command line that names none
 # Help lists these first, in this order, and then what else there is.
-FIRST = ("train", "predict", "export", "serve", "pretrain", "data", "label", "rollback", "models", "lineage", "runs")
+FIRST = (
+    "train",
+    "predict",
+    "export",
+    "serve",
+    "pretrain",
+    "probe",
+    "data",
+    "label",
+    "rollback",
+    "models",
+    "lineage",
+    "runs",
+)
 HELP_WIDTH = 100
 _SPECIAL = {"help": False, "nohelp": False, "h": False, "undefok": True}  # flags of every command → followed by a value
 

@@ -22,6 +22,47 @@ def test_overrides_reach_the_last_phase():
 
 
 @pytest.mark.parametrize(
+    ("transfer", "expected"),
+    [
+        ("auto", [0, None]),
+        ("head", [0]),
+        ("stages=2", [0, 2]),
+        ("stages=0", [0]),
+        ("gradual", [0, 3, None]),
+        ("full", [0, None]),
+    ],
+)
+def test_transfer_says_what_trains_after_the_head(transfer, expected):
+    config = build("finetune", transfer=transfer)
+    assert [phase.unfreeze for phase in config.phases] == expected
+    assert len({phase.name for phase in config.phases}) == len(expected)
+    assert config.transfer == transfer
+
+
+def test_unfreeze_is_transfer_by_stages():
+    fields = ("unfreeze", "learning_rate", "epochs", "augmentations", "crop_scale", "rate_decay")
+    one, other = build("finetune", unfreeze=2).phases[-1], build("finetune", transfer="stages=2").phases[-1]
+    assert [getattr(one, field) for field in fields] == [getattr(other, field) for field in fields]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "settings", "message"),
+    [
+        ("finetune", {"transfer": "ful"}, "did you mean 'full'"),
+        ("finetune", {"transfer": "stages"}, "--transfer 'stages'"),
+        ("finetune", {"transfer": "stages=N"}, "expected a number of stages, as in --transfer stages=2"),
+        ("finetune", {"transfer": "stages=-1"}, "--transfer 'stages=-1'"),
+        ("finetune", {"transfer": "stages=2", "unfreeze": 2}, "expected one of the two"),
+        ("scratch", {"transfer": "full"}, "expected with --finetune; the recipe is scratch"),
+        ("linear_probe", {"transfer": "auto"}, "expected with --finetune"),
+    ],
+)
+def test_mistakes_of_transfer(recipe, settings, message):
+    with pytest.raises(UserError, match=message):
+        build(recipe, **settings)
+
+
+@pytest.mark.parametrize(
     ("setting", "message"),
     [
         ({"epochs": 0}, "--epochs 0: expected 1 to"),
@@ -30,7 +71,7 @@ def test_overrides_reach_the_last_phase():
         ({"batch_size": 2.5}, "expected int"),
         ({"optimizer": "adam"}, "did you mean 'adamw'"),
         ({"epocs": 3}, "did you mean 'epochs'"),
-        ({"batch_norm": "off"}, "choose from train, frozen"),
+        ({"batch_norm": "off"}, "choose from train, frozen, recalibrate"),
         ({"seed": True}, "expected int"),
     ],
 )

@@ -1,15 +1,18 @@
 """The layers that train in a phase, and training on the features of frozen ones."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from kcnn.config import Phase
 from kcnn.errors import UserError
 from kcnn.models.spec import stages
 from kcnn.progress import bar
+
+LabelledFeatures = tuple[np.ndarray, np.ndarray]  # the features and the one-hot labels
 
 
 def set_trainable(model: keras.Model, *, unfreeze: int | None, batch_norm: str) -> None:
@@ -18,7 +21,7 @@ def set_trainable(model: keras.Model, *, unfreeze: int | None, batch_norm: str) 
     Args:
         model: a model of `create_model`: its layers' names begin with their stage.
         unfreeze: how many of the backbone's last stages train beside the head; None for all.
-        batch_norm: "train" lets the batch norm of training stages train; "frozen" keeps it in inference mode.
+        batch_norm: "train" lets the batch norm of training stages train; otherwise it stays in inference mode.
 
     Raises:
         UserError: `unfreeze` is more stages than the model has.
@@ -29,8 +32,13 @@ def set_trainable(model: keras.Model, *, unfreeze: int | None, batch_norm: str) 
     training = {"head", *(backbone if unfreeze is None else backbone[len(backbone) - unfreeze :])}
     for layer in model.layers:
         stage = layer.name.split("_")[0]
-        frozen = batch_norm == "frozen" and isinstance(layer, keras.layers.BatchNormalization) and stage != "head"
+        frozen = batch_norm != "train" and isinstance(layer, keras.layers.BatchNormalization) and stage != "head"
         layer.trainable = stage in training and not frozen
+
+
+def memory_of(steps: int) -> float:
+    """Return the momentum of an average over a twentieth of `steps`, over 5 steps at least."""
+    return 1 - 1 / max(5.0, steps / 20)
 
 
 def shorten_batch_norm_memory(model: keras.Model, steps: int) -> None:
@@ -39,10 +47,40 @@ def shorten_batch_norm_memory(model: keras.Model, steps: int) -> None:
     Momentum 0.99 averages over 100 steps. A run of 100 steps on few photos would be evaluated with statistics that are
     still half their initial values: at chance level, however well it trained.
     """
-    momentum = 1 - 1 / max(5.0, steps / 20)
+    momentum = memory_of(steps)
     for layer in model.layers:
         if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable:
             layer.momentum = min(layer.momentum, momentum)
+
+
+def recalibrate_batch_norm(model: keras.Model, batches: tf.data.Dataset) -> None:
+    """Replace the statistics of all batch norm by those of the images.
+
+    Source: Li et al., "Adaptive Batch Normalization for practical domain adaptation", Pattern Recognition 80, 2018.
+
+    Each layer sees what the layers before it give for the batch's own statistics, as in training.
+
+    Args:
+        model: of `create_model`.
+        batches: (images, labels); the last may be smaller.
+    """
+    layers = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    given = [(layer.trainable, layer.momentum) for layer in layers]
+    for layer in layers:
+        layer.trainable, layer.momentum = True, 0.0  # so that the moving statistics are the last batch's
+    forward = tf.function(lambda images: model(images, training=True), reduce_retracing=True)
+    count, means, squares = 0, [0.0] * len(layers), [0.0] * len(layers)
+    for images, _ in batches:
+        forward(images)
+        count += len(images)
+        for index, layer in enumerate(layers):
+            mean = keras.ops.convert_to_numpy(layer.moving_mean).astype(np.float64)
+            means[index] += len(images) * mean
+            squares[index] += len(images) * (keras.ops.convert_to_numpy(layer.moving_variance) + mean**2)
+    for layer, mean, square, (trainable, momentum) in zip(layers, means, squares, given, strict=True):
+        layer.moving_mean.assign(mean / count)
+        layer.moving_variance.assign(square / count - (mean / count) ** 2)
+        layer.trainable, layer.momentum = trainable, momentum
 
 
 def split_at_head(model: keras.Model) -> tuple[keras.Model, keras.Model]:
@@ -61,31 +99,45 @@ def split_at_head(model: keras.Model) -> tuple[keras.Model, keras.Model]:
     return keras.Model(model.input, first.input), keras.Model(first.input, model.output)
 
 
+def is_frozen(phase: Phase) -> bool:
+    """Return whether a phase trains the head alone, on views of the images that are the same in every epoch."""
+    return phase.unfreeze == 0 and (phase.views > 1 or not (phase.augmentations or phase.crop_scale))
+
+
+def has_linear_head(model: keras.Model) -> bool:
+    """Return whether `head_logits` is the head's only layer with weights, on features [N, D]."""
+    head = [layer for layer in model.layers if layer.name.startswith("head_") and layer.weights]
+    return [layer.name for layer in head] == ["head_logits"] and len(head[0].input.shape) == 2
+
+
 def compute_features(
-    backbone: keras.Model, batches: tf.data.Dataset, count: int, path: Path
-) -> tuple[np.ndarray, np.ndarray]:
-    """Run the frozen backbone once over `count` images.
+    backbone: keras.Model, views: Sequence[tf.data.Dataset], count: int, path: Path
+) -> LabelledFeatures:
+    """Run the frozen backbone once over `count` images in each of their views.
 
     Args:
         backbone: images → features.
-        batches: (images, one-hot labels), each image once.
-        count: images in `batches`.
+        views: each (images, one-hot labels), each image once, in the same order.
+        count: images in a view.
         path: a .npy file to keep the features in, so that memory does not grow with the data. It is written without
             mapping: on a full disk, writing to a mapped file would end the process without a message.
 
     Returns:
-        features float32 [count, ...], mapped from `path`, and labels float32 [count, classes].
+        features float32 [views * count, ...], all images in the first view first, mapped from `path`, and labels
+        float32 [count, classes].
     """
-    shape = (count, *backbone.output.shape[1:])
+    shape = (len(views) * count, *backbone.output.shape[1:])
     header = {"descr": np.lib.format.dtype_to_descr(np.dtype(np.float32)), "fortran_order": False, "shape": shape}
     forward = tf.function(lambda images: backbone(images, training=False), reduce_retracing=True)
     labels = []
-    with bar(total=count, description="Frozen features", unit="img") as progress, path.open("wb") as file:
+    with bar(total=shape[0], description="Frozen features", unit="img") as progress, path.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, header)
-        for images, targets in batches:
-            file.write(forward(images).numpy().astype(np.float32, copy=False).data)
-            labels.append(targets.numpy())
-            progress.update(len(images))
+        for batches in views:
+            for images, targets in batches:
+                file.write(forward(images).numpy().astype(np.float32, copy=False).data)
+                if batches is views[0]:
+                    labels.append(targets.numpy())
+                progress.update(len(images))
     return np.load(path, mmap_mode="r"), np.concatenate(labels)
 
 

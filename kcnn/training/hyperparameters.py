@@ -8,6 +8,7 @@ from kcnn.config import Config
 from kcnn.data.ingestion.summary import Summary
 from kcnn.errors import UserError
 from kcnn.training.adaptation import adapt_phase
+from kcnn.training.freezing import is_frozen
 
 Values = Mapping[str, Any]  # hyperparameters by name
 
@@ -43,7 +44,7 @@ SPACE: SearchSpace = {
 
 
 def get_hyperparameters(config: Config) -> dict[str, Any]:
-    """Return the hyperparameters of `config`; those of augmentation only where its last phase crops images."""
+    """Return the hyperparameters of `config`; those of augmentation only where its last phase draws crops."""
     phase = config.phases[-1]
     values = {
         "learning_rate": phase.learning_rate,
@@ -51,7 +52,7 @@ def get_hyperparameters(config: Config) -> dict[str, Any]:
         "label_smoothing": config.label_smoothing,
         "batch_size": config.batch_size,
     }
-    if phase.crop_scale is None:
+    if phase.crop_scale is None or is_frozen(phase):
         return values
     return {**values, "augment": ",".join(phase.augmentations), "crop_area": phase.crop_scale[0]}
 

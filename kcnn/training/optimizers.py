@@ -5,20 +5,29 @@ reads and writes a variable and its slots once; Keras 3 goes over them operation
 MobileNetV2 with AdamW takes two thirds of the time.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 import keras
 import tensorflow as tf
 
+from kcnn.models.spec import stages
+
 
 @keras.saving.register_keras_serializable("kcnn")
 class AdamW(keras.optimizers.AdamW):
-    """Adam with decoupled weight decay (Loshchilov & Hutter, ICLR 2019), with the arguments of Keras' AdamW."""
+    """Adam with decoupled weight decay (Loshchilov & Hutter, ICLR 2019), with the arguments of Keras' AdamW.
+
+    The updates, but not the decay, are multiplied by `multipliers`, a factor for each variable; by 1 where there are
+    none.
+    """
+
+    multipliers: tuple[float, ...] = ()
 
     def update_step(self, gradient: tf.Tensor, variable: keras.Variable, learning_rate: tf.Tensor) -> None:
         """Update one variable; its weight decay is already applied."""
         if self.amsgrad:
-            super().update_step(gradient, variable, learning_rate)
+            super().update_step(gradient, variable, learning_rate * _multiplier(self, variable))
             return
         index = self._get_variable_index(variable)
         dtype = variable.dtype
@@ -29,7 +38,7 @@ class AdamW(keras.optimizers.AdamW):
             v=_handle(self._velocities[index]),
             beta1_power=tf.pow(tf.cast(self.beta_1, dtype), step),
             beta2_power=tf.pow(tf.cast(self.beta_2, dtype), step),
-            lr=tf.cast(learning_rate, dtype),
+            lr=tf.cast(learning_rate, dtype) * _multiplier(self, variable),
             beta1=self.beta_1,
             beta2=self.beta_2,
             epsilon=self.epsilon,
@@ -39,21 +48,28 @@ class AdamW(keras.optimizers.AdamW):
 
 @keras.saving.register_keras_serializable("kcnn")
 class SGD(keras.optimizers.SGD):
-    """Gradient descent with momentum, with the arguments of Keras' SGD."""
+    """Gradient descent with momentum, with the arguments of Keras' SGD; `multipliers` are as AdamW's."""
+
+    multipliers: tuple[float, ...] = ()
 
     def update_step(self, gradient: tf.Tensor, variable: keras.Variable, learning_rate: tf.Tensor) -> None:
         """Update one variable; its weight decay is already applied."""
+        rate = learning_rate * _multiplier(self, variable)
         if not self.momentum:
-            super().update_step(gradient, variable, learning_rate)
+            super().update_step(gradient, variable, rate)
             return
         tf.raw_ops.ResourceApplyKerasMomentum(
             var=_handle(variable),
             accum=_handle(self.momentums[self._get_variable_index(variable)]),
-            lr=tf.cast(learning_rate, variable.dtype),
+            lr=tf.cast(rate, variable.dtype),
             grad=tf.cast(gradient, variable.dtype),
             momentum=self.momentum,
             use_nesterov=self.nesterov,
         )
+
+
+def _multiplier(optimizer: AdamW | SGD, variable: tf.Variable) -> float:
+    return optimizer.multipliers[optimizer._get_variable_index(variable)] if optimizer.multipliers else 1.0
 
 
 def _handle(variable: keras.Variable | tf.Variable) -> tf.Tensor:
@@ -86,8 +102,34 @@ def warmup_cosine(peak: float, steps: int, warmup: float) -> keras.optimizers.sc
     )
 
 
+def stage_multipliers(model: keras.Model, decay: float) -> dict[str, float]:
+    """Return what multiplies the learning rate of each trainable variable: the head's 1, a stage's `decay` of the next.
+
+    It multiplies the update. Adam's does not depend on a factor of the gradient.
+
+    Args:
+        model: of `create_model`: its layers' names begin with their stage.
+        decay: above 0 to 1.
+
+    Returns:
+        a variable's path → its factor.
+    """
+    order = list(reversed(stages(model)))
+    return {
+        variable.path: decay ** order.index(layer.name.split("_")[0])
+        for layer in model.layers
+        for variable in layer.trainable_variables
+    }
+
+
 def build_optimizer(
-    name: str, model: keras.Model, *, schedule: keras.optimizers.schedules.LearningRateSchedule, weight_decay: float
+    name: str,
+    model: keras.Model,
+    *,
+    schedule: keras.optimizers.schedules.LearningRateSchedule,
+    weight_decay: float,
+    multipliers: Mapping[str, float] = MappingProxyType({}),
+    ema: float = 0.0,
 ) -> keras.optimizers.Optimizer:
     """Build an optimizer for the trainable variables of a model.
 
@@ -100,8 +142,11 @@ def build_optimizer(
         model: the model to train.
         schedule: of the learning rate.
         weight_decay: 0 for none.
+        multipliers: a variable's path → what multiplies its learning rate; of others it is 1.
+        ema: the momentum of averages of the weights that the optimizer keeps beside them; 0 for none.
     """
-    optimizer = OPTIMIZERS[name](learning_rate=schedule, weight_decay=weight_decay or None)
+    optimizer = OPTIMIZERS[name](learning_rate=schedule, weight_decay=weight_decay, use_ema=ema > 0, ema_momentum=ema)
+    optimizer.multipliers = tuple(multipliers.get(variable.path, 1.0) for variable in model.trainable_variables)
     if weight_decay:
         spared = [variable for variable in model.trainable_variables if "kernel" not in variable.name]
         optimizer.exclude_from_weight_decay(var_list=spared)

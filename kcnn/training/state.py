@@ -21,11 +21,12 @@ class Progress:
     Attributes:
         phase: index of the phase under way; the number of phases when training is finished.
         epoch: the next epoch of that phase, from 0.
-        best: (validation accuracy, -validation loss) of the best epoch so far, over all phases.
-        best_in_phase: the same, over the phase under way.
+        best: (validation accuracy, -validation loss) of the weights that the phases so far have left.
+        best_in_phase: the same, of the best epoch of the phase under way.
         waited: epochs since `best_in_phase`.
         seconds: how long training has taken, in all processes that took part in it.
         history: one row of metrics per finished epoch.
+        phases: one row for each phase that has ended: its name, what it brought, and whether that was kept.
     """
 
     phase: int = 0
@@ -35,9 +36,10 @@ class Progress:
     waited: int = 0
     seconds: float = 0.0
     history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    phases: list[dict[str, Any]] = dataclasses.field(default_factory=list)
 
     def record_epoch(self, score: tuple[float, float], row: dict[str, Any]) -> bool:
-        """Count a finished epoch, and return whether it is the best of all.
+        """Count a finished epoch, and return whether it is the best of its phase.
 
         Args:
             score: (validation accuracy, -validation loss); higher is better.
@@ -45,21 +47,27 @@ class Progress:
         """
         self.epoch += 1
         self.history.append({"phase": self.phase, "epoch": self.epoch, **row})
-        if self.best_in_phase is None or score > self.best_in_phase:
+        improved = self.best_in_phase is None or score > self.best_in_phase
+        if improved:
             self.best_in_phase, self.waited = score, 0
         else:
             self.waited += 1
-        improved = self.best is None or score > self.best
-        if improved:
-            self.best = score
         return improved
 
     def phase_is_over(self, epochs: int, patience: int) -> bool:
         """Return whether the phase has had its epochs, or has waited for a better one as long as patience allows."""
         return self.epoch >= epochs or self.waited >= patience
 
-    def start_next_phase(self) -> None:
-        """Move to the start of the next phase."""
+    def start_next_phase(self, row: dict[str, Any], kept: bool) -> None:
+        """Move to the start of the next phase.
+
+        Args:
+            row: what the phase brought.
+            kept: whether its weights are better than those before it.
+        """
+        self.phases.append({**row, "kept": kept})
+        if kept:
+            self.best = self.best_in_phase
         self.phase, self.epoch, self.best_in_phase, self.waited = self.phase + 1, 0, None, 0
 
 

@@ -1,16 +1,17 @@
 """Training: the phases of a recipe, one after the other, from data shards to the best weights."""
 
 import dataclasses
+import filecmp
 import functools
 import math
+import os
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import keras
-import numpy as np
 import tensorflow as tf
-from tqdm import tqdm
 
 from kcnn.config import Config, Phase
 from kcnn.data.input_pipeline.batches import (
@@ -18,9 +19,9 @@ from kcnn.data.input_pipeline.batches import (
     evaluation_batches,
     steps_per_epoch,
     training_batches,
+    view_batches,
 )
 from kcnn.data.input_pipeline.transform import Preprocessing
-from kcnn.errors import UserError
 from kcnn.models.spec import model_spec
 from kcnn.nn.precision import dtype_policy
 from kcnn.progress import bar
@@ -34,14 +35,22 @@ from kcnn.training.distillation import (
     picture_crops,
 )
 from kcnn.training.distribution import check_batch_size, choose_strategy, without_sharding
+from kcnn.training.epoch_end import EpochEnd
 from kcnn.training.freezing import (
+    LabelledFeatures,
     compute_features,
     feature_batches,
+    has_linear_head,
+    is_frozen,
+    memory_of,
+    recalibrate_batch_norm,
     set_trainable,
     shorten_batch_norm_memory,
     split_at_head,
 )
-from kcnn.training.optimizers import build_optimizer, warmup_cosine
+from kcnn.training.judging import accuracy_and_log_loss, answer_images, describe_phase, is_better, is_perfect
+from kcnn.training.linear_head import solve_head
+from kcnn.training.optimizers import build_optimizer, stage_multipliers, warmup_cosine
 from kcnn.training.state import Progress, load_progress, load_state, save_state
 from kcnn.weights import load_weights, save_weights
 
@@ -72,51 +81,6 @@ class TrainingData:
     preprocessing: Preprocessing
 
 
-class DivergedError(UserError):
-    """The loss is no longer a number."""
-
-
-class _EpochEnd(keras.callbacks.Callback):
-    """Keep the best weights and the state to resume from after each epoch, and end the phase when patience does."""
-
-    STATE_SHARE = 0.1  # the part of the time for writing the state, which takes seconds for a large network
-
-    def __init__(self, run: "_Run", step_bar: tqdm):
-        super().__init__()
-        self._run, self._bar = run, step_bar
-        self._saved_at, self._save_seconds, self._began = -math.inf, 0.0, 0.0
-
-    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        self._began = time.monotonic()
-
-    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
-        self._bar.update(1)
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        run, progress = self._run, self._run.progress
-        metrics = {name: float(value) for name, value in (logs or {}).items()}
-        if not math.isfinite(metrics["loss"]):
-            raise DivergedError(f"the loss became {metrics['loss']} in epoch {epoch + 1}: try a lower --learning_rate")
-        # Without validation images the latest epoch is the best.
-        latest = (0.0, float(len(progress.history) + 1))
-        score = (metrics["val_accuracy"], -metrics["val_loss"]) if "val_loss" in metrics else latest
-        if progress.record_epoch(score, {"seconds": round(time.monotonic() - self._began, 2), **metrics}):
-            save_weights(run.model, run.best)
-        self.model.stop_training = progress.waited >= run.config.patience
-        shown = {"loss": metrics["loss"], "acc": metrics["accuracy"], "val acc": metrics.get("val_accuracy")}
-        texts = {name: f"{value:.3f}" for name, value in shown.items() if value is not None}
-        self._bar.set_postfix(texts, refresh=False)
-        self._save_state()
-        run.after_epoch(progress)
-
-    def _save_state(self) -> None:
-        now = time.monotonic()
-        if (now - self._saved_at) * self.STATE_SHARE >= self._save_seconds or self.model.stop_training:
-            self._run.save(self.model.optimizer)
-            self._saved_at = time.monotonic()
-            self._save_seconds = self._saved_at - now
-
-
 @dataclasses.dataclass
 class _Run:
     """A training under way in a directory."""
@@ -133,6 +97,11 @@ class _Run:
     @property
     def best(self) -> Path:
         return self.directory / "best.safetensors"
+
+    @property
+    def before(self) -> Path:
+        """The weights that the phases before the one under way have left."""
+        return self.directory / "before.safetensors"
 
     @property
     def state(self) -> Path:
@@ -194,7 +163,8 @@ def train(
         config: phases, optimizer, batch size, dtype policy, seed, ...
         data: shards and counts.
         build_model: makes the model with its starting weights; called once, within the strategy's scope.
-        directory: receives `best.safetensors` (the weights of the best validation epoch over all phases),
+        directory: receives `best.safetensors` (the weights of the best validation epoch of the phase under way, and in
+            the end those that the validation images prefer), `before.safetensors` (those that the phases before left),
             `state.safetensors` (what an interrupted run goes on from) and `logs/` (TensorBoard).
         build_teacher: makes the teacher of the objective "distill", called like `build_model`.
         devices: logical devices to mirror over; None for all GPUs.
@@ -226,21 +196,72 @@ def train(
         if resumed:
             load_state(state, run.model, None)
         else:
-            run.best.unlink(missing_ok=True)
+            for path in (run.best, run.before):
+                path.unlink(missing_ok=True)
+            if config.batch_norm == "recalibrate":
+                recalibrate_batch_norm(run.model, run.in_order(data.train, data.train_count))
             run.save()  # so that a run can go on that is interrupted in its first epoch
         while progress.phase < len(config.phases):
             phase = config.phases[progress.phase]
-            if not progress.phase_is_over(phase.epochs, config.patience):
+            if is_frozen(phase) and has_linear_head(without_auxiliary(run.model)):
+                _solve_phase(run, phase)
+            elif not progress.phase_is_over(phase.planned_epochs, config.patience):
                 _run_phase(run, phase)
-            load_weights(run.model, run.best)
-            progress.start_next_phase()
-            run.save()
+            _end_phase(run, phase)
+            if config.transfer == "auto" and is_perfect(progress.history[-1]) and progress.phase < len(config.phases):
+                print("Fine-tuning: nothing left to gain by it that the images could show")
+                progress.phase = len(config.phases)
+                run.save()
     return progress
+
+
+def _end_phase(run: _Run, phase: Phase) -> None:
+    """Keep the phase's weights where they are better than those before it, and say so.
+
+    It may be interrupted anywhere, and done again.
+    """
+    progress, kept = run.progress, True
+    if progress.phases and run.validation is not None:
+        kept = not filecmp.cmp(run.before, run.best, shallow=False)
+        if kept:
+            answers = {}
+            for path in (run.before, run.best):
+                load_weights(run.model, path)
+                answers[path], labels = answer_images(without_auxiliary(run.model), run.validation)
+            kept = is_better(answers[run.best], answers[run.before], labels)
+    if not kept:
+        _copy(run.before, run.best)
+    elif progress.phase + 1 < len(run.config.phases):
+        _copy(run.best, run.before)
+    load_weights(run.model, run.best)
+    rows = [row for row in progress.history if row["phase"] == progress.phase]
+    seconds = round(time.monotonic() - run.began - sum(row["seconds"] for row in progress.phases), 1)
+    accuracy = progress.best_in_phase[0] if run.data.val_count and progress.best_in_phase else None
+    progress.start_next_phase(
+        {
+            "name": phase.name,
+            "unfreeze": phase.unfreeze,
+            "accuracy": accuracy,
+            "seconds": seconds,
+            "epochs": len(rows),
+        },
+        kept,
+    )
+    run.save()
+    if len(run.config.phases) > 1 or phase.unfreeze is not None:
+        print(describe_phase(progress.phases[-1], run.data.val_count, first=len(progress.phases) == 1))
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Make `target` equal to `source`; it holds the old content or the new one at any time."""
+    temporary = target.with_suffix(".tmp")
+    shutil.copyfile(source, temporary)
+    os.replace(temporary, target)
 
 
 def _run_phase(run: _Run, phase: Phase) -> None:
     """Train a phase from the epoch that is next."""
-    config, model, progress = run.config, run.model, run.progress
+    config, model, progress, epochs = run.config, run.model, run.progress, phase.planned_epochs
     set_trainable(model, unfreeze=phase.unfreeze, batch_norm=config.batch_norm)
     fitted, batches, validation = _phase_data(run, phase)
     loss: Loss
@@ -252,31 +273,76 @@ def _run_phase(run: _Run, phase: Phase) -> None:
         crossentropy = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=config.label_smoothing)
         fitted, loss, metrics = with_auxiliary(fitted, crossentropy, model_spec(config.model).auxiliary_weight)
     steps = steps_per_epoch(run.epoch_size, config.batch_size)
-    shorten_batch_norm_memory(model, steps * phase.epochs)
+    shorten_batch_norm_memory(model, steps * epochs)
     optimizer = build_optimizer(
         config.optimizer,
         fitted,
-        schedule=warmup_cosine(phase.learning_rate, steps * phase.epochs, phase.warmup),
+        schedule=warmup_cosine(phase.learning_rate, steps * epochs, phase.warmup),
         weight_decay=config.weight_decay,
+        ema=min(config.ema, memory_of(steps * epochs)),
+        multipliers=stage_multipliers(model, phase.rate_decay) if phase.rate_decay < 1 else {},
     )
     fitted.compile(optimizer=optimizer, loss=loss, metrics=metrics)
     if progress.epoch:
         load_state(run.state, model, fitted.optimizer)
-    with bar(total=steps * phase.epochs, description=f"Training ({phase.name})", unit="step") as step_bar:
+    with bar(total=steps * epochs, description=f"Training ({phase.name})", unit="step") as step_bar:
         step_bar.update(steps * progress.epoch)
         fitted.fit(
             without_sharding(batches),
-            epochs=phase.epochs,
+            epochs=epochs,
             initial_epoch=progress.epoch,
             steps_per_epoch=steps,
             validation_data=None if validation is None else without_sharding(validation),
             callbacks=[
                 keras.callbacks.TensorBoard(run.directory / "logs" / phase.name, write_graph=False),
-                _EpochEnd(run, step_bar),
+                EpochEnd(run, step_bar),
             ],
             shuffle=False,  # the batches are shuffled already, by seed and epoch
             verbose=0,
         )
+
+
+def _frozen_features(
+    run: _Run, backbone: keras.Model, phase: Phase, views: int
+) -> tuple[LabelledFeatures, LabelledFeatures | None]:
+    """Compute the features of the training images in some views, and of the validation images, if any."""
+    data, config = run.data, run.config
+    batches = [run.in_order(data.train, data.train_count)]
+    for view in range(1, views):
+        random = view_batches(
+            data.train,
+            num_classes=data.classes,
+            batch_size=config.batch_size,
+            preprocessing=data.preprocessing,
+            augmentations=phase.augmentations,
+            crop_scale=phase.crop_scale,
+            seed=config.seed,
+            view=view,
+        )
+        batches.append(random)
+    trained_on = compute_features(backbone, batches, data.train_count, run.directory / "features-train.npy")
+    if run.validation is None:
+        return trained_on, None
+    return trained_on, compute_features(backbone, [run.validation], data.val_count, run.directory / "features-val.npy")
+
+
+def _solve_phase(run: _Run, phase: Phase) -> None:
+    """Solve the head on frozen features; the phase has a single epoch."""
+    began, model = time.monotonic(), run.model
+    backbone, _ = split_at_head(without_auxiliary(model))
+    (features, labels), judged_on = _frozen_features(run, backbone, phase, phase.views)
+    solved = solve_head(features, labels, views=phase.views, seed=run.config.seed)
+    model.get_layer("head_logits").set_weights([solved.kernel, solved.bias])
+    metrics = {"loss": solved.log_loss, "accuracy": solved.accuracy, "strength": solved.strength}
+    score = (0.0, float(len(run.progress.history) + 1))
+    if judged_on is not None:
+        accuracy, loss = accuracy_and_log_loss(solved.answer(judged_on[0]), judged_on[1])
+        metrics |= {"val_accuracy": accuracy, "val_loss": loss}
+        score = accuracy, -loss
+    run.progress.epoch, run.progress.best_in_phase = 0, None
+    run.progress.record_epoch(score, {"seconds": round(time.monotonic() - began, 2), **metrics})
+    save_weights(model, run.best)
+    run.after_epoch(run.progress)
 
 
 def _phase_data(run: _Run, phase: Phase) -> tuple[keras.Model, tf.data.Dataset, tf.data.Dataset | None]:
@@ -285,24 +351,17 @@ def _phase_data(run: _Run, phase: Phase) -> tuple[keras.Model, tf.data.Dataset, 
     The model is the run's, on images, or its head, on features that are computed once.
     """
     config, data, model = run.config, run.data, run.model
-    epochs = range(run.progress.epoch, phase.epochs)
+    epochs = range(run.progress.epoch, phase.planned_epochs)
     shards = TrainingShards(data.train, data.train_count, data.mean_bytes)
     if run.answer is not None:
         size = data.preprocessing.image_size[0]
         crops = picture_crops(config, shards, size, config.crops, epochs)
         return model, crops.map(lambda images: (images, tf.zeros([tf.shape(images)[0], data.classes]))), run.validation
-    if phase.unfreeze == 0 and not phase.augmentations and phase.crop_scale is None:
+    if is_frozen(phase):
         backbone, head = split_at_head(without_auxiliary(model))
-
-        def features(batches: tf.data.Dataset, count: int, split: str) -> tuple[np.ndarray, np.ndarray]:
-            return compute_features(backbone, batches, count, run.directory / f"features-{split}.npy")
-
-        trained_on = features(run.in_order(data.train, data.train_count), data.train_count, "train")
+        trained_on, judged_on = _frozen_features(run, backbone, phase, views=1)
         batches = feature_batches(*trained_on, batch_size=config.batch_size, seed=config.seed, epochs=epochs)
-        if run.validation is None:
-            return head, batches, None
-        judged_on = features(run.validation, data.val_count, "val")
-        return head, batches, tf.data.Dataset.from_tensor_slices(judged_on).batch(256)
+        return head, batches, judged_on and tf.data.Dataset.from_tensor_slices(judged_on).batch(256)
     batches = training_batches(
         shards,
         num_classes=data.classes,

@@ -24,7 +24,10 @@ from kcnn.config import Config
 from kcnn.data.ingestion.summary import Summary
 from kcnn.errors import UserError
 from kcnn.progress import bar, hidden
+from kcnn.training.auxiliary import without_auxiliary
 from kcnn.training.distribution import choose_strategy
+from kcnn.training.epoch_end import DivergedError
+from kcnn.training.freezing import has_linear_head, is_frozen
 from kcnn.training.hyperparameters import (
     SearchSpace,
     Values,
@@ -35,7 +38,7 @@ from kcnn.training.hyperparameters import (
 )
 from kcnn.training.proposals import propose_values
 from kcnn.training.state import Progress
-from kcnn.training.trainer import DivergedError, TrainingData, train
+from kcnn.training.trainer import TrainingData, train
 from kcnn.training.trials import (
     Trial,
     best_trial,
@@ -195,6 +198,8 @@ def tune(
     space = search_space(config, summary, choose_strategy().num_replicas_in_sync)
     own = {name: value for name, value in get_hyperparameters(config).items() if name in space}
     last, work = config.phases[-1], directory / "work"
+    if is_frozen(last) and has_linear_head(without_auxiliary(build_model())):
+        raise UserError("--tune: a head on frozen features is solved, so there is nothing to search; see --transfer")
     begun = work / "before" / "best.safetensors"
 
     def model() -> keras.Model:
@@ -228,7 +233,7 @@ def tune(
         own,
         objective,
         trials=trials,
-        epochs=last.epochs,
+        epochs=last.planned_epochs,
         seed=config.seed,
         journal=directory / "trials.jsonl",
     )

@@ -46,11 +46,14 @@ def run(arguments: list[str], values: flags.FlagValues) -> int:
         raise UserError(f"unexpected argument {arguments[0]!r}: flags begin with --; see python main.py --help")
     if values.finetune and values.recipe not in (None, "finetune"):
         raise UserError(f"--finetune and --recipe {values.recipe}: expected one of the two")
-    config = training_flags.read_config(values, values.recipe or ("finetune" if values.finetune else "scratch"))
+    finetune = values.finetune or values.model == "auto"
+    config = training_flags.read_config(values, values.recipe or ("finetune" if finetune else "scratch"))
     load_tensorflow()
     from kcnn.models.spec import model_spec
     from pipelines.graphs import image_classification
+    from pipelines.graphs.model_choice import settle_model
 
+    config = settle_model(config, values.max_latency_ms)
     name = values.name or model_spec(config.model).name
     job = image_classification.TrainingJob(
         config=config,

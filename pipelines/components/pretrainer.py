@@ -60,7 +60,7 @@ def pretrainer(
     check_trainable(summary)
     spec = model_spec(settings.model)
     size = settings.image_size or choose_image_size(spec, summary.median_side)
-    settings = adapt_config(settings, summary)
+    settings = adapt_config(settings, summary, (size, size))
     data = training_data(examples, Preprocessing((size, size), crop_fraction=1.0))
     data = dataclasses.replace(data, classes=OBJECTIVES.get(settings.objective).classes or data.classes)
 

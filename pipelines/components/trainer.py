@@ -51,7 +51,7 @@ def trainer(
     spec = model_spec(settings.model)
     preprocessing = transform_graph.preprocessing()
     height, width = preprocessing.image_size
-    settings = adapt_config(settings, summary)
+    settings = adapt_config(settings, summary, preprocessing.image_size)
     if hyperparameters is not None:
         settings = replace_hyperparameters(settings, hyperparameters.values())
         print(f"Tuned: {describe_values(hyperparameters.values())}")
@@ -76,5 +76,6 @@ def trainer(
         "seconds": round(progress.seconds, 1),
         "best": progress.best,
         "history": progress.history,
+        "phases": progress.phases,
     }
     model_run.write(settings, training)

@@ -13,16 +13,23 @@ from pipelines.entries import network_entries
 
 @component(entries=lambda model, **_: network_entries(model))
 def transform(
-    model: str, image_size: int | None, examples: Examples, schema: Schema, transform_graph: Output[TransformGraph]
+    model: str,
+    image_size: int | None,
+    examples: Examples,
+    schema: Schema,
+    transform_graph: Output[TransformGraph],
+    weights: str | None = None,
 ) -> None:
-    """Choose size and crop by the images and the network, and write them as a graph too. No image is read.
+    """Choose size and crop by the images, the network and its first weights, and write them as a graph too.
+
+    No image is read.
 
     Raises:
         UserError: no classifier can be trained on the data. It is raised here, when there is a page on them.
     """
     summary = examples.summary()
     check_trainable(summary)
-    spec = choose_preprocessing(model_spec(model), summary, image_size)
+    spec = choose_preprocessing(model_spec(model), summary, image_size, weights)
     transform_graph.write_preprocessing(spec)
     write_transform_graph(transform_graph.path, spec, summary.labels, schema.read())
     height, width = spec.image_size

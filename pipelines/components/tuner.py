@@ -42,8 +42,9 @@ def tuner(
         tuner_results: what is made; an interrupted search goes on from what is in it.
     """
     summary = examples.summary()
-    settings = adapt_config(Config.from_json(config), summary)
-    data = training_data(examples, transform_graph.preprocessing())
+    preprocessing = transform_graph.preprocessing()
+    settings = adapt_config(Config.from_json(config), summary, preprocessing.image_size)
+    data = training_data(examples, preprocessing)
 
     def build() -> keras.Model:
         network = build_network(settings, data.classes, data.preprocessing.image_size)

@@ -58,7 +58,7 @@ def graph(job: TrainingJob, weights: str | None, fingerprint: str) -> list[Node]
     )
     examples, schema, findings = found["examples"], found["schema"], found["findings"]
     transform_graph = transform(
-        model=config.model, image_size=config.image_size, examples=examples, schema=schema
+        model=config.model, image_size=config.image_size, examples=examples, schema=schema, weights=weights
     ).outputs["transform_graph"]
     digest = weights_digest(weights, config.model)
     hyperparameters = None

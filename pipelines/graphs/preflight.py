@@ -23,6 +23,7 @@ from kcnn.recipes import build
 from kcnn.serving.publishing import versions
 from kcnn.serving.publishing.pruning import FEWEST
 from kcnn.training.distillation import load_teacher
+from kcnn.training.freezing import set_trainable
 from kcnn.weights import find_imagenet, find_starter, find_weights_file, install_hint, load_weights
 from kcnn.weights.inheritance import inherit_weights
 from pipelines.engine import metadata
@@ -72,7 +73,7 @@ def settle_weights(config: Config) -> tuple[Config, str | None]:
     return config, None
 
 
-_OF_WEIGHTS = ("unfreeze", "batch_norm")  # settings that mean something only where weights are loaded
+_OF_WEIGHTS = ("unfreeze", "transfer", "batch_norm")  # settings that mean something only where weights are loaded
 
 
 def _from_scratch(config: Config) -> Config:
@@ -160,8 +161,10 @@ def previous_statistics(root: Path, dataset: str, fingerprint: str) -> dict[str,
 
 
 def check_names(config: Config) -> None:
-    """Raise UserError unless there are such a model, design and augmentations, and they go together."""
-    create_model(config.model, 2, config.image_size, **config.design)
+    """Raise UserError unless there are such a model, design, stages and augmentations, and they go together."""
+    network = create_model(config.model, 2, config.image_size, **config.design)
+    for phase in config.phases:
+        set_trainable(network, unfreeze=phase.unfreeze, batch_norm=config.batch_norm)
     for augmentation in config.phases[-1].augmentations:
         AUGMENTATIONS.get(augmentation)
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kcnn.training.optimizers import SGD, AdamW, build_optimizer, warmup_cosine
+from kcnn.training.optimizers import SGD, AdamW, build_optimizer, stage_multipliers, warmup_cosine
 
 
 def test_warmup_is_linear_and_decay_is_half_a_cosine():
@@ -63,3 +63,22 @@ def test_weight_decay_shrinks_kernels_and_nothing_else():
     for variable in model.trainable_variables:
         expected = 1 - 0.5 * 0.1 if "kernel" in variable.name else 1.0
         np.testing.assert_allclose(variable.numpy(), expected, rtol=1e-6, err_msg=variable.path)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_each_stage_learns_at_its_own_rate(name):
+    """From equal gradients every variable moves by its factor, under Adam too."""
+    inputs = keras.Input((4, 4, 3))
+    x = inputs
+    for stage in ("stem_conv", "stage1_conv", "stage2_conv"):
+        x = keras.layers.Conv2D(3, 1, name=stage)(x)
+    x = keras.layers.GlobalAveragePooling2D(name="head_pool")(x)
+    model = keras.Model(inputs, keras.layers.Dense(2, name="head_logits")(x))
+    before = [variable.numpy() for variable in model.trainable_variables]
+    multipliers = stage_multipliers(model, 0.5)
+    schedule = warmup_cosine(0.1, steps=10, warmup=0.0)
+    optimizer = build_optimizer(name, model, schedule=schedule, weight_decay=0.0, multipliers=multipliers)
+    apply = tf.function(lambda gradients: optimizer.apply(gradients, model.trainable_variables))
+    apply([tf.ones_like(variable) for variable in model.trainable_variables])
+    moved = [np.mean(b - v.numpy()) for b, v in zip(before, model.trainable_variables, strict=True)]
+    np.testing.assert_allclose(np.array(moved) / moved[-1], [0.125, 0.125, 0.25, 0.25, 0.5, 0.5, 1, 1], rtol=1e-4)

@@ -15,11 +15,17 @@ from kcnn.config import Config, Phase
 from kcnn.data import examples
 from kcnn.data.datasets.opening import open_dataset
 from kcnn.data.ingestion import ingest
+from kcnn.data.input_pipeline.batches import view_batches
 from kcnn.data.input_pipeline.transform import Preprocessing
 from kcnn.errors import UserError
 from kcnn.nn.normalization import BatchNorm
 from kcnn.training import trainer
-from kcnn.training.freezing import set_trainable, shorten_batch_norm_memory, split_at_head
+from kcnn.training.freezing import (
+    recalibrate_batch_norm,
+    set_trainable,
+    shorten_batch_norm_memory,
+    split_at_head,
+)
 from kcnn.training.state import load_progress
 from kcnn.training.trainer import TrainingData, train
 
@@ -141,7 +147,7 @@ TWO_PHASES = config(
 
 @pytest.fixture(scope="module")
 def uninterrupted(digits, tmp_path_factory):
-    """Train two phases: return progress, weights, and the whole network's accuracy after the head's phase."""
+    """Train two phases: return progress, weights, and the whole network's accuracy when the head is solved."""
     folder = tmp_path_factory.mktemp("whole")
     built, seen = [], {}
 
@@ -151,7 +157,7 @@ def uninterrupted(digits, tmp_path_factory):
         return built[-1]
 
     def after_epoch(progress):
-        if (progress.phase, progress.epoch) == (0, 2):
+        if (progress.phase, progress.epoch) == (0, 1):
             seen["after"] = built[-1].get_layer("stem_conv").kernel.numpy()
             seen["accuracy"] = validation_accuracy(built[-1], digits)
 
@@ -160,11 +166,11 @@ def uninterrupted(digits, tmp_path_factory):
     return progress, weights(folder / "best.safetensors"), seen
 
 
-def test_the_head_trains_on_features_computed_once(uninterrupted):
+def test_the_head_is_solved_on_features_computed_once(uninterrupted):
     """The accuracy on features is the whole network's, and the backbone stays what it is."""
     progress, _, seen = uninterrupted
-    assert [row["phase"] for row in progress.history] == [0, 0, 1, 1, 1]
-    assert progress.history[1]["val_accuracy"] == pytest.approx(seen["accuracy"])
+    assert [row["phase"] for row in progress.history] == [0, 1, 1, 1]
+    assert progress.history[0]["val_accuracy"] == pytest.approx(seen["accuracy"])
     np.testing.assert_array_equal(seen["before"], seen["after"])
 
 
@@ -174,7 +180,7 @@ def test_the_head_trains_on_features_computed_once(uninterrupted):
 def test_an_interrupted_run_resumes_to_the_same_weights(digits, tmp_path, monkeypatch, uninterrupted, stop_after):
     """A run that is interrupted in a phase or between two ends as an uninterrupted one."""
     epochs = []
-    end = trainer._EpochEnd.on_epoch_end
+    end = trainer.EpochEnd.on_epoch_end
 
     def interrupt(self, epoch, logs=None):
         end(self, epoch, logs)
@@ -182,14 +188,14 @@ def test_an_interrupted_run_resumes_to_the_same_weights(digits, tmp_path, monkey
         if len(epochs) == stop_after:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(trainer._EpochEnd, "STATE_SHARE", float("inf"))  # keep the state after every epoch
+    monkeypatch.setattr(trainer.EpochEnd, "STATE_SHARE", float("inf"))  # keep the state after every epoch
     with monkeypatch.context() as patch:
-        patch.setattr(trainer._EpochEnd, "on_epoch_end", interrupt)
+        patch.setattr(trainer.EpochEnd, "on_epoch_end", interrupt)
         with pytest.raises(KeyboardInterrupt):
             train(TWO_PHASES, digits, build_alike, tmp_path)
     resumed = train(TWO_PHASES, digits, build_alike, tmp_path)
     whole, expected, _ = uninterrupted
-    assert len(resumed.history) == len(whole.history) == 5
+    assert len(resumed.history) == len(whole.history) == 4
     for a, b in zip(whole.history, resumed.history, strict=True):
         assert a["val_loss"] == pytest.approx(b["val_loss"], abs=2e-3)
     found = weights(tmp_path / "best.safetensors")
@@ -217,13 +223,76 @@ def small_network():
     return keras.Model(inputs, keras.layers.Dense(10, name="head_logits", dtype="float32")(x))
 
 
+def test_a_phase_that_makes_it_worse_is_discarded(digits, tmp_path, capsys):
+    built = []
+
+    def build():
+        built.append(build_alike())
+        return built[-1]
+
+    ruin = Phase("all", epochs=1, learning_rate=2.0, warmup=0.0)
+    progress = train(config(TWO_PHASES.phases[0], ruin), digits, build, tmp_path)
+    assert [row["kept"] for row in progress.phases] == [True, False]
+    assert progress.best == (progress.history[0]["val_accuracy"], -progress.history[0]["val_loss"])
+    kept = weights(tmp_path / "best.safetensors")
+    np.testing.assert_array_equal(kept["stem_conv/kernel"], build_alike().get_layer("stem_conv").kernel.numpy())
+    lines = capsys.readouterr().out.splitlines()
+    assert f"Head: {progress.best[0]:.1%} of {digits.val_count} validation images" in lines[0]
+    assert "no better" in lines[1]
+
+
+def test_views_are_drawn_once_and_in_the_order_of_the_images(digits):
+    def view(number, **settings):
+        settings = {"augmentations": ("flip",), "crop_scale": (0.3, 1.0), **settings}
+        batches = view_batches(digits.val, num_classes=10, batch_size=64, preprocessing=digits.preprocessing,
+                               seed=3, view=number, **settings)  # fmt: skip
+        images, labels = zip(*batches.as_numpy_iterator(), strict=True)
+        return np.concatenate(images), np.concatenate(labels)
+
+    one, again, other = view(1), view(1), view(2)
+    np.testing.assert_array_equal(one[0], again[0])
+    np.testing.assert_array_equal(one[1], other[1])
+    assert (one[0] != other[0]).any(axis=(1, 2, 3)).mean() > 0.9
+    plain = trainer.evaluation_batches(digits.val, num_classes=10, batch_size=64, preprocessing=digits.preprocessing)
+    whole = np.concatenate([images for images, _ in plain.as_numpy_iterator()])
+    np.testing.assert_array_equal(view(1, augmentations=(), crop_scale=None)[0], whole)
+
+
+def test_recalibrated_statistics_are_those_of_all_images(in_memory):
+    batches = trainer.evaluation_batches([]).unbatch().batch(24)  # of 64 images, so that the last is smaller
+    model = network()
+    stem = keras.Model(model.input, model.get_layer("stem_conv").output)
+    images = np.concatenate([images for images, _ in batches.as_numpy_iterator()])
+    outputs = stem(images).numpy()
+    recalibrate_batch_norm(model, batches)
+    norm = model.get_layer("stem_norm")
+    np.testing.assert_allclose(norm.moving_mean, outputs.mean(axis=(0, 1, 2)), atol=1e-4)
+    np.testing.assert_allclose(norm.moving_variance, outputs.var(axis=(0, 1, 2)), rtol=2e-3)  # Bessel's correction
+    assert norm.momentum == 0.99
+
+
+def test_averages_of_the_weights_are_what_is_kept(in_memory, tmp_path):
+    data, seen = dataclasses.replace(in_memory, val=[], val_count=0), []
+
+    def build():
+        keras.utils.set_random_seed(2)
+        seen.append(small_network())
+        return seen[-1]
+
+    phase, steps = Phase("all", epochs=2, learning_rate=1e-2), []
+    train(config(phase), data, build, tmp_path / "w", after_epoch=lambda _: steps.append(seen[0].get_weights()))
+    train(config(phase, ema=0.7), data, build, tmp_path / "average")
+    kept = weights(tmp_path / "average" / "best.safetensors")["stem_conv/kernel"]
+    np.testing.assert_allclose(kept, 0.7 * steps[0][0] + 0.3 * steps[1][0], atol=1e-6)
+
+
 # Without a learning rate the first epoch is the best.
 STILL = config(Phase("all", epochs=9, learning_rate=0.0), Phase("more", epochs=2, learning_rate=0.0), patience=2)
 
 
 def test_without_validation_images_the_last_epoch_counts(in_memory, tmp_path):
     data = dataclasses.replace(in_memory, val=[], val_count=0)
-    phases = Phase("head", epochs=3, learning_rate=3e-3, unfreeze=0), Phase("all", epochs=1, learning_rate=3e-3)
+    phases = Phase("head", epochs=1, learning_rate=3e-3, unfreeze=0), Phase("all", epochs=1, learning_rate=3e-3)
     built = []
 
     def build():
@@ -231,9 +300,10 @@ def test_without_validation_images_the_last_epoch_counts(in_memory, tmp_path):
         return built[-1]
 
     progress = train(config(*phases), data, build, tmp_path)
-    assert progress.best == (0.0, 4.0)
+    assert progress.best == (0.0, 2.0)
     kept = weights(tmp_path / "best.safetensors")
     np.testing.assert_array_equal(kept["stem_conv/kernel"], built[0].get_layer("stem_conv").kernel.numpy())
+    assert [row["kept"] for row in progress.phases] == [True, True]
 
 
 def test_early_stopping_ends_each_phase(in_memory, tmp_path):
@@ -277,7 +347,7 @@ def test_seconds_are_those_of_all_processes(in_memory, tmp_path, monkeypatch):
         if len(progress.history) == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(trainer._EpochEnd, "STATE_SHARE", float("inf"))
+    monkeypatch.setattr(trainer.EpochEnd, "STATE_SHARE", float("inf"))
     with pytest.raises(KeyboardInterrupt):
         train(STILL, in_memory, small_network, tmp_path, after_epoch=killed)
     before = load_progress(tmp_path / "state.safetensors").seconds

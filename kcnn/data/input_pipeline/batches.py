@@ -84,10 +84,7 @@ def training_batches(
         example = examples.parse_example(serialized)
         own_seed = tf.random.fold_in(image_seed, index)
         crop_seed, task_seed, *seeds = tf.unstack(tf.random.split(own_seed, 2 + len(on_images)))
-        if crop_scale is None:
-            image = preprocess(example["encoded"], preprocessing)
-        else:
-            image = random_resized_crop(example["encoded"], preprocessing, crop_scale, crop_seed)
+        image = _draw_view(example["encoded"], preprocessing, crop_scale, crop_seed)
         for augment, own in zip(on_images, seeds, strict=True):
             image = augment(image, own)
         image, label = task(image, example["label"], task_seed)
@@ -140,6 +137,59 @@ def evaluation_batches(
 
     dataset = examples.read_examples(list(paths)).enumerate().map(image_and_label, num_parallel_calls=tf.data.AUTOTUNE)
     return dataset.batch(batch_size).prefetch(tf.data.AUTOTUNE).with_options(_options())
+
+
+def view_batches(
+    paths: Sequence[str],
+    *,
+    num_classes: int,
+    batch_size: int,
+    preprocessing: Preprocessing,
+    augmentations: Sequence[str],
+    crop_scale: tuple[float, float] | None,
+    seed: int,
+    view: int,
+) -> tf.data.Dataset:
+    """Return all images in the order of the shards, as `evaluation_batches`, each in one random view.
+
+    Args:
+        paths: shard files of a split.
+        num_classes: C.
+        batch_size: B.
+        preprocessing: size and resampling; the window too, where there is no random crop.
+        augmentations: names of `kcnn.data.input_pipeline.augmentations`; those per batch mix images, and are left out.
+        crop_scale: as of `training_batches`.
+        seed: any integer from 0.
+        view: any integer from 0; each gives others.
+
+    Returns:
+        images float32 [B, h, w, 3] in 0-255 and one-hot labels float32 [B, C].
+
+    Raises:
+        UserError: an augmentation is not registered.
+        tf.errors.InvalidArgumentError: in iteration, for an image that cannot be decoded.
+    """
+    chosen = [AUGMENTATIONS.get(name) for name in augmentations]
+    augments = [each.function for each in chosen if not each.per_batch]
+
+    def image_and_label(index: tf.Tensor, serialized: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        example = examples.parse_example(serialized)
+        own_seed = tf.random.fold_in(tf.random.fold_in(tf.constant([seed, 0], tf.int64), view), index)
+        crop_seed, *seeds = tf.unstack(tf.random.split(own_seed, 1 + len(augments)))
+        image = _draw_view(example["encoded"], preprocessing, crop_scale, crop_seed)
+        for augment, own in zip(augments, seeds, strict=True):
+            image = augment(image, own)
+        return image, tf.one_hot(example["label"], num_classes)
+
+    dataset = examples.read_examples(list(paths)).enumerate().map(image_and_label, num_parallel_calls=tf.data.AUTOTUNE)
+    return dataset.batch(batch_size).prefetch(tf.data.AUTOTUNE).with_options(_options())
+
+
+def _draw_view(
+    encoded: tf.Tensor, spec: Preprocessing, crop_scale: tuple[float, float] | None, seed: tf.Tensor
+) -> tf.Tensor:
+    """Decode a random crop of an image, or the window of evaluation where `crop_scale` is None."""
+    return preprocess(encoded, spec) if crop_scale is None else random_resized_crop(encoded, spec, crop_scale, seed)
 
 
 def random_resized_crop(

@@ -12,7 +12,11 @@ from kcnn.errors import UserError
 def define_training(values: flags.FlagValues) -> None:
     """Define the flags of a recipe's settings, which `read_config` reads with those of the data set."""
     flags.DEFINE_string(
-        "model", Config.model, "The architecture: a name that `python main.py models` lists.", flag_values=values
+        "model",
+        Config.model,
+        "The architecture: a name that `python main.py models` lists; for training, auto fine-tunes the best whose "
+        "pretrained weights are on this machine, within --max_latency_ms.",
+        flag_values=values,
     )
     flags.DEFINE_multi_string(
         "design",
@@ -44,8 +48,8 @@ def define_training(values: flags.FlagValues) -> None:
 
 
 _INTEGERS = {
-    "unfreeze": "Fine-tune only this many of the backbone's last stages. (default: all)",
-    "epochs": "Epochs of the last phase. (default: the recipe's)",
+    "unfreeze": "Fine-tune only this many of the backbone's last stages: --transfer stages=N. (default: all)",
+    "epochs": "Epochs of the last phase. (default: the recipe's, or by the number of images)",
     "image_size": "Height and width in pixels. (default: by the images and the architecture)",
     "batch_size": "Images a step, over all devices. (default: the recipe's)",
     "patience": "Stop a phase after this many epochs without improvement. (default: the recipe's)",
@@ -54,11 +58,15 @@ _INTEGERS = {
 _FLOATS = {
     "learning_rate": "Peak learning rate of the last phase. (default: the recipe's)",
     "weight_decay": "Decoupled, on kernels only. (default: the recipe's)",
+    "ema": "Keep exponential averages of the weights, of this momentum at most: 0.999. (default: 0, none)",
     "label_smoothing": "From 0 to 1. (default: the recipe's)",
 }
 _STRINGS = {
+    "transfer": "What fine-tuning trains, after a head on the frozen backbone: head, nothing more; stages=N, the last "
+    "N stages; gradual, the last three and then all; full, all; auto, all where it may help. The validation images "
+    "decide what is kept. (default: auto)",
     "optimizer": "adamw or sgd. (default: the recipe's)",
-    "batch_norm": "In layers that train: 'train' or 'frozen'. (default: the recipe's)",
+    "batch_norm": "In layers that train: 'train', 'frozen' or 'recalibrate'. (default: the recipe's)",
     "dtype": f"float32, mixed_bfloat16 or mixed_float16 while training. (default: {Config.dtype})",
 }
 

@@ -21,6 +21,7 @@ from kcnn.data.input_pipeline.transform import Preprocessing
 from kcnn.errors import UserError
 from kcnn.recipes import build
 from kcnn.training.adaptation import adapt_config
+from kcnn.training.epoch_end import DivergedError
 from kcnn.training.hyperparameters import (
     Range,
     get_hyperparameters,
@@ -28,7 +29,7 @@ from kcnn.training.hyperparameters import (
     replace_hyperparameters,
     search_space,
 )
-from kcnn.training.trainer import DivergedError, TrainingData
+from kcnn.training.trainer import TrainingData
 from kcnn.training.trials import Trial, best_trial, plot_trials, read_trials, write_trials
 from kcnn.training.tuning import expected_scores, is_hopeless, run_trials, tune
 from pipelines.artifacts.training import ModelRun
@@ -261,7 +262,7 @@ def test_ranges_suit_the_recipe_and_the_data():
     assert search_space(build("finetune"), SUMMARY, devices=32)["batch_size"] == (32, 64)
     assert ranges["crop_area"].low == 0.1
     digits = Summary(("a", "b"), SUMMARY.counts, {}, (), mean_bytes=100, median_side=8, mirror=False)
-    ranges = search_space(adapt_config(build("scratch"), digits), digits)
+    ranges = search_space(adapt_config(build("scratch"), digits, (64, 64)), digits)
     assert ranges["augment"] == ("", "cutmix_mixup", "randaugment", "randaugment,cutmix_mixup")
     assert ranges["crop_area"].low == 0.7
     assert "augment" not in search_space(build("linear_probe"), SUMMARY)  # whose features are computed once
@@ -315,7 +316,7 @@ def test_a_real_search_and_its_artifacts(tmp_path, capfd):
     data = TrainingData(**shards, train_count=summary.total("train"), val_count=summary.total("val"), classes=10,
                 mean_bytes=summary.mean_bytes, preprocessing=Preprocessing((8, 8), crop_fraction=1.0))  # fmt: skip
     config = build("finetune", epochs=2, label_smoothing=0.0, batch_size=64)
-    config = adapt_config(config, summary)
+    config = adapt_config(config, summary, (8, 8))
     results, best = TunerResults(tmp_path / "results"), HyperParameters(tmp_path / "best")
     for artifact in (results, best):
         artifact.path.mkdir()
@@ -324,7 +325,7 @@ def test_a_real_search_and_its_artifacts(tmp_path, capfd):
 
     captured = capfd.readouterr()
     assert captured.out.count("Trial ") == 3
-    assert captured.err.count("Training (head)") == 1
+    assert captured.out.count("Head: ") == 1
     assert "Training (all)" not in captured.err  # the search's bar stands for them
     assert [len(trial.scores) for trial in done] == [2, 2, 2]
     assert max(trial.score for trial in done) > 0.5

@@ -1,0 +1,80 @@
+"""The end of an epoch: what is kept of it, and whether it is the last."""
+
+import math
+import time
+from typing import TYPE_CHECKING
+
+import keras
+from tqdm import tqdm
+
+from kcnn.errors import UserError
+from kcnn.weights import save_weights
+
+if TYPE_CHECKING:
+    from kcnn.training.trainer import _Run
+
+
+class DivergedError(UserError):
+    """The loss is no longer a number."""
+
+
+class EpochEnd(keras.callbacks.Callback):
+    """Keep the best weights and the state to resume from after each epoch, and end the phase when patience does.
+
+    Where the optimizer keeps averages of the weights, these are judged and kept; the training goes on from the weights.
+    """
+
+    STATE_SHARE = 0.1  # the part of the time for writing the state, which takes seconds for a large network
+
+    def __init__(self, run: "_Run", step_bar: tqdm):
+        super().__init__()
+        self._run, self._bar = run, step_bar
+        self._saved_at, self._save_seconds, self._began = -math.inf, 0.0, 0.0
+        self._averaged = False  # whether the averages are in the model, and its weights where they were
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        self._began = time.monotonic()
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        self._bar.update(1)
+
+    def on_test_begin(self, logs: dict[str, float] | None = None) -> None:
+        self._swap_averages(True)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        run, progress = self._run, self._run.progress
+        metrics = {name: float(value) for name, value in (logs or {}).items()}
+        if not math.isfinite(metrics["loss"]):
+            raise DivergedError(f"the loss became {metrics['loss']} in epoch {epoch + 1}: try a lower --learning_rate")
+        # Without validation images the latest epoch is the best.
+        latest = (0.0, float(len(progress.history) + 1))
+        score = (metrics["val_accuracy"], -metrics["val_loss"]) if "val_loss" in metrics else latest
+        self._swap_averages(True)
+        if progress.record_epoch(score, {"seconds": round(time.monotonic() - self._began, 2), **metrics}):
+            save_weights(run.model, run.best)
+        self._swap_averages(False)
+        self.model.stop_training = progress.waited >= run.config.patience
+        shown = {"loss": metrics["loss"], "acc": metrics["accuracy"], "val acc": metrics.get("val_accuracy")}
+        texts = {name: f"{value:.3f}" for name, value in shown.items() if value is not None}
+        self._bar.set_postfix(texts, refresh=False)
+        self._save_state()
+        run.after_epoch(progress)
+
+    def _swap_averages(self, averaged: bool) -> None:
+        """Swap the model's weights with their averages, if there are any, unless that is as it is to be."""
+        optimizer = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)
+        if not optimizer.use_ema or averaged == self._averaged:
+            return
+        averages = optimizer._model_variables_moving_average
+        for variable, average in zip(self.model.trainable_variables, averages, strict=True):
+            value = keras.ops.convert_to_numpy(variable)
+            variable.assign(keras.ops.convert_to_numpy(average))
+            average.assign(value)
+        self._averaged = averaged
+
+    def _save_state(self) -> None:
+        now = time.monotonic()
+        if (now - self._saved_at) * self.STATE_SHARE >= self._save_seconds or self.model.stop_training:
+            self._run.save(self.model.optimizer)
+            self._saved_at = time.monotonic()
+            self._save_seconds = self._saved_at - now

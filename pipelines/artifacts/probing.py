@@ -1,0 +1,44 @@
+"""What Prober makes."""
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pipelines.engine.component import Artifact
+
+
+class ProbeResults(Artifact):
+    """What frozen backbones and their stages are worth on a data set.
+
+    <path>/probe.json   a row for each stage of each model
+    <path>/probe.csv    the same
+    <path>/probe.png    accuracy against latency
+    """
+
+    head = "metrics"
+
+    @property
+    def plot(self) -> Path:
+        """The picture, which `kcnn.training.probing.plot_probes` draws."""
+        return self.path / "probe.png"
+
+    def write(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Write the rows, which all have the same names, JSON-able."""
+        (self.path / "probe.json").write_text(json.dumps(list(rows), indent=1))
+        with (self.path / "probe.csv").open("w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+
+    def read(self) -> list[dict[str, Any]]:
+        """Read the rows."""
+        return json.loads((self.path / "probe.json").read_text())
+
+    def properties(self) -> dict[str, Any]:
+        """Return the accuracy of the best stage of each model."""
+        best: dict[str, float] = {}
+        for row in self.read():
+            best[row["model"]] = max(row["accuracy"], best.get(row["model"], 0.0))
+        return best
