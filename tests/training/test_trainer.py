@@ -1,6 +1,7 @@
 """Training on a small network and small data: phases, resuming, devices."""
 
 import dataclasses
+import os
 import subprocess
 import sys
 import types
@@ -414,7 +415,9 @@ train_on(["CPU:0", "CPU:1"], shards, int(count), directory)
 
 def test_two_devices_train_the_weights_that_one_does(digits, tmp_path):
     command = [sys.executable, "-c", TWO_DEVICES, str(digits.val_count), str(tmp_path / "two"), *digits.val]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    # The last batch leaves one device without images, and oneDNN's convolutions give no images a wrong shape.
+    environment = {**os.environ, "TF_ENABLE_ONEDNN_OPTS": "0"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stderr
     train_on(["CPU:0"], digits.val, digits.val_count, tmp_path / "one")
     one, two = (weights(tmp_path / name / "best.safetensors") for name in ("one", "two"))
