@@ -326,6 +326,9 @@ def test_models(tmp_path, call):
     assert by_name["resnet50"]["macs"] == pytest.approx(3.8e9, rel=0.03)
     assert by_name["resnet50"]["weights"] == ["keras"]
     assert by_name["resnet50.torch"]["weights"] == ["torchvision", "timm"]
+    assert by_name["efficientnetlite0"]["offline"] == ["imagenet"]
+    assert by_name["mobilenetv2"]["offline"][-1] == "starter"
+    assert by_name["lenet5"]["offline"] == []
     lines = printed("vgg16")
     assert lines[0].split()[:5] == ["name", "year", "params", "mult-adds", "input"]
     assert lines[1].split()[:9] == ["vgg16", "2014", "138.36", "M", "15.470", "G", "224", "71.3", "90.1"]

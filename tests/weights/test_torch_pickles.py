@@ -352,7 +352,7 @@ ARCHIVES = {
     "deflated": (lambda: archive(pickled(GOOD), {"0": BASE}, compression=zipfile.ZIP_DEFLATED), "a compressed record"),
     "a bomb": (
         lambda: archive(pickled(GOOD), {"0": np.zeros(10**7, np.uint8)}, compression=zipfile.ZIP_BZIP2),
-        "a compressed record",
+        "larger than the file",
     ),
     "one record many times": (overlapping, "cannot be read|larger than the file"),
     "two records of one name": (repeated, "two records of one name"),
