@@ -31,9 +31,15 @@ def images():
     return np.random.default_rng(2).uniform(0, 255, (4, 32, 32, 3)).astype(np.float32)
 
 
-def test_what_has_the_same_shape_is_copied(teacher):
+@pytest.fixture(scope="module")
+def heir(teacher):
+    """Build a network that has inherited, and return it with the report."""
     student = kcnn.create_model("mobilenetv2", 7, 32)
-    report = inherit_weights(student, teacher)
+    return student, inherit_weights(student, teacher)
+
+
+def test_what_has_the_same_shape_is_copied(teacher, heir):
+    student, report = heir
     assert report.loaded == sum("kernel" in variable.name for variable in student.trainable_variables)
     same = ["stem_conv", "stage1_block1_depthwise", "stage1_block1_project", "stage2_block1_expand"]
     same += ["stage2_block2_depthwise", "stage2_block2_project", "stage8_conv"]
@@ -42,10 +48,9 @@ def test_what_has_the_same_shape_is_copied(teacher):
             np.testing.assert_array_equal(variable, other, err_msg=name)
 
 
-def test_channels_are_selected_alike_wherever_they_are_written_or_read(teacher):
+def test_channels_are_selected_alike_wherever_they_are_written_or_read(teacher, heir):
     """Kernels of 5x5 become their middles, and the rows of one layer are the columns of the next."""
-    student = kcnn.create_model("mobilenetv2", 7, 32)
-    inherit_weights(student, teacher)
+    student, _ = heir
     own, theirs = (
         {
             name: model.get_layer(f"stage3_block{name}").kernel.numpy()
@@ -70,9 +75,8 @@ def test_channels_are_selected_alike_wherever_they_are_written_or_read(teacher):
     np.testing.assert_array_equal(student.get_layer(norm).beta, teacher.get_layer(norm).beta.numpy()[columns])
 
 
-def test_a_block_that_the_teacher_lacks_is_the_identity(teacher, images):
-    student = kcnn.create_model("mobilenetv2", 7, 32)
-    inherit_weights(student, teacher)
+def test_a_block_that_the_teacher_lacks_is_the_identity(heir, images):
+    student, _ = heir
     before, after = (student.get_layer(name).output for name in ("stage3_block2_add", "stage3_block3_add"))
     first, second = keras.Model(student.input, [before, after])(images)
     np.testing.assert_array_equal(first, second)
@@ -84,7 +88,7 @@ def test_a_network_of_the_same_design_answers_as_the_teacher(teacher, images):
     np.testing.assert_allclose(student(images), teacher(images), rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["mobilenetv2", "mobilenetv2_0.35", "mobilenetv2_1.4"])
+@pytest.mark.parametrize("name", ["mobilenetv2_0.35", "mobilenetv2_1.4"])
 def test_narrower_and_wider_networks_answer_with_numbers(name, teacher, images):
     student = kcnn.create_model(name, 7, 32)
     inherit_weights(student, teacher)
