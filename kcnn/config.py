@@ -173,6 +173,8 @@ def override(config: Config, **values: Any) -> Config:
         config = dataclasses.replace(config, phases=_transfer_phases(config, values))
     phase = dataclasses.replace(config.phases[-1], **{k: v for k, v in values.items() if k in _PHASE_FIELDS})
     rest = {k: v for k, v in values.items() if k not in _PHASE_FIELDS}
+    if values.get("unfreeze") is not None:
+        rest["transfer"] = f"stages={values['unfreeze']}"  # what was asked for trains, whatever "auto" would choose
     return dataclasses.replace(
         config, phases=(*config.phases[:-1], phase), overrides={**config.overrides, **values}, **rest
     )

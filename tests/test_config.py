@@ -41,6 +41,7 @@ def test_transfer_says_what_trains_after_the_head(transfer, expected):
 
 def test_unfreeze_is_transfer_by_stages():
     fields = ("unfreeze", "learning_rate", "epochs", "augmentations", "crop_scale", "rate_decay")
+    assert build("finetune", unfreeze=2).transfer == "stages=2"
     one, other = build("finetune", unfreeze=2).phases[-1], build("finetune", transfer="stages=2").phases[-1]
     assert [getattr(one, field) for field in fields] == [getattr(other, field) for field in fields]
 
