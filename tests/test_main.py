@@ -304,7 +304,7 @@ def test_ctrl_c_and_resume(workplace, call):
 
 def test_help_is_by_command(tmp_path, call):
     everything = call("--help", cwd=tmp_path).out
-    assert "Flags of train, pretrain, data:" in everything
+    assert "Flags of train, pretrain, probe, data:" in everything
     assert "--[no]finetune: " in everything
     of_models = call("models", "--help", cwd=tmp_path).out
     assert [line.split(":")[0].strip() for line in of_models.splitlines() if line.startswith("  --")] == [
@@ -365,7 +365,7 @@ MISTAKES = [
     (["trian"], "did you mean 'train'"),
     (["--family", "resnet"], "--family: train does not read it; it goes with models"),
     (["data", "--resume"], "--resume: data does not read it; it goes with train, pretrain"),
-    (["--json"], "--json: train does not read it; it goes with predict, models, lineage, runs"),
+    (["--json"], "--json: train does not read it; it goes with predict, probe, models, lineage, runs"),
     (["predict", "empty", "a.jpg"], "no saved model"),
     (["predict", "empty"], "expected a model and pictures"),
     (["predict"], "expected a model and pictures"),
