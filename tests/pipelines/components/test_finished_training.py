@@ -75,7 +75,8 @@ def test_a_finished_training_is_not_repeated(examples, tmp_path, no_more_trainin
 def test_a_finished_pretraining_is_not_repeated(examples, tmp_path, no_more_training):
     backbone = Backbone(tmp_path / "1.partial")
     backbone.path.mkdir()
-    parameters = {"config": build("pretrain", **CONFIG).to_json(), "weights": None, "weights_digest": "", "record": {}}
+    named = {"weights": None, "weights_digest": "", "teacher_digest": ""}
+    parameters = {"config": build("pretrain", **CONFIG).to_json(), **named, "record": {}}
     pretrainer.function(**parameters, examples=examples, backbone=backbone)
     made = kept(backbone)
     assert set(made) == {"backbone.safetensors", "backbone.json"}
