@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from kcnn.errors import UserError, nearest
 from kcnn.models.spec import ModelSpec, list_models, model_spec
 from kcnn.tables import aligned
-from kcnn.weights import find_imagenet, find_starter
+from kcnn.weights import find_pretrained, find_starter
 
 FIELDS = (
     "name",
@@ -55,17 +55,11 @@ def _weights(spec: ModelSpec) -> list[str]:
     return spec.weights + ["starter"] * bool(find_starter(spec.name))
 
 
-def _offline(spec: ModelSpec) -> list[str]:
-    """Return what `--weights` takes of a model here without a network, the best first."""
-    found = {"imagenet": find_imagenet(spec, offline=True), "starter": find_starter(spec.name)}
-    return [name for name, path in found.items() if path is not None]
-
-
 def json_lines(specs: Sequence[ModelSpec]) -> str:
     """Return the architectures as JSON, one object a line."""
     rows = (
         {name: getattr(spec, name) for name in FIELDS}
-        | {"weights": _weights(spec), "design": dict(spec.design), "offline": _offline(spec)}
+        | {"weights": _weights(spec), "design": dict(spec.design), "offline": find_pretrained(spec, offline=True)}
         for spec in specs
     )
     return "\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
@@ -82,7 +76,7 @@ def table(specs: Sequence[ModelSpec]) -> str:
             str(spec.input_size),
             *("" if value is None else f"{value:.1f}" for value in (spec.top1, spec.top5)),
             ", ".join(_weights(spec)),
-            ", ".join(_offline(spec)),
+            ", ".join(find_pretrained(spec, offline=True)),
             spec.paper,
         )
         for spec in specs

@@ -6,7 +6,7 @@ from pathlib import Path
 import keras
 
 from kcnn.errors import UserError
-from kcnn.models.spec import model_spec
+from kcnn.models.spec import ModelSpec, model_spec
 from kcnn.weights.copy import LoadReport, copy_weights
 from kcnn.weights.designs import check_default_design
 from kcnn.weights.files import load_file, save_weights
@@ -19,6 +19,7 @@ __all__ = [
     "copy_weights",
     "describe_weights",
     "find_imagenet",
+    "find_pretrained",
     "find_starter",
     "find_weights_file",
     "install_hint",
@@ -26,6 +27,17 @@ __all__ = [
     "save_backbone",
     "save_weights",
 ]
+
+
+def find_pretrained(spec: ModelSpec, *, offline: bool) -> list[str]:
+    """Return which of "imagenet" and "starter" can be had for an architecture, the better first.
+
+    Args:
+        spec: of the architecture.
+        offline: look on this machine only; otherwise ImageNet weights are fetched where that is possible.
+    """
+    found = {"imagenet": find_imagenet(spec, offline=offline), "starter": find_starter(spec.name)}
+    return [source for source, path in found.items() if path is not None]
 
 
 def find_weights_file(source: str, model: str) -> Path | None:

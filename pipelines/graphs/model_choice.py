@@ -5,24 +5,20 @@ from kcnn.errors import UserError
 from kcnn.models.factory import create_model
 from kcnn.models.spec import ModelSpec, list_models, model_spec
 from kcnn.training.probing import measure_latency
-from kcnn.weights import find_imagenet, find_starter
+from kcnn.weights import find_pretrained
 
 AUTO = "auto"
 _MOST_MACS = 0.5e9  # of an image: beyond, fine-tuning 500 photos on two cores takes more than three minutes
 
 
-def find_weights(name: str, *, offline: bool) -> str | None:
-    """Return the better weights of an architecture that can be had, "imagenet" or "starter"; None without any."""
-    spec = model_spec(name)
-    if find_imagenet(spec, offline=offline) is not None:
-        return "imagenet"
-    return "starter" if find_starter(spec.name) is not None else None
+def models_with_weights() -> dict[str, list[str]]:
+    """Return the architectures whose pretrained weights are on this machine, those with ImageNet weights first.
 
-
-def models_with_weights() -> list[str]:
-    """Return the architectures whose pretrained weights are on this machine, with ImageNet weights first."""
-    found = {name: find_weights(name, offline=True) for name in list_models()}
-    return [name for kind in ("imagenet", "starter") for name, weights in found.items() if weights == kind]
+    Returns:
+        name → `find_pretrained` of it.
+    """
+    found = {name: find_pretrained(model_spec(name), offline=True) for name in list_models()}
+    return {name: kinds for best in ("imagenet", "starter") for name, kinds in found.items() if kinds[:1] == [best]}
 
 
 def settle_model(config: Config, max_latency_ms: float | None) -> Config:
@@ -41,11 +37,10 @@ def settle_model(config: Config, max_latency_ms: float | None) -> Config:
         return config
     if config.weights not in ("auto", "imagenet", "starter"):
         raise UserError(f"--model auto with --weights {config.weights}: expected --weights auto, imagenet or starter")
-    found = {name: find_weights(name, offline=True) for name in models_with_weights()}
-    wanted = "starter" if config.weights == "starter" or "imagenet" not in found.values() else "imagenet"
-    candidates = [model_spec(name) for name, weights in found.items() if weights == wanted]
-    if wanted == "starter":
-        candidates = [spec for spec in map(model_spec, found) if find_starter(spec.name) is not None]
+    found = models_with_weights()
+    with_imagenet = any("imagenet" in kinds for kinds in found.values())
+    wanted = "imagenet" if config.weights != "starter" and with_imagenet else "starter"
+    candidates = [model_spec(name) for name, kinds in found.items() if wanted in kinds]
     ranked = sorted(candidates, key=lambda spec: (-(spec.top1 or 0.0), spec.macs))
     chosen, reason = min(ranked, key=lambda spec: spec.macs), "the smallest"
     for spec in ranked:

@@ -24,7 +24,7 @@ from kcnn.serving.publishing import versions
 from kcnn.serving.publishing.pruning import FEWEST
 from kcnn.training.distillation import load_teacher
 from kcnn.training.freezing import set_trainable
-from kcnn.weights import find_imagenet, find_starter, find_weights_file, install_hint, load_weights
+from kcnn.weights import find_pretrained, find_weights_file, install_hint, load_weights
 from kcnn.weights.inheritance import inherit_weights
 from pipelines.engine import metadata
 
@@ -57,8 +57,7 @@ def settle_weights(config: Config) -> tuple[Config, str | None]:
     if config.weights == "auto":
         if hint := install_hint(spec):
             reasons.append(hint)
-        found = {"imagenet": find_imagenet(spec, offline=config.offline), "starter": find_starter(spec.name)}
-        for source in [source for source, path in found.items() if path is not None]:
+        for source in find_pretrained(spec, offline=config.offline):
             try:
                 return load(source)
             except UserError as error:  # a damaged file, or a design that the weights are not for

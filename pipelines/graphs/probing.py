@@ -11,13 +11,13 @@ from kcnn.errors import UserError
 from kcnn.models.factory import create_model
 from kcnn.models.spec import model_spec
 from kcnn.tables import aligned
-from kcnn.weights import load_weights
+from kcnn.weights import find_pretrained, load_weights
 from pipelines.artifacts.probing import ProbeResults
 from pipelines.components.example_gen import example_gen
 from pipelines.components.prober import prober
 from pipelines.engine.component import Node
 from pipelines.graphs.job import Job, run_graph
-from pipelines.graphs.model_choice import find_weights, models_with_weights
+from pipelines.graphs.model_choice import models_with_weights
 from pipelines.graphs.preflight import check_apart, check_classes, check_writable, leave_out, weights_digest
 
 
@@ -65,10 +65,11 @@ def settle_models(job: ProbeJob) -> list[tuple[str, str, str]]:
     names = [model_spec(name).name for name in job.models] or models_with_weights()
     settled = []
     for name in dict.fromkeys(names):
-        weights = find_weights(name, offline=job.offline)
-        if weights is None:
+        found = find_pretrained(model_spec(name), offline=job.offline)
+        if not found:
             known = ", ".join(models_with_weights())
             raise UserError(f"--models {name}: no pretrained weights to be had; there are those of {known}")
+        weights = found[0]
         load_weights(create_model(name, 2, job.image_size), weights, offline=job.offline)
         settled.append((name, weights, weights_digest(weights, name)))
     return settled

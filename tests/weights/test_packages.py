@@ -110,7 +110,7 @@ def test_the_file_is_the_one_that_is_known(spec):
 
 
 def test_the_known_version_is_the_locked_one():
-    """What `pip install` is told in the message is what pyproject.toml asks for."""
+    """Expect the versions that messages name to be those that pyproject.toml asks for."""
     asked = (Path(__file__).parents[2] / "pyproject.toml").read_text()
     for spec in SPECS:
         assert f'"{spec.package.name}=={spec.package.version}"' in asked
