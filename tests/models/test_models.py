@@ -141,9 +141,11 @@ def test_keras_files_keep_the_model(network, tmp_path):
 
 @pytest.mark.parametrize("network", SHALLOWER, indirect=True)
 def test_the_graph_of_an_export_answers_as_the_model(network):
-    forward, _ = as_function(fold(freeze(network)))
     pixels = images(network)
-    np.testing.assert_allclose(forward(tf.constant(pixels))[0], network(pixels), rtol=1e-3, atol=1e-4)
+    calibrate(network, pixels)  # whatever the tests before have left in it
+    expected = network(pixels).numpy()
+    found = as_function(fold(freeze(network)))[0](tf.constant(pixels))[0]
+    assert np.abs(found - expected).max() < 1e-3 * np.abs(expected).max()
 
 
 @pytest.mark.slow
