@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from kcnn.training.trainer import TrainingData
+from kcnn.training.run import TrainingData
 from pipelines.artifacts.examples import Examples
 
 if TYPE_CHECKING:

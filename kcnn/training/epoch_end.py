@@ -2,16 +2,13 @@
 
 import math
 import time
-from typing import TYPE_CHECKING
 
 import keras
 from tqdm import tqdm
 
 from kcnn.errors import UserError
+from kcnn.training.run import TrainingRun
 from kcnn.weights import save_weights
-
-if TYPE_CHECKING:
-    from kcnn.training.trainer import _Run
 
 
 class DivergedError(UserError):
@@ -26,7 +23,7 @@ class EpochEnd(keras.callbacks.Callback):
 
     STATE_SHARE = 0.1  # the part of the time for writing the state, which takes seconds for a large network
 
-    def __init__(self, run: "_Run", step_bar: tqdm):
+    def __init__(self, run: TrainingRun, step_bar: tqdm):
         super().__init__()
         self._run, self._bar = run, step_bar
         self._saved_at, self._save_seconds, self._began = -math.inf, 0.0, 0.0

@@ -1,9 +1,6 @@
 """Training: the phases of a recipe, one after the other, from data shards to the best weights."""
 
-import dataclasses
 import filecmp
-import functools
-import math
 import os
 import shutil
 import time
@@ -11,138 +8,25 @@ from collections.abc import Callable
 from pathlib import Path
 
 import keras
-import tensorflow as tf
 
 from kcnn.config import Config, Phase
-from kcnn.data.input_pipeline.batches import (
-    TrainingShards,
-    evaluation_batches,
-    steps_per_epoch,
-    training_batches,
-    view_batches,
-)
-from kcnn.data.input_pipeline.transform import Preprocessing
+from kcnn.data.input_pipeline.batches import steps_per_epoch
 from kcnn.models.spec import model_spec
 from kcnn.nn.precision import dtype_policy
 from kcnn.progress import bar
 from kcnn.training.auxiliary import Loss, with_auxiliary, without_auxiliary
-from kcnn.training.distillation import (
-    Answer,
-    TaughtModel,
-    answered,
-    distillation_loss,
-    freeze_teacher,
-    picture_crops,
-)
+from kcnn.training.batch_norm import memory_of, recalibrate_batch_norm, shorten_batch_norm_memory
+from kcnn.training.distillation import TaughtModel, distillation_loss, freeze_teacher
 from kcnn.training.distribution import check_batch_size, choose_strategy, without_sharding
 from kcnn.training.epoch_end import EpochEnd
-from kcnn.training.freezing import (
-    LabelledFeatures,
-    compute_features,
-    feature_batches,
-    has_linear_head,
-    is_frozen,
-    memory_of,
-    recalibrate_batch_norm,
-    set_trainable,
-    shorten_batch_norm_memory,
-    split_at_head,
-)
+from kcnn.training.freezing import has_linear_head, is_frozen, set_trainable, split_at_head
 from kcnn.training.judging import accuracy_and_log_loss, answer_images, describe_phase, is_better, is_perfect
 from kcnn.training.linear_head import solve_head
 from kcnn.training.optimizers import build_optimizer, stage_multipliers, warmup_cosine
-from kcnn.training.state import Progress, load_progress, load_state, save_state
+from kcnn.training.phase_data import frozen_features, phase_data
+from kcnn.training.run import TrainingData, TrainingRun
+from kcnn.training.state import Progress, load_progress, load_state
 from kcnn.weights import load_weights, save_weights
-
-_CACHE_BYTES = 2**26  # decoded validation images up to this size are cached
-_VALIDATION_CROPS = 1024  # on which a student's answers are compared with its teacher's
-
-
-@dataclasses.dataclass(frozen=True)
-class TrainingData:
-    """The examples that training reads.
-
-    Attributes:
-        train: shard files of the training split.
-        val: shard files of the validation split.
-        train_count: images in `train`.
-        val_count: images in `val`; with 0, every epoch counts as an improvement.
-        classes: number of classes; the objective's, where it has its own.
-        mean_bytes: mean size of an encoded image, by which the shuffle buffer is bounded.
-        preprocessing: the deterministic transform of evaluation and serving.
-    """
-
-    train: list[str]
-    val: list[str]
-    train_count: int
-    val_count: int
-    classes: int
-    mean_bytes: int
-    preprocessing: Preprocessing
-
-
-@dataclasses.dataclass
-class _Run:
-    """A training under way in a directory."""
-
-    config: Config
-    data: TrainingData
-    model: keras.Model
-    directory: Path
-    progress: Progress
-    after_epoch: Callable[[Progress], None]
-    began: float  # by time.monotonic, as if one process had trained all the time
-    answer: Answer | None  # the teacher's
-
-    @property
-    def best(self) -> Path:
-        return self.directory / "best.safetensors"
-
-    @property
-    def before(self) -> Path:
-        """The weights that the phases before the one under way have left."""
-        return self.directory / "before.safetensors"
-
-    @property
-    def state(self) -> Path:
-        return self.directory / "state.safetensors"
-
-    @functools.cached_property
-    def validation(self) -> tf.data.Dataset | None:
-        """The validation batches, made once for all phases; None without validation images."""
-        if not self.data.val_count:
-            return None
-        if self.answer is not None:
-            pictures = TrainingShards(self.data.val, self.data.val_count, self.data.mean_bytes)
-            count = min(_VALIDATION_CROPS, self.config.crops)
-            size = self.data.preprocessing.image_size[0]
-            crops = picture_crops(self.config, pictures, size, count, range(1), augmented=False)
-            return answered(crops, count, self.answer, self.config.batch_size)
-        batches = self.in_order(self.data.val, self.data.val_count)
-        decoded_bytes = 12 * self.data.val_count * math.prod(self.data.preprocessing.image_size)
-        # Reading them anew takes half a second an epoch.
-        return batches.cache() if decoded_bytes <= _CACHE_BYTES else batches
-
-    def in_order(self, paths: list[str], count: int) -> tf.data.Dataset:
-        """Return the batches of `count` images in `paths`, each image once."""
-        batches = evaluation_batches(
-            paths,
-            num_classes=self.data.classes,
-            batch_size=self.config.batch_size,
-            preprocessing=self.data.preprocessing,
-            objective=self.config.objective,
-        )
-        # Without a known length Keras warns of its end.
-        return batches.apply(tf.data.experimental.assert_cardinality(math.ceil(count / self.config.batch_size)))
-
-    @property
-    def epoch_size(self) -> int:
-        """The images of an epoch."""
-        return self.data.train_count if self.answer is None else self.config.crops
-
-    def save(self, optimizer: keras.optimizers.Optimizer | None = None) -> None:
-        self.progress.seconds = round(time.monotonic() - self.began, 2)
-        save_state(self.state, self.progress, self.model, optimizer)
 
 
 def train(
@@ -192,14 +76,15 @@ def train(
         after_epoch(progress)
     with strategy.scope(), dtype_policy(config.dtype):
         answer = freeze_teacher(build_teacher()) if build_teacher else None
-        run = _Run(config, data, build_model(), directory, progress, after_epoch, began, answer)
+        run = TrainingRun(config, data, build_model(), directory, progress, after_epoch, began, answer)
         if resumed:
             load_state(state, run.model, None)
         else:
             for path in (run.best, run.before):
                 path.unlink(missing_ok=True)
             if config.batch_norm == "recalibrate":
-                recalibrate_batch_norm(run.model, run.in_order(data.train, data.train_count))
+                images = run.in_order(data.train, data.train_count).map(lambda images, _: images)
+                recalibrate_batch_norm(run.model, images)
             run.save()  # so that a run can go on that is interrupted in its first epoch
         while progress.phase < len(config.phases):
             phase = config.phases[progress.phase]
@@ -215,7 +100,7 @@ def train(
     return progress
 
 
-def _end_phase(run: _Run, phase: Phase) -> None:
+def _end_phase(run: TrainingRun, phase: Phase) -> None:
     """Keep the phase's weights where they are better than those before it, and say so.
 
     It may be interrupted anywhere, and done again.
@@ -259,11 +144,11 @@ def _copy(source: Path, target: Path) -> None:
     os.replace(temporary, target)
 
 
-def _run_phase(run: _Run, phase: Phase) -> None:
+def _run_phase(run: TrainingRun, phase: Phase) -> None:
     """Train a phase from the epoch that is next."""
     config, model, progress, epochs = run.config, run.model, run.progress, phase.planned_epochs
     set_trainable(model, unfreeze=phase.unfreeze, batch_norm=config.batch_norm)
-    fitted, batches, validation = _phase_data(run, phase)
+    fitted, batches, validation = phase_data(run, phase)
     loss: Loss
     metrics: list[Loss | keras.metrics.Metric]
     if run.answer is not None:
@@ -302,35 +187,11 @@ def _run_phase(run: _Run, phase: Phase) -> None:
         )
 
 
-def _frozen_features(
-    run: _Run, backbone: keras.Model, phase: Phase, views: int
-) -> tuple[LabelledFeatures, LabelledFeatures | None]:
-    """Compute the features of the training images in some views, and of the validation images, if any."""
-    data, config = run.data, run.config
-    batches = [run.in_order(data.train, data.train_count)]
-    for view in range(1, views):
-        random = view_batches(
-            data.train,
-            num_classes=data.classes,
-            batch_size=config.batch_size,
-            preprocessing=data.preprocessing,
-            augmentations=phase.augmentations,
-            crop_scale=phase.crop_scale,
-            seed=config.seed,
-            view=view,
-        )
-        batches.append(random)
-    trained_on = compute_features(backbone, batches, data.train_count, run.directory / "features-train.npy")
-    if run.validation is None:
-        return trained_on, None
-    return trained_on, compute_features(backbone, [run.validation], data.val_count, run.directory / "features-val.npy")
-
-
-def _solve_phase(run: _Run, phase: Phase) -> None:
+def _solve_phase(run: TrainingRun, phase: Phase) -> None:
     """Solve the head on frozen features; the phase has a single epoch."""
     began, model = time.monotonic(), run.model
     backbone, _ = split_at_head(without_auxiliary(model))
-    (features, labels), judged_on = _frozen_features(run, backbone, phase, phase.views)
+    (features, labels), judged_on = frozen_features(run, backbone, phase, phase.views)
     solved = solve_head(features, labels, views=phase.views, seed=run.config.seed)
     model.get_layer("head_logits").set_weights([solved.kernel, solved.bias])
     metrics = {"loss": solved.log_loss, "accuracy": solved.accuracy, "strength": solved.strength}
@@ -343,34 +204,3 @@ def _solve_phase(run: _Run, phase: Phase) -> None:
     run.progress.record_epoch(score, {"seconds": round(time.monotonic() - began, 2), **metrics})
     save_weights(model, run.best)
     run.after_epoch(run.progress)
-
-
-def _phase_data(run: _Run, phase: Phase) -> tuple[keras.Model, tf.data.Dataset, tf.data.Dataset | None]:
-    """Return the model that a phase fits, its training batches and its validation batches.
-
-    The model is the run's, on images, or its head, on features that are computed once.
-    """
-    config, data, model = run.config, run.data, run.model
-    epochs = range(run.progress.epoch, phase.planned_epochs)
-    shards = TrainingShards(data.train, data.train_count, data.mean_bytes)
-    if run.answer is not None:
-        size = data.preprocessing.image_size[0]
-        crops = picture_crops(config, shards, size, config.crops, epochs)
-        return model, crops.map(lambda images: (images, tf.zeros([tf.shape(images)[0], data.classes]))), run.validation
-    if is_frozen(phase):
-        backbone, head = split_at_head(without_auxiliary(model))
-        trained_on, judged_on = _frozen_features(run, backbone, phase, views=1)
-        batches = feature_batches(*trained_on, batch_size=config.batch_size, seed=config.seed, epochs=epochs)
-        return head, batches, judged_on and tf.data.Dataset.from_tensor_slices(judged_on).batch(256)
-    batches = training_batches(
-        shards,
-        num_classes=data.classes,
-        batch_size=config.batch_size,
-        preprocessing=data.preprocessing,
-        augmentations=phase.augmentations,
-        crop_scale=phase.crop_scale,
-        seed=config.seed,
-        epochs=epochs,
-        objective=config.objective,
-    )
-    return model, batches, run.validation

@@ -37,8 +37,9 @@ from kcnn.training.hyperparameters import (
     search_space,
 )
 from kcnn.training.proposals import propose_values
+from kcnn.training.run import TrainingData
 from kcnn.training.state import Progress
-from kcnn.training.trainer import TrainingData, train
+from kcnn.training.trainer import train
 from kcnn.training.trials import (
     Trial,
     best_trial,

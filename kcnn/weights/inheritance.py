@@ -3,11 +3,11 @@
 MobileNetV2 and EfficientNet-Lite are one sequence of stages, whose blocks differ in channels, kernels and number. What
 has the same shape is copied. Of what is larger, the channels that matter most are taken, the same ones wherever a
 channel is written or read, and the middles of kernels. A block beyond the teacher's last of a stage begins as the
-identity. The sums that batch norm sees are then others: `recalibrate` measures its statistics anew.
+identity. The sums that batch norm sees are then others: its statistics
+have to be measured anew (`kcnn.training.batch_norm.recalibrate_batch_norm`).
 """
 
 import re
-from collections.abc import Iterable
 
 import keras
 import numpy as np
@@ -65,25 +65,6 @@ def inherit_weights(student: keras.Model, teacher: keras.Model) -> LoadReport:
             for variable in (norms[0].gamma, norms[0].beta):
                 variable.assign(tf.zeros_like(variable))
     return LoadReport(teacher.name, len(sources))
-
-
-def recalibrate(model: keras.Model, batches: Iterable[tf.Tensor]) -> None:
-    """Set the moving statistics of batch norm to their mean over batches, as the network sees them when it trains.
-
-    Args:
-        model: images → logits.
-        batches: images float [B, H, W, 3].
-    """
-    norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
-    momenta = [norm.momentum for norm in norms]
-    try:
-        for seen, images in enumerate(batches):
-            for norm in norms:
-                norm.momentum = seen / (seen + 1)
-            model(images, training=True)
-    finally:
-        for norm, momentum in zip(norms, momenta, strict=True):
-            norm.momentum = momentum
 
 
 def _flow(model: keras.Model) -> _Flow:

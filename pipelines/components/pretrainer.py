@@ -17,11 +17,12 @@ from kcnn.data.input_pipeline.objectives import OBJECTIVES
 from kcnn.data.input_pipeline.transform import Preprocessing
 from kcnn.models.spec import model_spec
 from kcnn.training.adaptation import adapt_config, choose_image_size
+from kcnn.training.batch_norm import recalibrate_batch_norm
 from kcnn.training.distillation import load_teacher, picture_crops
 from kcnn.training.network import build_network, inference_network
 from kcnn.training.trainer import train
 from kcnn.weights import describe_weights, load_weights, save_backbone
-from kcnn.weights.inheritance import inherit_weights, recalibrate
+from kcnn.weights.inheritance import inherit_weights
 from pipelines.artifacts.examples import Examples
 from pipelines.artifacts.training import Backbone
 from pipelines.engine.component import Output, component
@@ -74,7 +75,7 @@ def pretrainer(
             inherit_weights(network, build_teacher())
             shards = TrainingShards(data.train, data.train_count, data.mean_bytes)
             count = _RECALIBRATION * settings.batch_size
-            recalibrate(network, picture_crops(settings, shards, size, count, range(1)))
+            recalibrate_batch_norm(network, picture_crops(settings, shards, size, count, range(1)))
         elif weights is not None:
             load_weights(network, weights, offline=settings.offline)
         return network

@@ -17,7 +17,8 @@ from kcnn.errors import UserError
 from kcnn.models.factory import create_model
 from kcnn.recipes import build
 from kcnn.training.distillation import distillation_loss, load_teacher
-from kcnn.training.trainer import TrainingData, train
+from kcnn.training.run import TrainingData
+from kcnn.training.trainer import train
 from kcnn.weights import save_backbone, save_weights
 from tests.shards import write
 

@@ -16,19 +16,17 @@ from kcnn.config import Config, Phase
 from kcnn.data import examples
 from kcnn.data.datasets.opening import open_dataset
 from kcnn.data.ingestion import ingest
-from kcnn.data.input_pipeline.batches import view_batches
+from kcnn.data.input_pipeline.batches import evaluation_batches, view_batches
 from kcnn.data.input_pipeline.transform import Preprocessing
 from kcnn.errors import UserError
 from kcnn.nn.normalization import BatchNorm
-from kcnn.training import trainer
-from kcnn.training.freezing import (
-    recalibrate_batch_norm,
-    set_trainable,
-    shorten_batch_norm_memory,
-    split_at_head,
-)
+from kcnn.training import phase_data, run, trainer
+from kcnn.training.batch_norm import recalibrate_batch_norm, shorten_batch_norm_memory
+from kcnn.training.freezing import set_trainable, split_at_head
+from kcnn.training.run import TrainingData
 from kcnn.training.state import load_progress
-from kcnn.training.trainer import TrainingData, train
+from kcnn.training.trainer import train
+from kcnn.weights import load_weights
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +73,7 @@ def weights(path):
 
 
 def validation_accuracy(model, data):
-    validation = trainer.evaluation_batches(data.val, num_classes=10, batch_size=64, preprocessing=data.preprocessing)
+    validation = evaluation_batches(data.val, num_classes=10, batch_size=64, preprocessing=data.preprocessing)
     return np.mean(np.concatenate([np.argmax(model(x), 1) == np.argmax(y, 1) for x, y in validation]))
 
 
@@ -87,7 +85,7 @@ def test_it_learns_and_keeps_the_best_epoch(digits, tmp_path):
     assert progress.best[0] == max(accuracies)
     assert list((tmp_path / "logs").rglob("events*"))
     model = network()
-    trainer.load_weights(model, tmp_path / "best.safetensors")
+    load_weights(model, tmp_path / "best.safetensors")
     assert validation_accuracy(model, digits) == pytest.approx(max(accuracies))
 
 
@@ -211,8 +209,8 @@ def in_memory(monkeypatch):
     images = rng.uniform(0, 255, (64, 8, 8, 3)).astype(np.float32)
     labels = np.eye(10, dtype=np.float32)[rng.integers(0, 10, 64)]
     batches = tf.data.Dataset.from_tensor_slices((images, labels)).batch(64)
-    monkeypatch.setattr(trainer, "training_batches", lambda paths, **_: batches.repeat())
-    monkeypatch.setattr(trainer, "evaluation_batches", lambda paths, **_: batches)
+    monkeypatch.setattr(phase_data, "training_batches", lambda paths, **_: batches.repeat())
+    monkeypatch.setattr(run, "evaluation_batches", lambda paths, **_: batches)
     return TrainingData(["train"], ["val"], 64, 64, 10, 200, Preprocessing((8, 8)))
 
 
@@ -254,18 +252,18 @@ def test_views_are_drawn_once_and_in_the_order_of_the_images(digits):
     np.testing.assert_array_equal(one[0], again[0])
     np.testing.assert_array_equal(one[1], other[1])
     assert (one[0] != other[0]).any(axis=(1, 2, 3)).mean() > 0.9
-    plain = trainer.evaluation_batches(digits.val, num_classes=10, batch_size=64, preprocessing=digits.preprocessing)
+    plain = evaluation_batches(digits.val, num_classes=10, batch_size=64, preprocessing=digits.preprocessing)
     whole = np.concatenate([images for images, _ in plain.as_numpy_iterator()])
     np.testing.assert_array_equal(view(1, augmentations=(), crop_scale=None)[0], whole)
 
 
 def test_recalibrated_statistics_are_those_of_all_images(in_memory):
-    batches = trainer.evaluation_batches([]).unbatch().batch(24)  # of 64 images, so that the last is smaller
+    batches = run.evaluation_batches([]).unbatch().batch(24)  # of 64 images, so that the last is smaller
     model = network()
     stem = keras.Model(model.input, model.get_layer("stem_conv").output)
     images = np.concatenate([images for images, _ in batches.as_numpy_iterator()])
     outputs = stem(images).numpy()
-    recalibrate_batch_norm(model, batches)
+    recalibrate_batch_norm(model, batches.map(lambda images, _: images))
     norm = model.get_layer("stem_norm")
     np.testing.assert_allclose(norm.moving_mean, outputs.mean(axis=(0, 1, 2)), atol=1e-4)
     np.testing.assert_allclose(norm.moving_variance, outputs.var(axis=(0, 1, 2)), rtol=2e-3)  # Bessel's correction
@@ -342,7 +340,8 @@ def test_finished_training_is_not_repeated(in_memory, tmp_path, monkeypatch, cap
 def test_seconds_are_those_of_all_processes(in_memory, tmp_path, monkeypatch):
     """The clock goes on by a second whenever it is read."""
     clock = iter(range(10**6))
-    monkeypatch.setattr(trainer, "time", types.SimpleNamespace(monotonic=lambda: float(next(clock))))
+    for module in (trainer, run):
+        monkeypatch.setattr(module, "time", types.SimpleNamespace(monotonic=lambda: float(next(clock))))
 
     def killed(progress):
         if len(progress.history) == 2:

@@ -29,7 +29,7 @@ from kcnn.training.hyperparameters import (
     replace_hyperparameters,
     search_space,
 )
-from kcnn.training.trainer import TrainingData
+from kcnn.training.run import TrainingData
 from kcnn.training.trials import Trial, best_trial, plot_trials, read_trials, write_trials
 from kcnn.training.tuning import expected_scores, is_hopeless, run_trials, tune
 from pipelines.artifacts.training import ModelRun
