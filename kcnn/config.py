@@ -59,8 +59,8 @@ class Config:
         dataset: the value of `--dataset`: a registered name, a folder, a table or a tensorflow-datasets name.
         data_dir: the folder of tensorflow-datasets, or the folder that a CSV's paths are relative to.
         offline: attempt no connection.
-        weights: "imagenet", "starter", "auto", "none", a file, or what `kcnn.weights.hub` takes; "teacher" inherits a
-            teacher's (`kcnn.weights.inheritance`).
+        weights: "imagenet", "starter", "auto", "none", a file, or a name of `kcnn.weights.hub_names`; "teacher" to
+            inherit a teacher's (`kcnn.weights.inheritance`).
         image_size: height and width in pixels; None to choose by the images and the model.
         phases: the phases of training, in order.
         transfer: what trains of a network with pretrained weights: "auto", "head" for the head alone, "stages=N" for

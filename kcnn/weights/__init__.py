@@ -10,7 +10,8 @@ from kcnn.models.spec import ModelSpec, model_spec
 from kcnn.weights.copy import LoadReport, copy_weights
 from kcnn.weights.designs import check_default_design
 from kcnn.weights.files import load_file, save_weights
-from kcnn.weights.hub import describe_hub_file, find_hub_file, is_hub_source, load_hub
+from kcnn.weights.hub import describe_hub_file, find_hub_file, load_hub
+from kcnn.weights.hub_names import is_hub_source
 from kcnn.weights.imagenet import describe_package, find_imagenet, find_package, install_hint, load_imagenet
 from kcnn.weights.starter import find_starter, load_starter, save_backbone
 

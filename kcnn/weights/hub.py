@@ -21,13 +21,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import keras
 import numpy as np
 
-from kcnn.errors import UserError, nearest
-from kcnn.models.spec import MODELS, ModelSpec, model_spec
+from kcnn.errors import UserError
+from kcnn.models.spec import model_spec
 from kcnn.nn.preprocessing import describe_normalization
 from kcnn.progress import bar
 from kcnn.weights.copy import LoadReport
 from kcnn.weights.files import fit_tensors, load_file
-from kcnn.weights.timm_tags import TIMM_TAGS
+from kcnn.weights.hub_names import HubFile, describe_other_network, names_in, parse_source
 
 if TYPE_CHECKING:
     from huggingface_hub import SafetensorsFileMetadata
@@ -38,40 +38,12 @@ _PATIENCE = 5.0  # seconds in which the hub must answer
 _BEGUN = 15.0  # seconds in which a download must have begun; the client ends one that stalls
 _SMALL = 1 << 20  # bytes; a longer README or configuration is not fetched
 _QUIET = 2.0  # seconds; a faster download shows no bar
-_PREFIXES = ("timm:", "torchvision:", "hf://")
-_ADDRESS = re.compile(
-    r"hf://(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>refs/pr/\d+|[^/@]+))?(/(?P<file>[^@]+\.safetensors))?"
-)
-# torchvision's name of a set of weights → timm's tag of its copy
-_TORCHVISION_TAGS = {"": "tv_in1k", "IMAGENET1K_V1": "tv_in1k", "IMAGENET1K_V2": "tv2_in1k"}
 # What the client's environment variables are where the user has not set them, by the time it is imported.
 _ENVIRONMENT = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "HF_HUB_DISABLE_XET": "1",  # its transfers know no limit of time
     "HF_HUB_DOWNLOAD_TIMEOUT": "5",  # seconds without a byte, of each of six attempts
 }
-
-
-@dataclasses.dataclass(frozen=True)
-class HubFile:
-    """A file on the hub.
-
-    Attributes:
-        source: as the user wrote it, for messages.
-        repo: "owner/name".
-        revision: a branch, a tag or a commit.
-        file: its path in the repository.
-    """
-
-    source: str
-    repo: str
-    revision: str = "main"
-    file: str = "model.safetensors"
-
-
-def is_hub_source(source: object) -> bool:
-    """Return whether `source` names weights on the hub: "timm:NAME", "torchvision:NAME" or "hf://OWNER/NAME"."""
-    return isinstance(source, str) and source.startswith(_PREFIXES)
 
 
 def load_hub(model: keras.Model, source: str, *, offline: bool = False) -> LoadReport:
@@ -117,52 +89,6 @@ def describe_hub_file(source: str, model: str) -> dict[str, str]:
     front = re.match(r"\s*---\n(.*?)\n---", text, re.DOTALL)
     licence = re.search(r"^license:[ \t]*([\w.+-]+)[ \t]*$", front[1], re.MULTILINE) if front else None
     return {**found, "license": licence[1]} if licence else found
-
-
-def parse_source(source: str, spec: ModelSpec) -> HubFile:
-    """Return the file that `source` means for an architecture.
-
-    Raises:
-        UserError: it is malformed, for another network, or the hub is known to have no such weights.
-    """
-    if not source.startswith("hf://"):
-        return HubFile(source, f"timm/{_timm_name(source, spec)}")
-    match = _ADDRESS.fullmatch(source)
-    if match is None or ".." in source:
-        raise UserError(f"weights {source!r}: expected hf://OWNER/NAME, with @REVISION and /FILE.safetensors if needed")
-    return HubFile(source, **{key: value for key, value in match.groupdict().items() if value})
-
-
-def _timm_name(source: str, spec: ModelSpec) -> str:
-    """Return timm's name with its tag, which is the name of the repository, of "timm:..." or "torchvision:..."."""
-    project, _, given = source.partition(":")
-    name, _, tag = given.partition(".")
-    if name not in _names(spec, project):
-        raise UserError(f"weights {source!r}: {_other_network(name, project, spec)}")
-    tags = TIMM_TAGS.get(name, tag).split()
-    has = f"timm has {', '.join(f'timm:{name}.{known}' for known in tags)}" if tags else "nor does timm have any there"
-    if project == "torchvision":
-        if tag not in _TORCHVISION_TAGS:
-            raise UserError(f"weights {source!r}: {nearest(tag, [key for key in _TORCHVISION_TAGS if key])}")
-        if (tag := _TORCHVISION_TAGS[tag]) not in tags:
-            raise UserError(f"weights {source!r}: the hub has no copy of torchvision's; {has}, or give a file")
-    elif not tags:
-        raise UserError(f"weights {source!r}: timm has no weights of {name} on the hub; expected a file")
-    return f"{name}.{tag or tags[0]}"
-
-
-def _names(spec: ModelSpec, project: str) -> list[str]:
-    """Return the names that a project has for an architecture; "timm" has its legacy networks too."""
-    return [name for key, name in spec.torch.items() if key.partition("_")[0] == project]
-
-
-def _other_network(name: str, project: str, spec: ModelSpec) -> str:
-    """Say which architecture of ours a network of a project is, or which is close."""
-    known = {theirs: row for row in MODELS for theirs in _names(MODELS.get(row), project)}
-    if name in known:
-        return f"{project}'s {name} is another network than {spec.name}: did you mean --model {known[name]}?"
-    own = _names(spec, project)
-    return f"{spec.name} is {project}'s {own[0]}" if own else nearest(name, known)
 
 
 def _client(wanted: HubFile) -> Any:
@@ -344,8 +270,8 @@ def _check_configuration(model: keras.Model, wanted: HubFile) -> tuple[str, ...]
     except (ValueError, TypeError, AttributeError, RecursionError):
         return ()  # of some other program
     spec = model_spec(model.name)
-    if isinstance(architecture, str) and "pretrained_cfg" in found and architecture not in _names(spec, "timm"):
-        raise UserError(f"weights {wanted.source!r}: {_other_network(architecture, 'timm', spec)}")
+    if isinstance(architecture, str) and "pretrained_cfg" in found and architecture not in names_in(spec, "timm"):
+        raise UserError(f"weights {wanted.source!r}: {describe_other_network(architecture, 'timm', spec)}")
     mode = getattr(model, "design", {}).get("preprocessing", spec.preprocessing)
     if pixels.shape == (2, 3) and not np.allclose(pixels, describe_normalization(mode), rtol=0.02):
         mean, deviation = pixels.tolist()

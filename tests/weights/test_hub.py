@@ -17,6 +17,7 @@ from kcnn.errors import UserError
 from kcnn.models.spec import MODELS, model_spec
 from kcnn.recipes import build
 from kcnn.weights import describe_weights, hub, load_weights, save_weights
+from kcnn.weights.hub_names import HubFile, parse_source
 from kcnn.weights.timm_tags import TIMM_TAGS
 from kcnn.weights.torch_names import TORCH_NAMES
 from pipelines.graphs.preflight import settle_weights, weights_digest
@@ -281,13 +282,13 @@ def test_the_extra_is_named(monkeypatch):
 @pytest.mark.parametrize(
     ("source", "model", "meant"),
     [
-        ("timm:resnet50.a1_in1k", "resnet50.torch", hub.HubFile("", "timm/resnet50.a1_in1k")),
-        ("timm:resnet50.new_in1k", "resnet50.torch", hub.HubFile("", "timm/resnet50.new_in1k")),
-        ("timm:resnet50", "resnet50.torch", hub.HubFile("", "timm/resnet50.a1_in1k")),
-        ("torchvision:resnet50", "resnet50.torch", hub.HubFile("", "timm/resnet50.tv_in1k")),
-        ("torchvision:resnet50.IMAGENET1K_V2", "resnet50.torch", hub.HubFile("", "timm/resnet50.tv2_in1k")),
-        ("hf://a/b@v1/sub/c.safetensors", "lenet5", hub.HubFile("", "a/b", "v1", "sub/c.safetensors")),
-        ("hf://a/b@refs/pr/3", "lenet5", hub.HubFile("", "a/b", "refs/pr/3")),
+        ("timm:resnet50.a1_in1k", "resnet50.torch", HubFile("", "timm/resnet50.a1_in1k")),
+        ("timm:resnet50.new_in1k", "resnet50.torch", HubFile("", "timm/resnet50.new_in1k")),
+        ("timm:resnet50", "resnet50.torch", HubFile("", "timm/resnet50.a1_in1k")),
+        ("torchvision:resnet50", "resnet50.torch", HubFile("", "timm/resnet50.tv_in1k")),
+        ("torchvision:resnet50.IMAGENET1K_V2", "resnet50.torch", HubFile("", "timm/resnet50.tv2_in1k")),
+        ("hf://a/b@v1/sub/c.safetensors", "lenet5", HubFile("", "a/b", "v1", "sub/c.safetensors")),
+        ("hf://a/b@refs/pr/3", "lenet5", HubFile("", "a/b", "refs/pr/3")),
         (
             "timm:resnet50.a1_in1k",
             "resnet50",
@@ -317,9 +318,9 @@ def test_the_extra_is_named(monkeypatch):
 def test_what_a_source_means(source, model, meant):
     if isinstance(meant, str):
         with pytest.raises(UserError, match=f"^weights {source!r}: .*{meant}"):
-            hub.parse_source(source, model_spec(model))
+            parse_source(source, model_spec(model))
     else:
-        found = hub.parse_source(source, model_spec(model))
+        found = parse_source(source, model_spec(model))
         assert (found.source, found.repo, found.revision, found.file) == (
             source,
             meant.repo,
