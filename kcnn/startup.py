@@ -1,6 +1,7 @@
 """Loading TensorFlow: soon, and without what it writes to the terminal."""
 
 import contextlib
+import gc
 import importlib
 import os
 import sys
@@ -27,9 +28,13 @@ def import_tensorflow() -> None:
     """Import TensorFlow and Keras."""
     hidden = [name for name in _UNUSED if name not in sys.modules]
     sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]  # None has their import fail
+    # Each collection looks at the million objects that the libraries are made of, during the import and ever after.
+    gc.disable()
     try:
         with quietly():
             importlib.import_module("tensorflow")
     finally:
+        gc.freeze()
+        gc.enable()
         for name in hidden:
             del sys.modules[name]

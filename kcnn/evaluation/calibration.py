@@ -4,12 +4,12 @@ from collections.abc import Sequence
 
 import keras
 import numpy as np
-import tensorflow as tf
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
 from kcnn.data.input_pipeline.batches import evaluation_batches
 from kcnn.data.input_pipeline.transform import Preprocessing
+from kcnn.nn.inference import inference_function
 
 _RANGE = (0.05, 20.0)  # the temperatures to choose from
 _BATCH = 64
@@ -55,10 +55,10 @@ def validation_logits(
         logits float32 [N, C], and true classes int [N].
     """
     classes = model.output_shape[-1]
-    forward = tf.function(lambda images: model(images, training=False), reduce_retracing=True)
     logits, labels = [np.zeros((0, classes), np.float32)], [np.zeros(0, np.int64)]
     if not paths:
         return logits[0], labels[0]
+    forward = inference_function(model)
     for images, one_hot in evaluation_batches(
         paths, num_classes=classes, batch_size=_BATCH, preprocessing=preprocessing
     ):

@@ -13,6 +13,7 @@ from kcnn import progress
 from kcnn.data import examples
 from kcnn.data.input_pipeline.transform import Preprocessing, preprocess
 from kcnn.models.taps import penultimate
+from kcnn.nn.inference import inference_function
 
 _BATCH = 64
 
@@ -57,7 +58,7 @@ def compute_embeddings(
     if len(model.outputs) != 1:
         raise ValueError(f"{model.name} has {len(model.outputs)} outputs: expected the main classifier alone")
     network = penultimate(model)
-    forward = tf.function(lambda images: network(images, training=False), reduce_retracing=True)
+    forward = inference_function(network)
     features = np.lib.format.open_memmap(path, "w+", dtype=np.float32, shape=(total, network.output.shape[-1]))
 
     def prepared(serialized: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:

@@ -1,11 +1,12 @@
 """The layers that train in a phase, and training on the features of frozen ones."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import keras
 import numpy as np
 import tensorflow as tf
+from tensorflow.types.experimental import ConcreteFunction
 
 from kcnn.config import Phase
 from kcnn.errors import UserError
@@ -64,34 +65,34 @@ def has_linear_head(model: keras.Model) -> bool:
 
 
 def compute_features(
-    backbone: keras.Model, views: Sequence[tf.data.Dataset], count: int, path: Path
+    backbone: ConcreteFunction, views: Iterable[tuple[tf.Tensor, tf.Tensor]], count: int, path: Path, number: int = 1
 ) -> LabelledFeatures:
     """Run the frozen backbone once over `count` images in each of their views.
 
     Args:
         backbone: images → features.
-        views: each (images, one-hot labels), each image once, in the same order.
+        views: batches of (images, one-hot labels): all images in one view after the other, always in the same order.
         count: images in a view.
         path: a .npy file to keep the features in, so that memory does not grow with the data. It is written without
             mapping: on a full disk, writing to a mapped file would end the process without a message.
+        number: of views.
 
     Returns:
-        features float32 [views * count, ...], all images in the first view first, mapped from `path`, and labels
+        features float32 [number * count, ...], all images in the first view first, mapped from `path`, and labels
         float32 [count, classes].
     """
-    shape = (len(views) * count, *backbone.output.shape[1:])
+    shape = (number * count, *backbone.output_shapes[1:])
     header = {"descr": np.lib.format.dtype_to_descr(np.dtype(np.float32)), "fortran_order": False, "shape": shape}
-    forward = tf.function(lambda images: backbone(images, training=False), reduce_retracing=True)
-    labels = []
+    labels, done = [], 0
     with bar(total=shape[0], description="Frozen features", unit="img") as progress, path.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, header)
-        for batches in views:
-            for images, targets in batches:
-                file.write(forward(images).numpy().astype(np.float32, copy=False).data)
-                if batches is views[0]:
-                    labels.append(targets.numpy())
-                progress.update(len(images))
-    return np.load(path, mmap_mode="r"), np.concatenate(labels)
+        for images, targets in views:
+            file.write(backbone(images).numpy().astype(np.float32, copy=False).data)
+            if done < count:
+                labels.append(targets.numpy())
+            done += len(images)
+            progress.update(len(images))
+    return np.load(path, mmap_mode="r"), np.concatenate(labels)[:count]
 
 
 def feature_batches(

@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, logsumexp
 from scipy.stats import binomtest
+from tensorflow.types.experimental import ConcreteFunction
 
 PERFECT = 0.995  # of the training images left out, and all validation images
 LIKELY = 0.1  # the p-value from which a difference in right answers counts
@@ -56,10 +56,9 @@ def accuracy_and_log_loss(logits: np.ndarray, labels: np.ndarray) -> tuple[float
     return float((logits.argmax(axis=1) == labels.argmax(axis=1)).mean()), float(log_losses.mean())
 
 
-def answer_images(classifier: keras.Model, batches: tf.data.Dataset) -> tuple[np.ndarray, np.ndarray]:
+def answer_images(classifier: ConcreteFunction, batches: tf.data.Dataset) -> tuple[np.ndarray, np.ndarray]:
     """Return the logits of all images in batches of (images, one-hot labels), and the labels, float32 [N, C] each."""
-    forward = tf.function(lambda images: classifier(images, training=False), reduce_retracing=True)
-    answered = [(forward(images).numpy(), labels.numpy()) for images, labels in batches]
+    answered = [(classifier(images).numpy(), labels.numpy()) for images, labels in batches]
     logits, labels = (np.concatenate(each) for each in zip(*answered, strict=True))
     return logits, labels
 

@@ -5,6 +5,7 @@ import tensorflow as tf
 
 from kcnn.config import Phase
 from kcnn.data.input_pipeline.batches import TrainingShards, training_batches, view_batches
+from kcnn.nn.inference import inference_function
 from kcnn.training.auxiliary import without_auxiliary
 from kcnn.training.distillation import picture_crops
 from kcnn.training.freezing import LabelledFeatures, compute_features, feature_batches, is_frozen, split_at_head
@@ -47,20 +48,21 @@ def frozen_features(
 ) -> tuple[LabelledFeatures, LabelledFeatures | None]:
     """Compute the features of the training images in some views, and of the validation images, if any."""
     data, config = run.data, run.config
-    batches = [run.in_order(data.train, data.train_count)]
-    for view in range(1, views):
+    forward = inference_function(backbone)
+    batches = run.in_order(data.train, data.train_count)
+    if views > 1:
         random = view_batches(
-            data.train,
+            TrainingShards(data.train, data.train_count, data.mean_bytes),
             num_classes=data.classes,
             batch_size=config.batch_size,
             preprocessing=data.preprocessing,
             augmentations=phase.augmentations,
             crop_scale=phase.crop_scale,
             seed=config.seed,
-            view=view,
+            views=range(1, views),
         )
-        batches.append(random)
-    trained_on = compute_features(backbone, batches, data.train_count, run.directory / "features-train.npy")
+        batches = batches.concatenate(random)
+    trained_on = compute_features(forward, batches, data.train_count, run.directory / "features-train.npy", views)
     if run.validation is None:
         return trained_on, None
-    return trained_on, compute_features(backbone, [run.validation], data.val_count, run.directory / "features-val.npy")
+    return trained_on, compute_features(forward, run.validation, data.val_count, run.directory / "features-val.npy")

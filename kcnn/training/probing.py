@@ -15,6 +15,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from kcnn.models.spec import stages
+from kcnn.nn.inference import inference_function
 from kcnn.training.freezing import compute_features
 from kcnn.training.linear_head import solve_head
 
@@ -73,7 +74,7 @@ def probe_stages(
     """
     outputs = stage_outputs(model)
     together = keras.Model(model.input, keras.ops.concatenate(list(outputs.values()), axis=-1))
-    features, labels = compute_features(together, [batches], count, path)
+    features, labels = compute_features(inference_function(together), batches, count, path)
     found, begin = [], 0
     for stage, output in outputs.items():
         end = begin + output.shape[-1]
@@ -96,7 +97,7 @@ def probe_stages(
 
 def measure_latency(network: keras.Model) -> float:
     """Return the median time in milliseconds that one image takes here."""
-    forward = tf.function(lambda images: network(images, training=False), reduce_retracing=True)
+    forward = inference_function(network)
     image = tf.zeros((1, *network.input.shape[1:]))
     seconds = []
     for _ in range(_WARM_UP + _CALLS):

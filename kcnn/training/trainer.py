@@ -12,6 +12,7 @@ import keras
 from kcnn.config import Config, Phase
 from kcnn.data.input_pipeline.batches import steps_per_epoch
 from kcnn.models.spec import model_spec
+from kcnn.nn.inference import inference_function
 from kcnn.nn.precision import dtype_policy
 from kcnn.progress import bar
 from kcnn.training.auxiliary import Loss, with_auxiliary, without_auxiliary
@@ -109,10 +110,10 @@ def _end_phase(run: TrainingRun, phase: Phase) -> None:
     if progress.phases and run.validation is not None:
         kept = not filecmp.cmp(run.before, run.best, shallow=False)
         if kept:
-            answers = {}
+            answers, classifier = {}, inference_function(without_auxiliary(run.model))
             for path in (run.before, run.best):
                 load_weights(run.model, path)
-                answers[path], labels = answer_images(without_auxiliary(run.model), run.validation)
+                answers[path], labels = answer_images(classifier, run.validation)
             kept = is_better(answers[run.best], answers[run.before], labels)
     if not kept:
         _copy(run.before, run.best)

@@ -16,7 +16,7 @@ from kcnn.config import Config, Phase
 from kcnn.data import examples
 from kcnn.data.datasets.opening import open_dataset
 from kcnn.data.ingestion import ingest
-from kcnn.data.input_pipeline.batches import evaluation_batches, view_batches
+from kcnn.data.input_pipeline.batches import TrainingShards, evaluation_batches, view_batches
 from kcnn.data.input_pipeline.transform import Preprocessing
 from kcnn.errors import UserError
 from kcnn.nn.normalization import BatchNorm
@@ -241,20 +241,23 @@ def test_a_phase_that_makes_it_worse_is_discarded(digits, tmp_path, capsys):
 
 
 def test_views_are_drawn_once_and_in_the_order_of_the_images(digits):
-    def view(number, **settings):
+    shards = TrainingShards(digits.val, digits.val_count, digits.mean_bytes)
+
+    def draw(views, **settings):
         settings = {"augmentations": ("flip",), "crop_scale": (0.3, 1.0), **settings}
-        batches = view_batches(digits.val, num_classes=10, batch_size=64, preprocessing=digits.preprocessing,
-                               seed=3, view=number, **settings)  # fmt: skip
+        batches = view_batches(shards, num_classes=10, batch_size=64, preprocessing=digits.preprocessing,
+                               seed=3, views=views, **settings)  # fmt: skip
         images, labels = zip(*batches.as_numpy_iterator(), strict=True)
         return np.concatenate(images), np.concatenate(labels)
 
-    one, again, other = view(1), view(1), view(2)
-    np.testing.assert_array_equal(one[0], again[0])
-    np.testing.assert_array_equal(one[1], other[1])
-    assert (one[0] != other[0]).any(axis=(1, 2, 3)).mean() > 0.9
+    both, other = draw(range(1, 3)), draw(range(2, 3))
+    one, two = np.split(both[0], 2)
+    np.testing.assert_array_equal(two, other[0])
+    np.testing.assert_array_equal(*np.split(both[1], 2))
+    assert (one != two).any(axis=(1, 2, 3)).mean() > 0.9
     plain = evaluation_batches(digits.val, num_classes=10, batch_size=64, preprocessing=digits.preprocessing)
     whole = np.concatenate([images for images, _ in plain.as_numpy_iterator()])
-    np.testing.assert_array_equal(view(1, augmentations=(), crop_scale=None)[0], whole)
+    np.testing.assert_array_equal(draw(range(1, 2), augmentations=(), crop_scale=None)[0], whole)
 
 
 def test_recalibrated_statistics_are_those_of_all_images(in_memory):

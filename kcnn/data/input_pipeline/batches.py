@@ -140,7 +140,7 @@ def evaluation_batches(
 
 
 def view_batches(
-    paths: Sequence[str],
+    shards: TrainingShards,
     *,
     num_classes: int,
     batch_size: int,
@@ -148,19 +148,19 @@ def view_batches(
     augmentations: Sequence[str],
     crop_scale: tuple[float, float] | None,
     seed: int,
-    view: int,
+    views: range,
 ) -> tf.data.Dataset:
-    """Return all images in the order of the shards, as `evaluation_batches`, each in one random view.
+    """Return all images in the order of the shards, as `evaluation_batches`, in one random view after the other.
 
     Args:
-        paths: shard files of a split.
+        shards: a split.
         num_classes: C.
         batch_size: B.
         preprocessing: size and resampling; the window too, where there is no random crop.
         augmentations: names of `kcnn.data.input_pipeline.augmentations`; those per batch mix images, and are left out.
         crop_scale: as of `training_batches`.
         seed: any integer from 0.
-        view: any integer from 0; each gives others.
+        views: `range(k, n)` gives what `range(n)` gives after its first k views.
 
     Returns:
         images float32 [B, h, w, 3] in 0-255 and one-hot labels float32 [B, C].
@@ -172,8 +172,9 @@ def view_batches(
     chosen = [AUGMENTATIONS.get(name) for name in augmentations]
     augments = [each.function for each in chosen if not each.per_batch]
 
-    def image_and_label(index: tf.Tensor, serialized: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def image_and_label(place: tf.Tensor, serialized: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         example = examples.parse_example(serialized)
+        view, index = views.start + place // shards.count, place % shards.count
         own_seed = tf.random.fold_in(tf.random.fold_in(tf.constant([seed, 0], tf.int64), view), index)
         crop_seed, *seeds = tf.unstack(tf.random.split(own_seed, 1 + len(augments)))
         image = _draw_view(example["encoded"], preprocessing, crop_scale, crop_seed)
@@ -181,7 +182,8 @@ def view_batches(
             image = augment(image, own)
         return image, tf.one_hot(example["label"], num_classes)
 
-    dataset = examples.read_examples(list(paths)).enumerate().map(image_and_label, num_parallel_calls=tf.data.AUTOTUNE)
+    records = examples.read_examples(list(shards.paths)).repeat(len(views)).enumerate()
+    dataset = records.map(image_and_label, num_parallel_calls=tf.data.AUTOTUNE)
     return dataset.batch(batch_size).prefetch(tf.data.AUTOTUNE).with_options(_options())
 
 

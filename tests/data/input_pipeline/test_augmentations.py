@@ -7,8 +7,9 @@ import tensorflow as tf
 
 from kcnn.data.input_pipeline.augmentations import AUGMENTATIONS
 from kcnn.data.input_pipeline.augmentations.flip import flip
+from kcnn.data.input_pipeline.augmentations.keras_cv_layers.rand_augment import RandAugment
 from kcnn.data.input_pipeline.augmentations.mixing import cutmix, cutmix_or_mixup, mixup
-from kcnn.data.input_pipeline.augmentations.randaugment import RandAugment, rand_augment
+from kcnn.data.input_pipeline.augmentations.randaugment import rand_augment
 from kcnn.errors import UserError
 
 PER_IMAGE = [name for name in AUGMENTATIONS if not AUGMENTATIONS.get(name).per_batch]
