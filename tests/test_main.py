@@ -254,6 +254,7 @@ def test_the_same_command_again_reuses_the_work_and_publishes_the_next_version(w
     assert {"ExampleGen", "Trainer", "Exporter"} <= {row["component"] for row in made_of["executions"]}
 
 
+@pytest.mark.slow
 def test_finetuning_from_a_file_is_head_first(workplace, call):
     folder, _ = workplace
     (weights,) = folder.glob(".kcnn/Trainer/model_run/*/weights.safetensors")

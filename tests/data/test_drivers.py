@@ -1,7 +1,6 @@
 """The drivers: all write the same bytes, and a driver that cannot run is one line."""
 
 import functools
-import importlib.util
 import json
 import os
 import subprocess
@@ -62,26 +61,30 @@ if __name__ == "__main__":  # not in the workers
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    """Run the components in each way, and return way → relative name → bytes of both artifacts."""
-    folder = tmp_path_factory.mktemp("made")
-    (folder / "components.py").write_text(COMPONENTS)
-    ways = ["alone", "pool", *(["beam"] if importlib.util.find_spec("apache_beam") else [])]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
-    command = [sys.executable, "components.py", *ways]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return {
-        way: {
-            str(path.relative_to(folder / way)): path.read_bytes()
-            for path in (folder / way).rglob("*")
-            if path.is_file()
+def make(tmp_path_factory):
+    """Return a function that runs the components in some ways: way → relative name → bytes of both artifacts."""
+
+    def run(*ways):
+        folder = tmp_path_factory.mktemp("made")
+        (folder / "components.py").write_text(COMPONENTS)
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
+        command = [sys.executable, "components.py", *ways]
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return {
+            way: {
+                str(path.relative_to(folder / way)): path.read_bytes()
+                for path in (folder / way).rglob("*")
+                if path.is_file()
+            }
+            for way in ways
         }
-        for way in ways
-    }
+
+    return run
 
 
-def test_two_workers_make_what_one_makes(made):
+def test_two_workers_make_what_one_makes(make):
+    made = make("alone", "pool")
     assert made["pool"] == made["alone"]
     assert sum(name.startswith("examples/Split-train/") for name in made["alone"]) > 3
     assert {name.split("/")[0] for name in made["alone"]} == {"examples", "statistics"}
@@ -91,8 +94,10 @@ def test_two_workers_make_what_one_makes(made):
     assert "8 images appear under two or more labels" in summary["warnings"]
 
 
-def test_beam_makes_what_this_machine_makes(made):
+@pytest.mark.slow
+def test_beam_makes_what_this_machine_makes(make):
     pytest.importorskip("apache_beam")
+    made = make("alone", "beam")
     assert made["beam"] == made["alone"]
 
 

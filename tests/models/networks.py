@@ -9,6 +9,22 @@ from kcnn.models.spec import MODELS
 
 SPECS = [MODELS.get(name) for name in MODELS]
 SMALLEST = {spec.family: spec.name for spec in sorted(SPECS, key=lambda spec: -spec.params)}
+# Together they have every layer and every kind of block; for tests that build a network again, or trace it.
+REPRESENTATIVE = (
+    "lenet5",
+    "alexnet",
+    "googlenet.torch",
+    "resnet18v2",
+    "resnext50_32x4d",
+    "seresnet18",
+    "densenetbc100_12",
+    "mobilenetv2_0.35.torch",
+    "mobilenetv3small_0.5.timm",
+    "shufflenetv2_0.5",
+    "xception.torch",
+    "efficientnetv2b0",
+    "convnexttiny",
+)
 
 
 def by_default(names, chosen):

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from networks import SMALLEST, by_default, calibrate, images, randomize, small
+from networks import REPRESENTATIVE, SMALLEST, by_default, calibrate, images, randomize, small
 
 import kcnn
 from kcnn.data.input_pipeline.transform import Preprocessing
@@ -24,7 +24,8 @@ from kcnn.serving.export.folding import fold
 from kcnn.serving.export.network import as_function, freeze
 
 EVERY = by_default(MODELS, SMALLEST.values())
-# Without the networks of 450 to 800 layers, which take a minute in each of the tests that build them again.
+FEW = by_default(MODELS, REPRESENTATIVE)
+# Without the networks of 450 to 800 layers, which take a minute in a test that builds them again.
 SHALLOWER = by_default(MODELS, set(SMALLEST.values()) - {"inceptionresnetv2", "inceptionv4", "nasnetmobile"})
 
 
@@ -131,7 +132,7 @@ def test_feature_maps_by_stride(network):
         assert len(tensor.shape) == 4
 
 
-@pytest.mark.parametrize("network", SHALLOWER, indirect=True)
+@pytest.mark.parametrize("network", FEW, indirect=True)
 def test_keras_files_keep_the_model(network, tmp_path):
     network.save(tmp_path / "model.keras")
     again = keras.saving.load_model(tmp_path / "model.keras")
@@ -139,7 +140,7 @@ def test_keras_files_keep_the_model(network, tmp_path):
     np.testing.assert_allclose(again(pixels), network(pixels), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("network", SHALLOWER, indirect=True)
+@pytest.mark.parametrize("network", FEW, indirect=True)
 def test_the_graph_of_an_export_answers_as_the_model(network):
     pixels = images(network)
     calibrate(network, pixels)  # whatever the tests before have left in it
@@ -162,7 +163,7 @@ def test_exports_answer_as_the_model(network, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", pytest.param("mixed_float16", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("name", SHALLOWER)
+@pytest.mark.parametrize("name", FEW)
 def test_any_shape_and_precision(name, policy):
     """Images that are not square, uint8 or float; logits in float32 whatever the precision inside."""
     keras.config.set_dtype_policy(policy)
