@@ -12,7 +12,6 @@ SMALLEST = {spec.family: spec.name for spec in sorted(SPECS, key=lambda spec: -s
 # Together they have every layer and every kind of block; for tests that build a network again, or trace it.
 REPRESENTATIVE = (
     "lenet5",
-    "alexnet",
     "googlenet.torch",
     "resnet18v2",
     "resnext50_32x4d",
