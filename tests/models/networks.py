@@ -21,7 +21,7 @@ REPRESENTATIVE = (
     "mobilenetv3small_0.5.timm",
     "shufflenetv2_0.5",
     "xception.torch",
-    "efficientnetv2b0",
+    "efficientnetb0.torch",
     "convnexttiny",
 )
 
