@@ -109,7 +109,7 @@ def squares(numbers, task):
 
 
 @pytest.mark.parametrize("count", [2, 9])
-@pytest.mark.parametrize("runner", [None, "DirectRunner"])
+@pytest.mark.parametrize("runner", [None, pytest.param("DirectRunner", marks=pytest.mark.slow)])
 def test_results_come_in_order_and_mistakes_in_a_line(tmp_path, runner, count):
     if runner:
         pytest.importorskip("apache_beam")

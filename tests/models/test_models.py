@@ -23,10 +23,9 @@ from kcnn.serving.export import precision
 from kcnn.serving.export.folding import fold
 from kcnn.serving.export.network import as_function, freeze
 
-EVERY = by_default(MODELS, SMALLEST.values())
-FEW = by_default(SMALLEST.values(), REPRESENTATIVE)
 # Without the networks of 450 to 800 layers, which take a minute in a test that builds them again.
-SHALLOWER = by_default(MODELS, set(SMALLEST.values()) - {"inceptionresnetv2", "inceptionv4", "nasnetmobile"})
+EVERY = by_default(MODELS, set(SMALLEST.values()) - {"inceptionresnetv2", "inceptionv4", "nasnetmobile"})
+FEW = by_default(SMALLEST.values(), REPRESENTATIVE)
 
 
 def published():
@@ -116,7 +115,6 @@ def test_every_variable_learns(network):
         assert np.abs(gradient).max() > 0 or redundant, variable.path
 
 
-@pytest.mark.parametrize("network", SHALLOWER, indirect=True)
 def test_feature_maps_by_stride(network):
     name, size = network.name, network.input_shape[1:3]
     found = kcnn.create_model(name, input_size=size, features_only=True)

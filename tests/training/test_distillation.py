@@ -82,6 +82,7 @@ class Killed(Exception):
     pass
 
 
+@pytest.mark.slow
 def test_an_interrupted_distillation_goes_on_to_the_same_weights(pictures, tmp_path):
     config = settings(3)
     whole = train(config, pictures, student, tmp_path / "whole", build_teacher=teacher)

@@ -66,6 +66,7 @@ def test_the_same_command_again_has_nothing_to_do(workplace):
     assert done.stdout.splitlines()[-1] == first.stdout.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_what_it_made_is_a_start_for_the_main_job(workplace):
     folder, _ = workplace
     (weights,) = folder.glob(".kcnn/Pretrainer/backbone/*/backbone.safetensors")

@@ -44,6 +44,7 @@ SPEC = Preprocessing(SIZE, crop_fraction=1.0)
 TEMPERATURE = 1.5
 OTHERS = [name for name in FORMATS if name != "savedmodel"]
 # Of an output, over the largest number in it.
+SLOW = pytest.mark.slow
 TOLERANCES = {"tflite-float16": 5e-3, "tflite-dynamic": 0.1, "tflite-int8": 0.1}
 
 
@@ -315,8 +316,8 @@ class Bessel(keras.layers.Layer):
         ("tfjs", GroupedConv(4, 3, groups=2), "TensorFlow.js has no operation for this network's Conv2D of groups"),
         ("tfjs", Bessel(), "TensorFlow.js has no operation for this network's BesselI0e"),
         ("onnx", Bessel(), "ONNX has no operation for this network's BesselI0e"),
-        ("openvino", Bessel(), "OpenVINO has no operation for this network's BesselI0e"),
-        ("tflite-float16", Bessel(), "LiteRT has no operation for this network's tf.BesselI0e"),
+        pytest.param("openvino", Bessel(), "OpenVINO has no operation for this network's BesselI0e", marks=SLOW),
+        pytest.param("tflite-float16", Bessel(), "LiteRT has no operation for this network's tf.BesselI0e", marks=SLOW),
     ],
 )
 def test_a_network_that_a_format_cannot_hold_is_refused_by_the_operation(tmp_path, name, layer, message):

@@ -31,16 +31,14 @@ from kcnn.serving.prediction.classifier import load_classifier
 from kcnn.serving.server.runtime import RUNTIMES
 from pipelines import command_line
 
-OTHERS = ["openvino", "onnx"]
-# Both are asked for every signature; of the rest one is enough, unless `-m slow`.
-ONE = pytest.mark.parametrize("runtime", ["onnx", pytest.param("openvino", marks=pytest.mark.slow)])
+OTHERS = ["onnx", pytest.param("openvino", marks=pytest.mark.slow)]
 OPEN = {"openvino": openvino.CompiledModel, "onnx": onnxruntime.InferenceSession}
 
 
 @pytest.fixture(scope="module")
 def version(model, tmp_path_factory):
     directory = tmp_path_factory.mktemp("formats") / "tiny" / "1"
-    export_classifier(model, directory, LABELS, SPEC, formats=("savedmodel", *OTHERS), temperature=1.7)
+    export_classifier(model, directory, LABELS, SPEC, formats=("savedmodel", "openvino", "onnx"), temperature=1.7)
     return directory
 
 
@@ -89,7 +87,6 @@ def test_every_signature_answers_as_tensorflow(loaded, exact, pictures):
     expect_alike(loaded.signatures["metadata"](), exact["metadata"]())
 
 
-@ONE
 def test_the_classifier_answers_alike(runtime, version, pictures, tmp_path):
     (tmp_path / "a.jpg").write_bytes(pictures[0])
     (tmp_path / "empty.png").write_bytes(b"")
@@ -116,7 +113,6 @@ def test_threads_share_it(loaded, exact, pictures):
             expect_alike(answer, expected[bytes(b"".join(request.numpy()))])
 
 
-@ONE
 def test_a_closed_model_is_freed(runtime, version, pictures):
     def count():
         gc.collect()
@@ -152,7 +148,6 @@ def test_it_computes_as_exactly_as_the_export(version, tmp_path, monkeypatch):
     assert told == ["f32", "bf16"]
 
 
-@ONE
 def test_what_is_missing_is_said(runtime, version, export_dir, tmp_path, monkeypatch):
     with pytest.raises(UserError, match=f"export {export_dir} --formats {runtime}"):
         load_classifier(export_dir, runtime)
@@ -168,7 +163,6 @@ def test_what_is_missing_is_said(runtime, version, export_dir, tmp_path, monkeyp
         load_classifier(version, runtime)
 
 
-@ONE
 def test_predict_on_the_command_line(runtime, version, export_dir, pictures, tmp_path, monkeypatch, capfd):
     (tmp_path / "a.jpg").write_bytes(pictures[0])
     (expected,) = load_classifier(version).predict(tmp_path / "a.jpg")
@@ -205,7 +199,6 @@ def test_nobody_is_told(version, tmp_path):
     assert not (tmp_path / "intel").exists()
 
 
-@ONE
 def test_served(runtime, version, export_dir, exact, pictures, tmp_path):
     """Ask by REST and gRPC; a version without the format leaves the previous one in place."""
     folder = tmp_path / "tiny"

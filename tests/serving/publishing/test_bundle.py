@@ -339,7 +339,7 @@ def run_client(folder, program, server, *arguments):
     ("program", "scheme", "label"),
     [
         ("rest_client.py", "http://", []),
-        ("rest_client.py", "http://", ["--label", "canary"]),
+        pytest.param("rest_client.py", "http://", ["--label", "canary"], marks=pytest.mark.slow),
         ("grpc_client.py", "", ["--label", "stable"]),  # which takes seconds to load
     ],
 )
@@ -355,7 +355,8 @@ def test_the_clients(folder, server, pictures, tmp_path, program, scheme, label)
 
 
 @pytest.mark.parametrize(
-    ("program", "scheme", "message"), [("rest_client.py", "http://", "404: "), ("grpc_client.py", "", "NOT_FOUND: ")]
+    ("program", "scheme", "message"),
+    [("rest_client.py", "http://", "404: "), pytest.param("grpc_client.py", "", "NOT_FOUND: ", marks=pytest.mark.slow)],
 )
 def test_the_clients_say_what_is_wrong(folder, server, tmp_path, program, scheme, message):
     address = f"{scheme}127.0.0.1:{server.rest if scheme else server.grpc}"

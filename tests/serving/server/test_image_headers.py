@@ -72,7 +72,7 @@ def gif(blocks):
     return start + b"\x21\xfe" + blocks + b"\x00" + frame + b";"
 
 
-@pytest.mark.parametrize("full", [0, 3000])
+@pytest.mark.parametrize("full", [pytest.param(0, marks=pytest.mark.slow), 3000])
 @pytest.mark.parametrize("beyond", [-1, 0, 1])
 def test_gifs_at_the_limit_are_accepted_and_refused_as_by_the_decoder(beyond, full):
     counted = MAX_GIF_BLOCKS - 5 + beyond  # two beginnings, the frame's block and two terminators are counted too
