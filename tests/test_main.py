@@ -202,6 +202,7 @@ def test_predict_ends_cleanly_on_ctrl_c_a_closed_pipe_and_a_full_disk(workplace,
         assert done.stderr.read() == "main.py: error: standard output: No space left on device\n"
 
 
+@pytest.mark.slow
 def test_predict_shows_a_bar_on_a_terminal_alone(workplace, tmp_path):
     folder, _ = workplace
     (tmp_path / "many").mkdir()

@@ -20,7 +20,6 @@ REPRESENTATIVE = (
     "mobilenetv2_0.35.torch",
     "mobilenetv3small_0.5.timm",
     "shufflenetv2_0.5",
-    "xception.torch",
     "efficientnetb0.torch",
     "convnexttiny",
 )

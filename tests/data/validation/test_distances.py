@@ -9,6 +9,7 @@ from kcnn.data.validation import distances
 from kcnn.data.validation.distances import jensen_shannon_divergence, linf_distance
 
 
+@pytest.mark.slow
 def test_chance_alone_stays_within_its_bound():
     """Compare without a threshold: one sample in a hundred may be above the bound."""
     rng = np.random.default_rng(0)

@@ -26,6 +26,7 @@ def program(tmp_path_factory):
     return path
 
 
+@pytest.mark.slow
 def test_a_c_program_classifies_a_file(program, export_dir, pictures, tmp_path):
     saved = saved_model_pb2.SavedModel.FromString((export_dir / "saved_model.pb").read_bytes())
     signature = saved.meta_graphs[0].signature_def["serving_default"]

@@ -353,6 +353,7 @@ def held_out(version, directory, count=100):
     return paths, served(image_bytes=tf.constant(encoded))["probabilities"].numpy()
 
 
+@pytest.mark.slow
 def test_parity_of_all_formats(exported, tmp_path):
     paths, probabilities = held_out(exported[0], tmp_path)
     facts, checks = measure_parity(exported[0], paths, probabilities, limit=90)

@@ -181,6 +181,7 @@ def test_predict_on_the_command_line(runtime, version, export_dir, pictures, tmp
     assert f"python main.py export {export_dir} --formats {runtime}" in line
 
 
+@pytest.mark.slow
 def test_nobody_is_told(version, tmp_path):
     """Expect no report: OpenVINO reports its import to Google Analytics where it can."""
     program = (
@@ -199,6 +200,7 @@ def test_nobody_is_told(version, tmp_path):
     assert not (tmp_path / "intel").exists()
 
 
+@pytest.mark.slow
 def test_served(runtime, version, export_dir, exact, pictures, tmp_path):
     """Ask by REST and gRPC; a version without the format leaves the previous one in place."""
     folder = tmp_path / "tiny"

@@ -185,6 +185,7 @@ def test_a_request_that_takes_long_to_read_keeps_nobody_waiting(tiny):
     assert max(waited) < (time.monotonic() - start) / 2
 
 
+@pytest.mark.slow
 def test_versions_come_and_go_under_load(tiny, pictures):
     stop, outcomes = threading.Event(), Counter()
     request = predict_pb2.PredictRequest()

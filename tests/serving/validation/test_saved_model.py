@@ -107,6 +107,7 @@ def test_disagreement_slowness_and_size_are_measured(export_dir, model, pictures
     assert "TensorFlow Serving's signature predict_tf_example differs" in found["tensorflow_serving"].said
 
 
+@pytest.mark.slow
 def test_formats_without_pixels_are_served_too_and_names_must_fit(export_dir, model):
     images = [picture("GIF", (30, 20))]
     _, checks = validate_export(export_dir, images, expected_probabilities(model, images), LABELS[::-1])
