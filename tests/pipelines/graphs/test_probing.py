@@ -10,6 +10,7 @@ import kcnn
 from kcnn.errors import UserError
 from kcnn.recipes import build
 from kcnn.training.probing import stage_outputs
+from kcnn.weights import find_pretrained
 from pipelines import command_line
 from pipelines.artifacts.examples import Examples
 from pipelines.graphs.model_choice import settle_model
@@ -68,6 +69,15 @@ def test_mistakes(workplace, capsys, models, message):
     assert probe(workplace, "--models", models) == 2
     error = capsys.readouterr().err.splitlines()[-1]
     assert message in error
+
+
+def test_auto_takes_a_larger_network_for_few_images(workplace, monkeypatch, tmp_path):
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    few = settle_model(build("finetune", model="auto", dataset=str(workplace / "photos")), None)
+    many = settle_model(build("finetune", model="auto", dataset="digits"), None)
+    assert kcnn.model_spec(many.model).macs < 0.5e9
+    lite = [kcnn.model_spec(f"efficientnetlite{size}") for size in range(3)]
+    assert few.model == [spec.name for spec in lite if "imagenet" in find_pretrained(spec, offline=True)][-1]
 
 
 def test_auto_takes_the_most_accurate_that_is_here(monkeypatch, tmp_path, capsys):
