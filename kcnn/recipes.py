@@ -36,7 +36,7 @@ def finetune() -> Config:
             Phase(
                 "all",
                 epochs=None,
-                learning_rate=3e-4,
+                learning_rate=1e-3,
                 rate_decay=0.8,
                 augmentations=("flip",),
                 crop_scale=(0.35, 1.0),

@@ -23,6 +23,7 @@ LONG = (
     "test_export.py",
     "test_server.py",
     "test_formats.py",
+    "test_parity.py",
     "test_trainer.py",
     "test_server_faults.py",
     "test_code_blocks.py",
