@@ -256,7 +256,8 @@ def test_a_trial_that_was_finished_before_a_kill_counts_with_its_scores_and_its_
 
 def test_ranges_suit_the_recipe_and_the_data():
     ranges = search_space(build("finetune"), SUMMARY, devices=1)
-    assert (ranges["learning_rate"].low, ranges["learning_rate"].high) == pytest.approx((3e-5, 3e-3))
+    rate = build("finetune").phases[1].learning_rate
+    assert (ranges["learning_rate"].low, ranges["learning_rate"].high) == pytest.approx((rate / 10, rate * 10))
     assert ranges["batch_size"] == (16, 32, 64)  # of 100 images
     assert search_space(build("finetune", batch_size=48), SUMMARY).keys() == ranges.keys() - {"batch_size"}
     assert search_space(build("finetune"), SUMMARY, devices=32)["batch_size"] == (32, 64)
