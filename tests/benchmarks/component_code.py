@@ -41,6 +41,7 @@ def main():
         "model": options.model,
         "dataset": options.dataset,
         "model_run": types.SimpleNamespace(config=lambda: config),
+        "models": [[options.model, "", ""]],
     }
     files = {name: reach_component(component, arguments) for name, component in components.items()}
     if options.list:
