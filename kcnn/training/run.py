@@ -42,6 +42,10 @@ class TrainingData:
     mean_bytes: int
     preprocessing: Preprocessing
 
+    @property
+    def training_shards(self) -> TrainingShards:
+        return TrainingShards(self.train, self.train_count, self.mean_bytes)
+
 
 @dataclasses.dataclass
 class TrainingRun:

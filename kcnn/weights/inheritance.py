@@ -3,8 +3,8 @@
 MobileNetV2 and EfficientNet-Lite are one sequence of stages, whose blocks differ in channels, kernels and number. What
 has the same shape is copied. Of what is larger, the channels that matter most are taken, the same ones wherever a
 channel is written or read, and the middles of kernels. A block beyond the teacher's last of a stage begins as the
-identity. The sums that batch norm sees are then others: its statistics
-have to be measured anew (`kcnn.training.batch_norm.recalibrate_batch_norm`).
+identity. The sums that batch norm sees are then others: its statistics have to be measured anew, as
+`kcnn.training.batch_norm.recalibrate_batch_norm` does.
 """
 
 import re

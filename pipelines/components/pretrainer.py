@@ -12,7 +12,6 @@ import tensorflow as tf
 
 from kcnn.config import Config
 from kcnn.data.ingestion.summary import check_trainable
-from kcnn.data.input_pipeline.batches import TrainingShards
 from kcnn.data.input_pipeline.objectives import OBJECTIVES
 from kcnn.data.input_pipeline.transform import Preprocessing
 from kcnn.models.spec import model_spec
@@ -73,9 +72,8 @@ def pretrainer(
         network = build_network(settings, data.classes, size)
         if weights == "teacher":
             inherit_weights(network, build_teacher())
-            shards = TrainingShards(data.train, data.train_count, data.mean_bytes)
             count = _RECALIBRATION * settings.batch_size
-            recalibrate_batch_norm(network, picture_crops(settings, shards, size, count, range(1)))
+            recalibrate_batch_norm(network, picture_crops(settings, data.training_shards, size, count, range(1)))
         elif weights is not None:
             load_weights(network, weights, offline=settings.offline)
         return network

@@ -9,7 +9,7 @@ from kcnn.models.spec import MODELS
 
 SPECS = [MODELS.get(name) for name in MODELS]
 SMALLEST = {spec.family: spec.name for spec in sorted(SPECS, key=lambda spec: -spec.params)}
-# Together they have every layer and every kind of block; for tests that build a network again, or trace it.
+# One for each of the usual kinds of blocks, for tests that build a network again, or trace it.
 REPRESENTATIVE = (
     "lenet5",
     "googlenet.torch",
@@ -77,3 +77,14 @@ def images(model, count=2, seed=1):
     height, width = model.input_shape[1:3]
     patches = np.random.default_rng(seed).integers(0, 256, (count, -(-height // 8), -(-width // 8), 3))
     return patches.repeat(8, 1).repeat(8, 2)[:, :height, :width].astype(np.float32)
+
+
+def answers_and_rounding(model, inputs):
+    """Return a model's answers, [N, classes], and the most by which an equal model may differ from them.
+
+    In some deep networks the last bit of the pixels alone makes more than 1e-4 of the largest answer.
+    """
+    answers, nudged = (
+        model(pixels).numpy().reshape(len(inputs), -1) for pixels in (inputs, np.nextafter(inputs, np.float32(np.inf)))
+    )
+    return answers, max(1e-4 * np.abs(answers).max(), 3 * np.abs(nudged - answers).max())
