@@ -95,12 +95,24 @@ class TaughtModel(keras.Model):
     """A student, which shares its layers with the model that it is made of, and learns what its teacher answers."""
 
     @classmethod
-    def of(cls, student: keras.Model, answer: Answer) -> "TaughtModel":
-        """Return `student` as a model that learns what `answer` gives, images [N, H, W, 3] → logits [N, C]."""
+    def of(cls, student: keras.Model, answer: Answer, *, inherited: bool = False) -> "TaughtModel":
+        """Return `student` as a model that learns what `answer` gives.
+
+        Args:
+            student: images [N, H, W, 3] → logits [N, C].
+            answer: the teacher's, of the same shapes.
+            inherited: whether the student begins with the teacher's function, which holds for the statistics of batch
+                norm that came with it. Then it trains in inference mode: it keeps them, and trains scales and shifts.
+                The statistics of a batch are those of eight pictures, which undo what was inherited.
+        """
         model = cls(student.input, student.outputs[0])
         # Keras would count a teacher's weights among the model's own.
         model.answer = answer
+        model.inherited = inherited
         return model
+
+    def call(self, inputs: tf.Tensor, training: bool | None = None, mask: Any = None) -> tf.Tensor:
+        return super().call(inputs, training=bool(training) and not self.inherited, mask=mask)
 
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
         """Update the weights by a batch of images, whose labels are not read; return the metrics."""

@@ -153,7 +153,8 @@ def _run_phase(run: TrainingRun, phase: Phase) -> None:
     loss: Loss
     metrics: list[Loss | keras.metrics.Metric]
     if run.answer is not None:
-        fitted, loss = TaughtModel.of(fitted, run.answer), distillation_loss(config.temperature)
+        fitted = TaughtModel.of(fitted, run.answer, inherited=config.weights == "teacher")
+        loss = distillation_loss(config.temperature)
         metrics = [keras.metrics.CategoricalAccuracy("accuracy")]  # how often both give the same answer
     else:
         crossentropy = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=config.label_smoothing)

@@ -1,34 +1,57 @@
-"""Inherited weights: a network of inverted residuals begins with the weights of another.
+"""Inherited weights: a network of inverted residuals begins with what it can hold of another's function.
 
-MobileNetV2 and EfficientNet-Lite are one sequence of stages, whose blocks differ in channels, kernels and number. What
-has the same shape is copied. Of what is larger, the channels that matter most are taken, the same ones wherever a
-channel is written or read, and the middles of kernels. A block beyond the teacher's last of a stage begins as the
-identity. The sums that batch norm sees are then others: its statistics have to be measured anew, as
-`kcnn.training.batch_norm.recalibrate_batch_norm` does.
+MobileNetV2 and EfficientNet-Lite are one sequence of stages, whose blocks differ in channels, kernels and number. Up to
+the first layer that differs, weights are copied. From there on, each convolution is solved by least squares: from what
+the student's layers before it give, for what the teacher gives at that place, before the activation. So a layer makes
+up for what those before it lost (Zhang et al., "Accelerating Very Deep Convolutional Networks for Classification and
+Detection", TPAMI 2016, section 3.3; He, Zhang & Sun, "Channel Pruning", ICCV 2017, section 3.1).
+
+Between blocks there is no activation. So a narrower stream may hold any mixtures of the teacher's channels, and holds
+their principal components (Ashkboos et al., "SliceGPT", ICLR 2024, section 3). Within blocks, the channels that matter
+most are taken. A block beyond the teacher's last of a stage learns what the blocks before it left over.
 """
 
 import re
+from collections.abc import Iterable, Iterator
 
 import keras
 import numpy as np
 import tensorflow as tf
+from keras import KerasTensor
 
 from kcnn.errors import UserError
+from kcnn.progress import bar
 from kcnn.weights.copy import LoadReport
 
 _BLOCK = re.compile(r"(stage\d+)_block(\d+)_(expand|depthwise|project)")
+_RIDGE = 1e-4  # of the mean square of a layer's inputs
 # Layer → the tensors that it reads and writes, each by the name of what writes it first.
 _Flow = dict[str, tuple[str, str]]
 
 
-def inherit_weights(student: keras.Model, teacher: keras.Model) -> LoadReport:
-    """Give `student` the weights of `teacher`, whole or in part.
+def check_heir(student: keras.Model, teacher: keras.Model) -> None:
+    """Check that `student` can inherit from `teacher`.
 
-    Channels that the teacher does not have keep the student's own weights.
+    Raises:
+        UserError: the two are not networks of the same stages.
+    """
+    own, theirs = _flow(student), _flow(teacher)
+    if not own or not all(_source(name, own, theirs) for name in own):
+        raise UserError(
+            f"--weights teacher: {student.name} has not the stages of {teacher.name}, so it cannot begin with its "
+            "weights; mobilenetv2 and efficientnetlite0 go together; expected --weights none, or another --teacher"
+        )
+
+
+def inherit_weights(student: keras.Model, teacher: keras.Model, batches: Iterable[tf.Tensor]) -> LoadReport:
+    """Give `student` what it can hold of the function of `teacher`, with the statistics of its batch norm.
+
+    Channels beyond the teacher's keep the student's own weights.
 
     Args:
         student: a network of inverted residuals; its outputs are the teacher's.
         teacher: a network of the same stages.
+        batches: images float32 [B, H, W, 3] in 0-255, of the size of both; they are held in memory.
 
     Returns:
         the number of convolutions and classifiers that received weights.
@@ -36,35 +59,48 @@ def inherit_weights(student: keras.Model, teacher: keras.Model) -> LoadReport:
     Raises:
         UserError: the two are not networks of the same stages; `student` is as it was.
     """
+    check_heir(student, teacher)
     own, theirs = _flow(student), _flow(teacher)
-    found = {name: _source(name, theirs) for name in own}
-    sources = {name: source for name, source in found.items() if source is not None}
-    if not sources or len(sources) < len(own):
-        raise UserError(
-            f"--weights teacher: {student.name} has not the stages of {teacher.name}, so it cannot begin with its "
-            "weights; mobilenetv2 and efficientnetlite0 go together; expected --weights none, or another --teacher"
-        )
+    own_blocks, their_blocks = _boundaries(student, own), _boundaries(teacher, theirs)
+    images = [np.asarray(batch, np.float32) for batch in batches]
+    given, taught = _Activations(student, images), _Activations(teacher, images)
     importance = _importance(teacher, theirs)
-    for name, source in sources.items():
+    mixtures: dict[str, np.ndarray] = {}  # of a stage's channels
+    copied = True  # so far
+    for name in bar(own, description="Inheriting", unit="layer"):
+        source = str(_source(name, own, theirs))
         layer, other = student.get_layer(name), teacher.get_layer(source)
-        read, written = (
-            _most_important(importance.get(tensor), count)
-            for tensor, count in zip(theirs[source], _channels(layer), strict=True)
-        )
-        depthwise = isinstance(layer, keras.layers.DepthwiseConv2D)
-        taken = other.kernel.numpy()[..., read, :] if depthwise else other.kernel.numpy()[..., read, :][..., written]
-        layer.kernel.assign(_put_into(layer.kernel.numpy(), taken))
-        vectors = [(layer, other, ["bias"])] if layer.use_bias else []
-        if f"{name}_norm" in {each.name for each in student.layers}:
-            norms = student.get_layer(f"{name}_norm"), teacher.get_layer(f"{source}_norm")
-            vectors.append((*norms, ["gamma", "beta", "moving_mean", "moving_variance"]))
-        for target, origin, names in vectors:
-            for variable, value in ((getattr(target, each), getattr(origin, each)) for each in names):
-                variable.assign(_put_into(variable.numpy(), value.numpy()[written]))
-        if name not in theirs and name.endswith("_project"):
-            for variable in (norms[0].gamma, norms[0].beta):
-                variable.assign(tf.zeros_like(variable))
-    return LoadReport(teacher.name, len(sources))
+        begin, end = own_blocks[_block(name)]
+        given.hold(begin)
+        their_begin, their_end = their_blocks[_block(source)]
+        taught.hold(their_begin)
+        if name == "head_logits":
+            read = _most_important(importance[theirs[source][0]], layer.kernel.shape[0])
+            kernel = np.zeros(layer.kernel.shape, np.float32)
+            kernel[: len(read)] = other.kernel.numpy()[read]
+            layer.set_weights([kernel, other.bias.numpy()])
+            continue
+        copied = copied and source == name and _is_alike(layer, other)
+        if copied:
+            for suffix in ("", "_norm"):
+                student.get_layer(name + suffix).set_weights(teacher.get_layer(source + suffix).get_weights())
+        elif name.endswith("_project"):
+            stage = theirs[source][1]
+            if stage not in mixtures:
+                outputs = [each for block, (_, each) in their_blocks.items() if block.startswith(f"{stage}_block")]
+                mixtures[stage] = _principal_components(taught.values(*outputs), layer.kernel.shape[-1])
+            mixture = mixtures[stage]
+            wanted = (answer @ mixture for (answer,) in taught.values(their_end))
+            if end is not student.get_layer(f"{name}_norm").output:  # a residual block
+                pairs = zip(wanted, given.held, strict=True)
+                wanted = (whole - before[..., : mixture.shape[1]] for whole, before in pairs)
+            _solve(student, name, given.values(layer.input), wanted)
+        else:
+            channels = layer.kernel.shape[-2 if isinstance(layer, keras.layers.DepthwiseConv2D) else -1]
+            chosen = _most_important(importance[theirs[source][1]], channels)
+            answers = taught.values(teacher.get_layer(f"{source}_norm").output)
+            _solve(student, name, given.values(layer.input), (answer[..., chosen] for (answer,) in answers))
+    return LoadReport(teacher.name, len(own))
 
 
 def _flow(model: keras.Model) -> _Flow:
@@ -87,20 +123,63 @@ def _flow(model: keras.Model) -> _Flow:
             stream = layer.name.split("_")[0]
         elif layer.weights and not isinstance(layer, keras.layers.BatchNormalization):
             return {}
-    return flow if any(map(_BLOCK.fullmatch, flow)) and "head_logits" in flow else {}
+    names = {layer.name for layer in model.layers}
+    whole = any(map(_BLOCK.fullmatch, flow)) and all(name in names for name in flow)
+    return flow if whole and all(f"{name}_norm" in names for name in flow if name != "head_logits") else {}
 
 
-def _source(name: str, theirs: _Flow) -> str | None:
-    """Return the teacher's layer for one of the student's: of the same block, or of the stage's last; None without."""
-    if name in theirs:
-        return name
+def _source(name: str, own: _Flow, theirs: _Flow) -> str | None:
+    """Return the teacher's layer for one of the student's; None without.
+
+    The last block of a stage takes the teacher's last, a block beyond the teacher's last the same.
+    """
     block = _BLOCK.fullmatch(name)
-    same = [
-        other
-        for other in theirs
-        if block and (found := _BLOCK.fullmatch(other)) and (found[1], found[3]) == (block[1], block[3])
-    ]
-    return same[-1] if same else None
+    if not block:
+        return name if name in theirs else None
+    stage, number, part = block.groups()
+    mine, others = (
+        [found for each in flow if (found := _BLOCK.fullmatch(each)) and (found[1], found[3]) == (stage, part)]
+        for flow in (own, theirs)
+    )
+    if mine[-1][2] == number:
+        return others[-1][0] if others else None
+    return name if name in theirs else others[-1][0] if others else None
+
+
+def _block(name: str) -> str:
+    """Return the block of a layer, or the layer's own name outside of blocks."""
+    block = _BLOCK.fullmatch(name)
+    return f"{block[1]}_block{block[2]}" if block else name
+
+
+def _boundaries(model: keras.Model, flow: _Flow) -> dict[str, tuple[KerasTensor, KerasTensor]]:
+    """Return what each block, and each layer outside of blocks, reads and gives to the next, in order."""
+    blocks = list(dict.fromkeys(map(_block, flow)))
+    firsts = {_block(name): name for name in reversed(flow)}
+    read = [model.get_layer(firsts[block]).input for block in blocks]
+    return dict(zip(blocks, zip(read, [*read[1:], model.output], strict=True), strict=True))
+
+
+class _Activations:
+    """The tensors of a network for some images, computed from a tensor that is held."""
+
+    def __init__(self, model: keras.Model, images: list[np.ndarray]):
+        self.tensor, self.held = model.input, images
+
+    def hold(self, tensor: KerasTensor) -> None:
+        """Hold another tensor, from which what comes after it is computed."""
+        if tensor is not self.tensor:
+            self.held = [each for (each,) in self.values(tensor)]
+            self.tensor = tensor
+
+    def values(self, *tensors: KerasTensor) -> Iterator[list[np.ndarray]]:
+        """Return the values of tensors, a list for each batch."""
+        if tensors[0] is self.tensor:
+            yield from ([batch] for batch in self.held)
+            return
+        forward = tf.function(keras.Model(self.tensor, list(tensors)), reduce_retracing=True)
+        for batch in self.held:
+            yield [np.asarray(each, np.float32) for each in keras.tree.flatten(forward(batch))]
 
 
 def _importance(model: keras.Model, flow: _Flow) -> dict[str, np.ndarray]:
@@ -122,32 +201,87 @@ def _importance(model: keras.Model, flow: _Flow) -> dict[str, np.ndarray]:
     return {tensor: written[tensor] * read[tensor] for tensor in written}
 
 
-def _most_important(importance: np.ndarray | None, count: int) -> np.ndarray | slice:
-    """Return the indices of the `count` most important channels in order; all channels of a tensor without any."""
-    return slice(None) if importance is None else np.sort(np.argsort(-importance, kind="stable")[:count])
+def _most_important(importance: np.ndarray, count: int) -> np.ndarray:
+    """Return the indices of the `count` most important channels in order; of all where there are no more."""
+    return np.sort(np.argsort(-importance, kind="stable")[:count])
 
 
-def _channels(layer: keras.Layer) -> tuple[int, int]:
-    """Return how many channels a layer reads and writes."""
-    read, written = layer.kernel.shape[-2:]
-    return (read, read) if isinstance(layer, keras.layers.DepthwiseConv2D) else (read, written)
+def _is_alike(layer: keras.Layer, other: keras.Layer) -> bool:
+    """Return whether two convolutions differ in their weights' values alone."""
+    return layer.kernel.shape == other.kernel.shape and layer.strides == other.strides
 
 
-def _put_into(whole: np.ndarray, part: np.ndarray) -> np.ndarray:
-    """Return `whole` with `part` in it: a kernel in the middle of the kernel, channels from the first on.
+def _principal_components(batches: Iterable[list[np.ndarray]], count: int) -> np.ndarray:
+    """Return the mixtures of channels that keep most of their variance.
 
-    What of `part` lies outside is left out. Around a smaller kernel there are zeros.
+    Args:
+        batches: of arrays [..., C], all of the same channels.
+        count: of the mixtures.
+
+    Returns:
+        float64 [C, count] with orthonormal columns; where there are no more than `count` channels, the identity.
     """
-    result = whole.copy()
-    spatial = range(2) if whole.ndim == 4 else ()
-    common = [min(sizes) for sizes in zip(whole.shape, part.shape, strict=True)]
-    begins = [
-        [(shape[axis] - common[axis]) // 2 * (axis in spatial) for axis in range(whole.ndim)]
-        for shape in (whole.shape, part.shape)
-    ]
-    inside, taken = (
-        tuple(slice(first, first + size) for first, size in zip(begin, common, strict=True)) for begin in begins
-    )
-    result[(slice(None),) * len(spatial) + inside[len(spatial) :]] = 0
-    result[inside] = part[taken]
-    return result
+    number, total, squares = 0, np.zeros(()), np.zeros(())
+    for rows in (each.reshape(-1, each.shape[-1]) for batch in batches for each in batch):
+        if rows.shape[1] <= count:
+            return np.eye(rows.shape[1])
+        number, total, squares = number + len(rows), total + rows.sum(0, np.float64), squares + rows.T @ rows
+    covariance = squares / number - np.outer(total, total) / number**2
+    return np.linalg.eigh(covariance)[1][:, ::-1][:, :count]
+
+
+def _solve(model: keras.Model, name: str, inputs: Iterable[list[np.ndarray]], wanted: Iterable[np.ndarray]) -> None:
+    """Give a convolution and its batch norm the weights that come closest to what is wanted of them.
+
+    Args:
+        model: whose layers `name` and `name`_norm get weights; the norm's statistics are those of `inputs`.
+        name: of the convolution.
+        inputs: of it, batches of one array [N, H, W, C] each.
+        wanted: outputs of the norm, [N, h, w, K]; K is the number of channels, or smaller: those beyond keep their
+            weights.
+    """
+    layer, norm = model.get_layer(name), model.get_layer(f"{name}_norm")
+    depthwise = isinstance(layer, keras.layers.DepthwiseConv2D)
+    count = 0
+    gram: np.ndarray = np.zeros(())  # in double precision
+    cross: np.ndarray = np.zeros(())
+    for (values,), targets in zip(inputs, wanted, strict=True):
+        windows = _windows(layer, values, depthwise)
+        rows = targets.reshape(-1, targets.shape[-1]).astype(np.float32)
+        rows = rows.T[:, :, None] if depthwise else rows[None]
+        count += windows.shape[1]
+        gram = gram + (windows.transpose(0, 2, 1) @ windows).astype(np.float64)
+        cross = cross + (windows[: len(rows)].transpose(0, 2, 1) @ rows).astype(np.float64)
+    gram, cross = gram / count, cross / count
+    ridge = _RIDGE * np.trace(gram, axis1=1, axis2=2)[:, None, None] / gram.shape[-1] * np.eye(gram.shape[-1])
+    solution = np.linalg.solve((gram + ridge)[: len(cross)], cross)
+
+    kernel = layer.kernel.numpy()
+    channels = kernel.shape[-2] if depthwise else kernel.shape[-1]
+    weights = kernel.reshape(-1, channels)
+    new = solution[:, :-1, 0].T if depthwise else solution[0, :-1]
+    weights[:, : new.shape[1]] = new
+    layer.kernel.assign(weights.reshape(kernel.shape))
+    # The norm gives back the scale and the shift that it takes away.
+    groups = weights.T[:, :, None] if depthwise else weights[None]
+    mean = (gram[:, -1:, :-1] @ groups).reshape(-1)
+    square = np.einsum("gko,gkl,glo->go", groups, gram[:, :-1, :-1], groups, optimize=True).reshape(-1)
+    variance = np.maximum(square - mean**2, 0.0)
+    gamma, beta = norm.gamma.numpy(), norm.beta.numpy()
+    gamma[: new.shape[1]] = np.sqrt(variance + norm.epsilon)[: new.shape[1]]
+    beta[: new.shape[1]] = mean[: new.shape[1]] + solution[:, -1].reshape(-1)
+    norm.set_weights([gamma, beta, mean, variance])
+
+
+def _windows(layer: keras.Layer, values: np.ndarray, depthwise: bool) -> np.ndarray:
+    """Return the windows that a convolution weighs, each with a one for the shift: float32 [G, positions, L + 1].
+
+    A depthwise convolution has its channels as G groups of L positions. Another has one, of positions times channels.
+    """
+    side, strides = layer.kernel_size, layer.strides
+    windows = tf.image.extract_patches(
+        values, [1, *side, 1], [1, *strides, 1], [1, 1, 1, 1], layer.padding.upper()
+    ).numpy()
+    rows = windows.reshape(-1, windows.shape[-1])
+    grouped = rows.reshape(len(rows), -1, values.shape[-1]).transpose(2, 0, 1) if depthwise else rows[None]
+    return np.concatenate([grouped, np.ones((*grouped.shape[:2], 1), np.float32)], axis=2)

@@ -3,6 +3,7 @@
 import dataclasses
 import datetime
 import functools
+import itertools
 import os
 import platform
 from typing import Any
@@ -16,7 +17,6 @@ from kcnn.data.input_pipeline.objectives import OBJECTIVES
 from kcnn.data.input_pipeline.transform import Preprocessing
 from kcnn.models.spec import model_spec
 from kcnn.training.adaptation import adapt_config, choose_image_size
-from kcnn.training.batch_norm import recalibrate_batch_norm
 from kcnn.training.distillation import load_teacher, picture_crops
 from kcnn.training.network import build_network, inference_network
 from kcnn.training.trainer import train
@@ -28,7 +28,7 @@ from pipelines.engine.component import Output, component
 from pipelines.entries import pretraining_entries
 from pipelines.training_data import training_data
 
-_RECALIBRATION = 20  # batches by which batch norm's statistics are measured where weights are inherited
+_INHERITING = 16  # batches of crops on which weights are inherited, as many again of augmented ones
 
 
 @component(
@@ -71,9 +71,12 @@ def pretrainer(
     def build() -> keras.Model:
         network = build_network(settings, data.classes, size)
         if weights == "teacher":
-            inherit_weights(network, build_teacher())
-            count = _RECALIBRATION * settings.batch_size
-            recalibrate_batch_norm(network, picture_crops(settings, data.training_shards, size, count, range(1)))
+            count = _INHERITING * settings.batch_size
+            crops = [
+                picture_crops(settings, data.training_shards, size, count, range(1), augmented=augmented)
+                for augmented in (False, True)
+            ]
+            inherit_weights(network, build_teacher(), itertools.chain(*crops))
         elif weights is not None:
             load_weights(network, weights, offline=settings.offline)
         return network

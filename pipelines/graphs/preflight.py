@@ -25,7 +25,7 @@ from kcnn.serving.publishing.pruning import FEWEST
 from kcnn.training.distillation import load_teacher
 from kcnn.training.freezing import set_trainable
 from kcnn.weights import find_pretrained, find_weights_file, install_hint, load_weights
-from kcnn.weights.inheritance import inherit_weights
+from kcnn.weights.inheritance import check_heir
 from pipelines.engine import metadata
 
 
@@ -186,7 +186,7 @@ def check_teacher(config: Config) -> None:
     classes = OBJECTIVES.get(config.objective).classes or 0
     teacher = load_teacher(config, classes, config.image_size)
     if config.weights == "teacher":
-        inherit_weights(create_model(config.model, classes, config.image_size, **config.design), teacher)
+        check_heir(create_model(config.model, classes, config.image_size, **config.design), teacher)
     print(f"Teacher: {teacher.name}, weights: {config.teacher_weights}")
 
 

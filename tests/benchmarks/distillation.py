@@ -63,7 +63,7 @@ def main():
         forward = tf.function(answer)
         measure("teacher", lambda: forward(images).numpy(), given.batch, given.steps)
         student = build_network(config, 1000, given.size)
-        inherit_weights(student, teacher)
+        inherit_weights(student, teacher, [images])
         logits = forward(images)
         for name, answers in (("student", lambda images: logits), ("teacher and student", answer)):
             taught = TaughtModel.of(student, answers)

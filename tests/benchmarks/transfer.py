@@ -1,168 +1,185 @@
-"""The gain from starter weights: fine-tuning on few images and on many, against training from scratch.
+"""Fine-tuning on few images: kcnn beside what a user would otherwise do, on the same images and the same cores.
 
-Both sides get the same images, batches, steps, optimizer and schedule, hence the same time; they differ in the weights
-of the backbone alone. Accuracy is on the data set's whole test split, after the last step, over the answers of all
-seeds together, with their 95% interval (Wilson) and the worst and best seed; a seed draws the images, the head and the
-batches.
+    python tests/benchmarks/transfer.py DATA... [--shots 5 10 40 all] [--seeds 3] [--methods NAME...] [--results FILE]
 
-    python tests/benchmarks/transfer.py [--dataset digits | --dataset FOLDER] [--model mobilenetv2] [--weights starter]
+DATA is "digits", or a folder of classes, or one with `train/` and `test/`. Every run is a process of its own, from the
+folder of images to its answers on the test images, so that its seconds count all steps: for kcnn, those of the pipeline
+up to a published model. A seed draws the training images of each class and everything after them; the test images are
+the same in all runs. The table pools the test images of all seeds: accuracy, its 95% interval (Wilson), the worst and
+the best seed, and the median seconds.
+
+The methods of kcnn are flags of main.py; `--also` adds more. The others are programs in `transfer_methods/`. PyTorch is
+asked where `tests/peers/run torch` has installed it. All that start from ImageNet start from the same weights, those of
+EfficientNet-Lite0. With `--results`, each run is kept as a line of JSON, and runs that are there are not made again.
 """
 
 import argparse
-import collections
+import json
 import os
+import shlex
+import shutil
+import statistics
+import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
-import keras
 import numpy as np
-import tensorflow as tf
+from PIL import Image
+from sklearn.datasets import load_digits
 
-import kcnn
-from kcnn.data import examples
-from kcnn.data.datasets.opening import open_dataset
-from kcnn.data.ingestion.ingest import ingest
-from kcnn.data.ingestion.summary import Summary
-from kcnn.data.input_pipeline.batches import TrainingShards, evaluation_batches, training_batches
-from kcnn.data.input_pipeline.transform import Preprocessing
 from kcnn.evaluation.metrics import proportion
-from kcnn.models.spec import model_spec
-from kcnn.recipes import scratch
-from kcnn.training.adaptation import adapt_phase, choose_image_size
-from kcnn.training.optimizers import build_optimizer, warmup_cosine
 
-BATCH = 32
-RECIPE = scratch()
-
-
-def subset(records: list[tuple[int, bytes]], shots: int | None, seed: int, path: Path) -> int:
-    """Write `shots` records of each class (all for None), drawn by `seed`, to one shard; return their number."""
-    taken: collections.Counter[int] = collections.Counter()
-    options = tf.io.TFRecordOptions(compression_type="GZIP", compression_level=0)
-    with tf.io.TFRecordWriter(str(path), options) as writer:
-        for index in np.random.default_rng(seed).permutation(len(records)):
-            label, record = records[index]
-            if shots is None or taken[label] < shots:
-                writer.write(record)
-                taken[label] += 1
-    return taken.total()
+ROOT = Path(__file__).parents[2]
+TORCH = ROOT / ".peers" / "torch"
+FLAGS = {
+    "scratch": "--model mobilenetv2 --weights none",
+    "starter": "--model mobilenetv2 --finetune --weights starter",
+    "imagenet": "--model efficientnetlite0 --finetune --weights imagenet",
+    "auto": "--model auto --finetune",
+}
+PROGRAMS = {
+    "linear_probe": ["linear_probe.py"],
+    "keras_guide": ["keras_guide.py"],
+    "torch_sgd": ["torch_finetuning.py", "sgd"],
+    "torch_adamw": ["torch_finetuning.py", "adamw"],
+}
+TEST_SHARE, MOST_TESTED = 0.3, 100  # of a class, where the data have no test images; at most, in any case
+Files = dict[str, list[Path]]
 
 
-class Contest:
-    """One network, its training step and its optimizer, traced once and set back for every run."""
+def read_folder(folder: Path) -> tuple[Files, Files]:
+    """Return the files to draw training images from, and the test images, class by class."""
 
-    def __init__(self, name: str, summary: Summary, directory: Path):
-        self.name, self.summary = name, summary
-        self.size = choose_image_size(model_spec(name), 2 * summary.median_side)
-        self.preprocessing = Preprocessing((self.size, self.size), crop_fraction=1.0)
-        self.phase = adapt_phase(RECIPE.phases[0], summary)
-        self.model = self.network(0)
-        self.optimizer = build_optimizer(RECIPE.optimizer, self.model, schedule=0.0, weight_decay=RECIPE.weight_decay)
-        self.blank = [variable.numpy() for variable in self.optimizer.variables]
-        self.test = evaluation_batches(
-            examples.shard_paths(directory, "test"),
-            num_classes=len(summary.labels),
-            batch_size=256,
-            preprocessing=self.preprocessing,
-        )
-        self.predict = tf.function(lambda images: self.model(images, training=False), reduce_retracing=True)
-        self.step = self._step()
+    def files(root: Path) -> Files:
+        return {each.name: sorted(each.iterdir()) for each in sorted(root.iterdir()) if each.is_dir()}
 
-    def network(self, seed: int) -> keras.Model:
-        keras.utils.set_random_seed(seed)
-        return kcnn.create_model(self.name, len(self.summary.labels), self.size)
+    draw = np.random.default_rng(0).permutation
+    if (folder / "test").is_dir():
+        pool, tests = files(folder / "train"), files(folder / "test")
+    else:
+        shuffled = {name: [paths[i] for i in draw(len(paths))] for name, paths in files(folder).items()}
+        tests = {name: paths[: round(TEST_SHARE * len(paths))] for name, paths in shuffled.items()}
+        pool = {name: paths[round(TEST_SHARE * len(paths)) :] for name, paths in shuffled.items()}
+    tests = {name: [paths[i] for i in draw(len(paths))[:MOST_TESTED]] for name, paths in tests.items()}
+    return pool, tests
 
-    def _step(self) -> Callable:
-        loss_of = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=RECIPE.label_smoothing)
 
-        @tf.function
-        def step(images, labels):
-            with tf.GradientTape() as tape:
-                loss = loss_of(labels, self.model(images, training=True))
-            variables = self.model.trainable_variables
-            self.optimizer.apply(tape.gradient(loss, variables), variables)
-            return loss
+def write_digits(folder: Path) -> Path:
+    """Write scikit-learn's digits to a folder of classes, as PNG."""
+    digits = load_digits()
+    for index, (image, label) in enumerate(zip(digits.images, digits.target, strict=True)):
+        (folder / str(label)).mkdir(parents=True, exist_ok=True)
+        Image.fromarray((image * 255 / 16).astype(np.uint8)).save(folder / str(label) / f"{index}.png")
+    return folder
 
-        return step
 
-    def run(
-        self, shard: Path, count: int, steps: int, rate: float, weights: str | None, seed: int
-    ) -> tuple[float, float]:
-        """Train from the beginning; return the accuracy on the test split and the seconds of training."""
-        start = self.network(seed)
-        if weights:
-            kcnn.load_weights(start, weights)
-        self.model.set_weights(start.get_weights())
-        for variable, value in zip(self.optimizer.variables, self.blank, strict=True):
-            variable.assign(value)
-        schedule = warmup_cosine(rate, steps, self.phase.warmup)
-        batches = training_batches(
-            TrainingShards([str(shard)], count, self.summary.mean_bytes),
-            num_classes=len(self.summary.labels),
-            batch_size=BATCH,
-            preprocessing=self.preprocessing,
-            augmentations=[name for name in self.phase.augmentations if name == "flip"],
-            crop_scale=self.phase.crop_scale,
-            seed=seed,
-            epochs=range(1 + steps // (count // BATCH)),
-        )
+def write_split(folder: Path, pool: Files, tests: Files, shots: str, seed: int) -> None:
+    """Copy `shots` images of each class, drawn by `seed`, and the test images to `train/` and `test/`."""
+    draw = np.random.default_rng(seed).permutation
+    count = None if shots == "all" else int(shots)
+    drawn = {name: [paths[i] for i in draw(len(paths))[:count]] for name, paths in pool.items()}
+    for part, files in (("train", drawn), ("test", tests)):
+        for name, paths in files.items():
+            (folder / part / name).mkdir(parents=True)
+            for path in paths:
+                shutil.copy(path, folder / part / name / path.name)
+
+
+def run_kcnn(flags: str, data: Path, seed: int, folder: Path) -> dict[str, int]:
+    """Run main.py in an empty folder; return how many test images the published model gets right."""
+    command = [sys.executable, str(ROOT / "main.py"), "--dataset", str(data), "--seed", str(seed), "--offline"]
+    call([*command, *shlex.split(flags)], folder)
+    (card,) = folder.glob("saved_models/*/1/assets.extra/card.json")
+    metrics = json.loads(card.read_text())["test_metrics"]
+    return {"correct": round(metrics["top1"]["value"] * metrics["examples"]), "tests": metrics["examples"]}
+
+
+def run_program(arguments: list[str], data: Path, seed: int, folder: Path) -> dict[str, int]:
+    """Run a program of `transfer_methods/`; return what it prints last."""
+    name, *rest = arguments
+    program = Path(__file__).parent / "transfer_methods" / name
+    output = call([sys.executable, str(program), str(data), str(seed), *rest], folder)
+    return json.loads(output.splitlines()[-1])
+
+
+def call(command: list[str], folder: Path) -> str:
+    paths = [str(ROOT), str(TORCH)]
+    environment = {**os.environ, "HOME": str(folder), "PYTHONPATH": os.pathsep.join(paths)}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{shlex.join(command)} failed:\n{done.stderr[-2000:]}")
+    return done.stdout
+
+
+def runs(given: argparse.Namespace, methods: dict[str, Any], known: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Make the runs that are not known, one after the other, and yield all."""
+    with tempfile.TemporaryDirectory() as temporary:
+        for data in given.data:
+            folder = write_digits(Path(temporary) / "digits") if data == "digits" else Path(data)
+            pool, tests = read_folder(folder)
+            for shots in given.shots:
+                for seed in range(given.seeds):
+                    split = Path(temporary) / "split"
+                    write_split(split, pool, tests, shots, seed)
+                    for method, how in methods.items():
+                        key = {"data": folder.name, "shots": shots, "seed": seed, "method": method}
+                        found = [run for run in known if key.items() <= run.items()]
+                        yield found[0] if found else key | measure(how, split, seed)
+                    shutil.rmtree(split)
+
+
+def measure(how: str | list[str], split: Path, seed: int) -> dict[str, Any]:
+    """Run a method in a new folder; return its answers and seconds."""
+    with tempfile.TemporaryDirectory() as folder:
         began = time.monotonic()
-        for index, (images, labels) in enumerate(batches.take(steps)):
-            self.optimizer.learning_rate.assign(schedule(index))
-            self.step(images, labels)
-        seconds = time.monotonic() - began
-        hits = [
-            np.argmax(self.predict(images), 1) == np.argmax(labels, 1)
-            for images, labels in self.test.as_numpy_iterator()
-        ]
-        return float(np.concatenate(hits).mean()), seconds
+        run = run_kcnn if isinstance(how, str) else run_program
+        answers = run(how, split, seed, Path(folder))
+        return {**answers, "seconds": round(time.monotonic() - began, 1)}
+
+
+def row(method: str, found: list[dict[str, Any]]) -> str:
+    """Return the line of a method for one set of data and one number of images."""
+    share = proportion(sum(run["correct"] for run in found), sum(run["tests"] for run in found))
+    each = sorted(run["correct"] / run["tests"] for run in found)
+    seconds = statistics.median(run["seconds"] for run in found)
+    return (
+        f"  {method:<14}{share['value']:6.1%} ({share['low']:.1%} to {share['high']:.1%}; "
+        f"seeds {each[0]:.1%} to {each[-1]:.1%})  {seconds:5.0f} s"
+    )
 
 
 def main() -> None:
-    """Print a line for each number of images."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--dataset", default="digits")
-    parser.add_argument("--model", default="mobilenetv2")
-    parser.add_argument("--weights", default="starter")
-    parser.add_argument("--shots", nargs="+", default=["10", "50", "200", "all"], help="images of each class")
+    """Print a line for each method, number of images and set of data."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", nargs="+", help="digits, or folders")
+    parser.add_argument("--shots", nargs="+", default=["5", "10", "40", "all"], help="training images of each class")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=400, help=f"of {BATCH} images")
-    parser.add_argument("--rate", type=float, default=RECIPE.phases[0].learning_rate, help="peak learning rate")
-    flags = parser.parse_args()
-    sides = {"scratch": None, "pretrained": flags.weights}
-    with tempfile.TemporaryDirectory() as folder:
-        directory = Path(folder)
-        summary = ingest(open_dataset(flags.dataset, offline=True), directory)
-        shards = examples.shard_paths(directory, "train")
-        records = [
-            (int(examples.parse_example(record)["label"]), record.numpy()) for record in examples.read_examples(shards)
-        ]
-        contest = Contest(flags.model, summary, directory)
-        images = f"{summary.total('test')} test images"
-        print(f"{flags.model}, {flags.dataset}, {flags.steps} steps of {BATCH}, {flags.seeds} seeds, {images}")
-        for shots in flags.shots:
-            found: dict[str, list[tuple[float, float]]] = {side: [] for side in sides}
-            for seed in range(flags.seeds):
-                shard = directory / "subset.gz"
-                count = subset(records, None if shots == "all" else int(shots), seed, shard)
-                for side, runs in found.items():
-                    runs.append(contest.run(shard, count, flags.steps, flags.rate, sides[side], seed))
-            cells = []
-            for side, runs in found.items():
-                accuracies, seconds = zip(*runs, strict=True)
-                tests = summary.total("test") * len(runs)
-                share = proportion(round(sum(accuracies) / len(runs) * tests), tests)
-                cells.append(
-                    f"{side} {share['value']:.1%} ({share['low']:.1%} to {share['high']:.1%}; "
-                    f"seeds {min(accuracies):.1%} to {max(accuracies):.1%}; {np.mean(seconds):.0f} s)"
-                )
-            print(f"{shots:>4} a class, {count} images: " + "; ".join(cells), flush=True)
+    parser.add_argument("--methods", nargs="+", default=[*FLAGS, *PROGRAMS], choices=[*FLAGS, *PROGRAMS])
+    parser.add_argument("--also", nargs="+", default=[], metavar="NAME=FLAGS", help="more flags of main.py to measure")
+    parser.add_argument("--results", type=Path, help="a file of JSON lines")
+    given = parser.parse_args()
+    methods: dict[str, Any] = {name: (FLAGS | PROGRAMS)[name] for name in given.methods}
+    methods |= dict(each.split("=", 1) for each in given.also)
+    if not TORCH.is_dir() and any(name.startswith("torch") for name in methods):
+        print("PyTorch is left out: `tests/peers/run torch` installs it")
+        methods = {name: how for name, how in methods.items() if not name.startswith("torch")}
+    kept = given.results and given.results.is_file()
+    known = [json.loads(line) for line in given.results.read_text().splitlines()] if kept else []
+    groups: dict[tuple[str, str], dict[str, list[dict[str, Any]]]] = {}
+    for run in runs(given, methods, known):
+        if given.results and run not in known:
+            with given.results.open("a") as file:
+                file.write(json.dumps(run) + "\n")
+        group = groups.setdefault((run["data"], run["shots"]), {name: [] for name in methods})
+        group[run["method"]].append(run)
+        if all(len(found) == given.seeds for found in group.values()):
+            print(f"{run['data']}, {run['shots']} a class, {run['tests']} test images, {given.seeds} seeds")
+            print("\n".join(row(*item) for item in group.items()), flush=True)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
