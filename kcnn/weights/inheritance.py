@@ -177,9 +177,9 @@ class _Activations:
         if tensors[0] is self.tensor:
             yield from ([batch] for batch in self.held)
             return
-        forward = tf.function(keras.Model(self.tensor, list(tensors)), reduce_retracing=True)
+        forward = keras.Model(self.tensor, list(tensors))
         for batch in self.held:
-            yield [np.asarray(each, np.float32) for each in keras.tree.flatten(forward(batch))]
+            yield [np.asarray(each, np.float32) for each in keras.tree.flatten(forward(batch, training=False))]
 
 
 def _importance(model: keras.Model, flow: _Flow) -> dict[str, np.ndarray]:

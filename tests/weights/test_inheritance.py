@@ -105,9 +105,13 @@ def test_what_the_student_can_hold_it_holds():
                 variable.assign(np.where(np.arange(variable.shape[0]) < count, variable.numpy(), 0))
     inherit_weights(student, teacher, np.split(noise(96, 64), 4))
     fresh = noise(16, 64, seed=3)
-    found, expected = (model(fresh).numpy() for model in (student, teacher))
-    # The last layers have more weights than these images have positions, so that they are not found exactly.
-    assert np.square(found - expected).mean() < 0.1 * expected.var(axis=0).mean()
+    # The student's channels are mixtures of the teacher's. Later layers have more weights than these images positions.
+    found, expected = (
+        keras.Model(model.input, model.get_layer("stage5_block1_expand").input)(fresh).numpy().reshape(-1, channels)
+        for model, channels in ((student, 64), (teacher, 80))
+    )
+    unmixed = LinearRegression().fit(found, expected).predict(found)
+    assert np.square(unmixed - expected).mean() < 0.01 * expected.var(axis=0).mean()
 
 
 def test_a_network_of_the_same_design_answers_as_the_teacher(teacher, images):
@@ -116,7 +120,7 @@ def test_a_network_of_the_same_design_answers_as_the_teacher(teacher, images):
     np.testing.assert_allclose(student(images), teacher(images), rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["mobilenetv2_0.35", "mobilenetv2_1.4"])
+@pytest.mark.parametrize("name", ["mobilenetv2_0.35", pytest.param("mobilenetv2_1.4", marks=pytest.mark.slow)])
 def test_narrower_and_wider_networks_answer_with_numbers(name, teacher, images):
     student = kcnn.create_model(name, 7, 32)
     inherit_weights(student, teacher, [images])
