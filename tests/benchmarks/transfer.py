@@ -102,13 +102,14 @@ def run_program(arguments: list[str], data: Path, seed: int, folder: Path) -> di
     """Run a program of `transfer_methods/`; return what it prints last."""
     name, *rest = arguments
     program = Path(__file__).parent / "transfer_methods" / name
-    output = call([sys.executable, str(program), str(data), str(seed), *rest], folder)
+    path = TORCH if name.startswith("torch") else ROOT
+    output = call([sys.executable, str(program), str(data), str(seed), *rest], folder, PYTHONPATH=str(path))
     return json.loads(output.splitlines()[-1])
 
 
-def call(command: list[str], folder: Path) -> str:
-    paths = [str(ROOT), str(TORCH)]
-    environment = {**os.environ, "HOME": str(folder), "PYTHONPATH": os.pathsep.join(paths)}
+def call(command: list[str], folder: Path, **environment: str) -> str:
+    """Run a program in a folder that is its home too; return what it prints."""
+    environment = {**os.environ, "HOME": str(folder), **environment}
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"{shlex.join(command)} failed:\n{done.stderr[-2000:]}")

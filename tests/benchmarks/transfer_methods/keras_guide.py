@@ -55,12 +55,12 @@ def main() -> None:
     base.trainable = False
     head = keras.layers.Dropout(0.2)(keras.layers.BatchNormalization()(base.output))
     model = keras.Model(base.input, keras.layers.Dense(classes, activation="softmax")(head))
-    model.compile(keras.optimizers.Adam(1e-2), "categorical_crossentropy", ["accuracy"])
+    model.compile(keras.optimizers.Adam(1e-2), "categorical_crossentropy")
     model.fit(train, epochs=25, verbose=0)
     base.trainable = True
     for index, layer in enumerate(model.layers):
         layer.trainable = index >= len(model.layers) - 20 and not isinstance(layer, keras.layers.BatchNormalization)
-    model.compile(keras.optimizers.Adam(1e-5), "categorical_crossentropy", ["accuracy"])
+    model.compile(keras.optimizers.Adam(1e-5), "categorical_crossentropy")
     model.fit(train, epochs=4, verbose=0)
     answers = np.argmax(model.predict(test, verbose=0), axis=1)
     labels = np.concatenate([np.argmax(each, axis=1) for _, each in test.as_numpy_iterator()])
