@@ -81,7 +81,7 @@ def distill() -> Config:
             Phase(
                 "all",
                 epochs=40,
-                learning_rate=3e-4,  # of weights that are inherited; random ones take 2e-3
+                learning_rate=5e-5,  # for weights that are inherited; random ones take 2e-3
                 warmup=0.02,
                 augmentations=("colour", "cutmix"),
                 crop_scale=(0.005, 1.0),

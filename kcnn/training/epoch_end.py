@@ -43,9 +43,11 @@ class EpochEnd(keras.callbacks.Callback):
         metrics = {name: float(value) for name, value in (logs or {}).items()}
         if not math.isfinite(metrics["loss"]):
             raise DivergedError(f"the loss became {metrics['loss']} in epoch {epoch + 1}: try a lower --learning_rate")
-        # Without validation images the latest epoch is the best.
-        latest = (0.0, float(len(progress.history) + 1))
-        score = (metrics["val_accuracy"], -metrics["val_loss"]) if "val_loss" in metrics else latest
+        # Without validation images the latest epoch is the best; so it is of a student, which a few held-out pictures
+        # cannot judge.
+        score = (0.0, float(len(progress.history) + 1))
+        if "val_loss" in metrics and run.answer is None:
+            score = metrics["val_accuracy"], -metrics["val_loss"]
         self._swap_averages(True)
         if progress.record_epoch(score, {"seconds": round(time.monotonic() - self._began, 2), **metrics}):
             save_weights(run.model, run.best)

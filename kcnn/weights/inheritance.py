@@ -25,6 +25,8 @@ from kcnn.weights.copy import LoadReport
 
 _BLOCK = re.compile(r"(stage\d+)_block(\d+)_(expand|depthwise|project)")
 _RIDGE = 1e-4  # of the mean square of a layer's inputs
+_ROUNDS = 8  # of solving a layer before an activation
+_WINDOWS = 1 / 64  # of an image that are looked at, for each weight of a layer
 # Layer → the tensors that it reads and writes, each by the name of what writes it first.
 _Flow = dict[str, tuple[str, str]]
 
@@ -71,9 +73,7 @@ def inherit_weights(student: keras.Model, teacher: keras.Model, batches: Iterabl
         source = str(_source(name, own, theirs))
         layer, other = student.get_layer(name), teacher.get_layer(source)
         begin, end = own_blocks[_block(name)]
-        given.hold(begin)
         their_begin, their_end = their_blocks[_block(source)]
-        taught.hold(their_begin)
         if name == "head_logits":
             read = _most_important(importance[theirs[source][0]], layer.kernel.shape[0])
             kernel = np.zeros(layer.kernel.shape, np.float32)
@@ -84,7 +84,10 @@ def inherit_weights(student: keras.Model, teacher: keras.Model, batches: Iterabl
         if copied:
             for suffix in ("", "_norm"):
                 student.get_layer(name + suffix).set_weights(teacher.get_layer(source + suffix).get_weights())
-        elif name.endswith("_project"):
+            continue
+        given.hold(begin)
+        taught.hold(their_begin)
+        if name.endswith("_project"):
             stage = theirs[source][1]
             if stage not in mixtures:
                 outputs = [each for block, (_, each) in their_blocks.items() if block.startswith(f"{stage}_block")]
@@ -233,6 +236,10 @@ def _principal_components(batches: Iterable[list[np.ndarray]], count: int) -> np
 def _solve(model: keras.Model, name: str, inputs: Iterable[list[np.ndarray]], wanted: Iterable[np.ndarray]) -> None:
     """Give a convolution and its batch norm the weights that come closest to what is wanted of them.
 
+    Where an activation follows, what it makes equal is as good: of ReLU's inputs below 0, nothing but the sign counts.
+    So what is wanted is replaced by what is found wherever both are answered alike, and the layer is solved anew, some
+    times over, which never loses (Zhang et al. 2016, section 3.2, solve the same by another relaxation).
+
     Args:
         model: whose layers `name` and `name`_norm get weights; the norm's statistics are those of `inputs`.
         name: of the convolution.
@@ -241,20 +248,22 @@ def _solve(model: keras.Model, name: str, inputs: Iterable[list[np.ndarray]], wa
             weights.
     """
     layer, norm = model.get_layer(name), model.get_layer(f"{name}_norm")
+    activation = next((each for each in model.layers if each.name == f"{name}_act"), None)
     depthwise = isinstance(layer, keras.layers.DepthwiseConv2D)
-    count = 0
-    gram: np.ndarray = np.zeros(())  # in double precision
-    cross: np.ndarray = np.zeros(())
-    for (values,), targets in zip(inputs, wanted, strict=True):
-        windows = _windows(layer, values, depthwise)
-        rows = targets.reshape(-1, targets.shape[-1]).astype(np.float32)
-        rows = rows.T[:, :, None] if depthwise else rows[None]
-        count += windows.shape[1]
-        gram = gram + (windows.transpose(0, 2, 1) @ windows).astype(np.float64)
-        cross = cross + (windows[: len(rows)].transpose(0, 2, 1) @ rows).astype(np.float64)
-    gram, cross = gram / count, cross / count
+    rng = np.random.default_rng(0)
+    samples = [
+        _sample(layer, values, targets, depthwise, rng) for (values,), targets in zip(inputs, wanted, strict=True)
+    ]
+    windows, targets = (np.concatenate(each, axis=1) for each in zip(*samples, strict=True))
+    gram = (windows.transpose(0, 2, 1) @ windows).astype(np.float64) / windows.shape[1]
     ridge = _RIDGE * np.trace(gram, axis1=1, axis2=2)[:, None, None] / gram.shape[-1] * np.eye(gram.shape[-1])
-    solution = np.linalg.solve((gram + ridge)[: len(cross)], cross)
+    used, rows = windows[: len(targets)], targets
+    for _ in range(_ROUNDS if activation else 1):
+        cross = (used.transpose(0, 2, 1) @ rows).astype(np.float64) / windows.shape[1]
+        solution = np.linalg.solve((gram + ridge)[: len(targets)], cross)
+        if activation:
+            found = used @ solution.astype(np.float32)
+            rows = np.where(np.asarray(activation(found)) == np.asarray(activation(targets)), found, targets)
 
     kernel = layer.kernel.numpy()
     channels = kernel.shape[-2] if depthwise else kernel.shape[-1]
@@ -273,15 +282,35 @@ def _solve(model: keras.Model, name: str, inputs: Iterable[list[np.ndarray]], wa
     norm.set_weights([gamma, beta, mean, variance])
 
 
-def _windows(layer: keras.Layer, values: np.ndarray, depthwise: bool) -> np.ndarray:
-    """Return the windows that a convolution weighs, each with a one for the shift: float32 [G, positions, L + 1].
+def _squares(windows: np.ndarray) -> np.ndarray:
+    return (windows.transpose(0, 2, 1) @ windows).astype(np.float64)
+
+
+def _sample(
+    layer: keras.Layer, values: np.ndarray, targets: np.ndarray, depthwise: bool, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return some of the windows that a convolution weighs, each with a one for the shift, and what is wanted of them.
 
     A depthwise convolution has its channels as G groups of L positions. Another has one, of positions times channels.
+
+    Args:
+        layer: the convolution.
+        values: of its input, [N, H, W, C].
+        targets: of its output, [N, h, w, K].
+        depthwise: whether it is one.
+        rng: draws the windows, `_WINDOWS` an image for each of the L weights, but 64 at least.
+
+    Returns:
+        float32 [G, windows, L + 1] and [G, windows, K / G].
     """
     side, strides = layer.kernel_size, layer.strides
-    windows = tf.image.extract_patches(
+    patches = tf.image.extract_patches(
         values, [1, *side, 1], [1, *strides, 1], [1, 1, 1, 1], layer.padding.upper()
     ).numpy()
-    rows = windows.reshape(-1, windows.shape[-1])
+    rows, targets = (each.reshape(-1, each.shape[-1]) for each in (patches, targets.astype(np.float32)))
+    length = side[0] * side[1] * (1 if depthwise else values.shape[-1])
+    chosen = rng.permutation(len(rows))[: max(64, round(_WINDOWS * len(values) * length))]
+    rows, targets = rows[chosen], targets[chosen]
     grouped = rows.reshape(len(rows), -1, values.shape[-1]).transpose(2, 0, 1) if depthwise else rows[None]
-    return np.concatenate([grouped, np.ones((*grouped.shape[:2], 1), np.float32)], axis=2)
+    windows = np.concatenate([grouped, np.ones((*grouped.shape[:2], 1), np.float32)], axis=2)
+    return windows, targets.T[:, :, None] if depthwise else targets[None]

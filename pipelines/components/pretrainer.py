@@ -28,7 +28,7 @@ from pipelines.engine.component import Output, component
 from pipelines.entries import pretraining_entries
 from pipelines.training_data import training_data
 
-_INHERITING = 16  # batches of crops on which weights are inherited, as many again of augmented ones
+_INHERITING = 32  # batches of crops on which weights are inherited, as many again of augmented ones
 
 
 @component(
@@ -86,6 +86,8 @@ def pretrainer(
     origin = describe_weights(weights, spec.name)
     progress = train(settings, data, build, backbone.path, build_teacher=build_teacher if settings.teacher else None)
     save_backbone(inference_network(settings, data.classes, size, backbone.best), backbone.weights)
+    # Of a student, the last epoch is kept.
+    accuracy = progress.history[-1].get("val_accuracy") if settings.teacher else progress.best and progress.best[0]
     gpus = tf.config.list_physical_devices("GPU")
     provenance = {
         **record,
@@ -101,7 +103,7 @@ def pretrainer(
         "teacher": settings.teacher and _describe_teacher(settings, teacher_digest),
         "hardware": {"cores": os.cpu_count(), "machine": platform.machine(), "gpus": len(gpus)},
         "hours": round(progress.seconds / 3600, 4),
-        "validation_accuracy": progress.best and round(progress.best[0], 4),
+        "validation_accuracy": accuracy and round(accuracy, 4),
         "history": progress.history,
     }
     backbone.write_provenance(provenance)

@@ -1,6 +1,7 @@
 """Inherited weights: what is copied, what is solved, and that the network answers."""
 
 import re
+from unittest import mock
 
 import keras
 import numpy as np
@@ -10,6 +11,7 @@ from sklearn.linear_model import LinearRegression
 
 import kcnn
 from kcnn.errors import UserError
+from kcnn.weights import inheritance
 from kcnn.weights.inheritance import check_heir, inherit_weights
 
 
@@ -47,7 +49,8 @@ def images():
 def heir(teacher, images):
     """Build a network that has inherited, and return it with the report."""
     student = kcnn.create_model("mobilenetv2", 7, 32)
-    return student, inherit_weights(student, teacher, np.split(images, 4))
+    with mock.patch.object(inheritance, "_WINDOWS", 1.0):  # all are looked at
+        return student, inherit_weights(student, teacher, np.split(images, 4))
 
 
 def test_layers_are_copied_up_to_the_first_that_differs(teacher, heir):
@@ -60,26 +63,21 @@ def test_layers_are_copied_up_to_the_first_that_differs(teacher, heir):
             np.testing.assert_array_equal(variable, other, err_msg=name)
 
 
-def test_a_layer_is_scikit_learns_regression(teacher, heir, images):
-    """It goes from what the student gives to it to what the teacher gives at its place."""
+def test_a_layer_is_as_good_as_scikit_learns_regression(teacher, heir, images):
+    """It goes from what the student gives to it to what the teacher gives at its place, as the activation sees it."""
     student, _ = heir
-    layer, norm, other = (
-        model.get_layer(name)
-        for model, name in (
-            (student, "stage4_block1_expand"),
-            (student, "stage4_block1_expand_norm"),
-            (teacher, "stage4_block1_expand_norm"),
-        )
+    name = "stage4_block1_expand"
+    wanted = keras.Model(teacher.input, teacher.get_layer(f"{name}_norm").output)(images)
+    given = student.get_layer(name).input, student.get_layer(f"{name}_norm").output
+    x, found, y = (
+        np.asarray(each).reshape(-1, each.shape[-1]) for each in (*keras.Model(student.input, given)(images), wanted)
     )
-    x, found = keras.Model(student.input, [layer.input, norm.output])(images)
-    y = keras.Model(teacher.input, other.output)(images).numpy()
-    x, found, y = (np.asarray(each).reshape(-1, each.shape[-1]) for each in (x, found, y))
     # Which 192 of the 240 channels were chosen.
     chosen = [int(np.argmin(np.square(y - column[:, None]).mean(0))) for column in found.T]
     assert len(set(chosen)) > 180
     best = LinearRegression().fit(x, y[:, chosen]).predict(x)
-    lost, least = (np.square(each - y[:, chosen]).mean() for each in (found, best))
-    assert least <= lost <= 1.01 * least + 1e-3 * y.var()
+    lost, least = (np.square(np.clip(each, 0, 6) - np.clip(y[:, chosen], 0, 6)).mean() for each in (found, best))
+    assert lost < 0.95 * least
 
 
 def test_the_statistics_are_those_of_the_images(heir, images):
