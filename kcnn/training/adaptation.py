@@ -9,7 +9,7 @@ from kcnn.data.input_pipeline.transform import Preprocessing
 from kcnn.models.spec import ModelSpec, model_spec
 
 # Pixels, by what a network starts from. Weights that learned from photos know larger shapes.
-LEARNED_SIZE = {"starter": 96, "imagenet": 128}
+LEARNED_SIZE = {"imagenet": 128}
 LEAST_SIZE = 64  # for all others
 _WORK = 1.6e12  # multiply-adds of the forward passes: 4000 images through EfficientNet-Lite0, two minutes on two cores
 # As which an image counts at least: MobileNetV2 trains on images of 64 pixels hardly faster than on those of 96.

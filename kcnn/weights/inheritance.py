@@ -269,21 +269,20 @@ def _solve(model: keras.Model, name: str, inputs: Iterable[list[np.ndarray]], wa
     channels = kernel.shape[-2] if depthwise else kernel.shape[-1]
     weights = kernel.reshape(-1, channels)
     new = solution[:, :-1, 0].T if depthwise else solution[0, :-1]
-    weights[:, : new.shape[1]] = new
+    # The norm gives back the scale and the shift that it takes away. So kernels may be of any size, and have that of
+    # random ones (He et al., ICCV 2015), to which the usual learning rates belong.
+    scale = np.sqrt(2 / len(new)) / max(float(np.sqrt(np.square(new).mean())), 1e-12)
+    count = new.shape[1]
+    weights[:, :count] = scale * new
     layer.kernel.assign(weights.reshape(kernel.shape))
-    # The norm gives back the scale and the shift that it takes away.
     groups = weights.T[:, :, None] if depthwise else weights[None]
     mean = (gram[:, -1:, :-1] @ groups).reshape(-1)
     square = np.einsum("gko,gkl,glo->go", groups, gram[:, :-1, :-1], groups, optimize=True).reshape(-1)
     variance = np.maximum(square - mean**2, 0.0)
     gamma, beta = norm.gamma.numpy(), norm.beta.numpy()
-    gamma[: new.shape[1]] = np.sqrt(variance + norm.epsilon)[: new.shape[1]]
-    beta[: new.shape[1]] = mean[: new.shape[1]] + solution[:, -1].reshape(-1)
+    gamma[:count] = np.sqrt(variance + norm.epsilon)[:count] / scale
+    beta[:count] = mean[:count] / scale + solution[:, -1].reshape(-1)
     norm.set_weights([gamma, beta, mean, variance])
-
-
-def _squares(windows: np.ndarray) -> np.ndarray:
-    return (windows.transpose(0, 2, 1) @ windows).astype(np.float64)
 
 
 def _sample(

@@ -95,6 +95,15 @@ def test_the_statistics_are_those_of_the_images(heir, images):
         np.testing.assert_allclose(norm.moving_variance, values.var((0, 1, 2)), rtol=0.02, atol=1e-3 * values.var())
 
 
+def test_solved_kernels_are_as_large_as_random_ones(heir):
+    """The usual learning rates are for these."""
+    student, _ = heir
+    for name in ("stage3_block1_depthwise", "stage5_block2_expand", "stage5_block2_project", "stage8_conv"):
+        kernel = student.get_layer(name).kernel.numpy()
+        inputs = 9 if "depthwise" in name else kernel.shape[2]
+        assert np.sqrt(np.square(kernel).mean()) == pytest.approx(np.sqrt(2 / inputs), rel=1e-3)
+
+
 def test_what_the_student_can_hold_it_holds():
     """Of this teacher only as many channels, kernel positions and blocks count as the student has."""
     student, teacher = kcnn.create_model("mobilenetv2", 7, 64), randomised("efficientnetlite0", 64)
