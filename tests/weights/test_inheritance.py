@@ -104,6 +104,7 @@ def test_solved_kernels_are_as_large_as_random_ones(heir):
         assert np.sqrt(np.square(kernel).mean()) == pytest.approx(np.sqrt(2 / inputs), rel=1e-3)
 
 
+@pytest.mark.slow
 def test_what_the_student_can_hold_it_holds():
     """Of this teacher only as many channels, kernel positions and blocks count as the student has."""
     student, teacher = kcnn.create_model("mobilenetv2", 7, 64), randomised("efficientnetlite0", 64)
