@@ -186,7 +186,7 @@ def kill_at_random(job: str, minutes: float, seed: int) -> None:
 def parse() -> argparse.Namespace:
     """Parse the arguments."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("jobs", nargs="*", choices=[*JOBS, []], default=list(JOBS))
+    parser.add_argument("jobs", nargs="*", choices=[*JOBS, []], default=[])
     parser.add_argument("--minutes", type=float, default=10.0, help="of each job")
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args()
@@ -196,5 +196,5 @@ if __name__ == "__main__":
     options = parse()
     load_tensorflow()
     importlib.import_module("pipelines.graphs.image_classification")
-    for name in options.jobs:
+    for name in options.jobs or JOBS:
         kill_at_random(name, options.minutes, options.seed)
