@@ -45,6 +45,7 @@ VARYING = (
     "checks.json",
     "report.html",
     "blessing/",
+    "baseline_answers/",
 )
 
 
