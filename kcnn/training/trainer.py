@@ -122,7 +122,7 @@ def _end_phase(run: TrainingRun, phase: Phase) -> None:
     load_weights(run.model, run.best)
     rows = [row for row in progress.history if row["phase"] == progress.phase]
     seconds = round(time.monotonic() - run.began - sum(row["seconds"] for row in progress.phases), 1)
-    accuracy = progress.best_in_phase[0] if run.data.val_count and progress.best_in_phase else None
+    accuracy = rows[-1 - progress.waited].get("val_accuracy") if rows else None
     progress.start_next_phase(
         {
             "name": phase.name,

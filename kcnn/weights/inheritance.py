@@ -25,7 +25,7 @@ from kcnn.weights.copy import LoadReport
 
 _BLOCK = re.compile(r"(stage\d+)_block(\d+)_(expand|depthwise|project)")
 _RIDGE = 1e-4  # of the mean square of a layer's inputs
-_ROUNDS = 8  # of solving a layer before an activation
+_ROUNDS = 7  # of solving a layer before an activation anew
 _WINDOWS = 1 / 64  # of an image that are looked at, for each weight of a layer
 # Layer → the tensors that it reads and writes, each by the name of what writes it first.
 _Flow = dict[str, tuple[str, str]]
@@ -99,8 +99,7 @@ def inherit_weights(student: keras.Model, teacher: keras.Model, batches: Iterabl
                 wanted = (whole - before[..., : mixture.shape[1]] for whole, before in pairs)
             _solve(student, name, given.values(layer.input), wanted)
         else:
-            channels = layer.kernel.shape[-2 if isinstance(layer, keras.layers.DepthwiseConv2D) else -1]
-            chosen = _most_important(importance[theirs[source][1]], channels)
+            chosen = _most_important(importance[theirs[source][1]], _channels(layer))
             answers = taught.values(teacher.get_layer(f"{source}_norm").output)
             _solve(student, name, given.values(layer.input), (answer[..., chosen] for (answer,) in answers))
     return LoadReport(teacher.name, len(own))
@@ -127,8 +126,8 @@ def _flow(model: keras.Model) -> _Flow:
         elif layer.weights and not isinstance(layer, keras.layers.BatchNormalization):
             return {}
     names = {layer.name for layer in model.layers}
-    whole = any(map(_BLOCK.fullmatch, flow)) and all(name in names for name in flow)
-    return flow if whole and all(f"{name}_norm" in names for name in flow if name != "head_logits") else {}
+    normed = all(f"{name}_norm" in names for name in flow if name != "head_logits")
+    return flow if normed and any(map(_BLOCK.fullmatch, flow)) and "head_logits" in flow else {}
 
 
 def _source(name: str, own: _Flow, theirs: _Flow) -> str | None:
@@ -209,6 +208,11 @@ def _most_important(importance: np.ndarray, count: int) -> np.ndarray:
     return np.sort(np.argsort(-importance, kind="stable")[:count])
 
 
+def _channels(layer: keras.Layer) -> int:
+    """Return how many channels a convolution writes."""
+    return layer.kernel.shape[-2 if isinstance(layer, keras.layers.DepthwiseConv2D) else -1]
+
+
 def _is_alike(layer: keras.Layer, other: keras.Layer) -> bool:
     """Return whether two convolutions differ in their weights' values alone."""
     return layer.kernel.shape == other.kernel.shape and layer.strides == other.strides
@@ -251,23 +255,25 @@ def _solve(model: keras.Model, name: str, inputs: Iterable[list[np.ndarray]], wa
     activation = next((each for each in model.layers if each.name == f"{name}_act"), None)
     depthwise = isinstance(layer, keras.layers.DepthwiseConv2D)
     rng = np.random.default_rng(0)
-    samples = [
-        _sample(layer, values, targets, depthwise, rng) for (values,), targets in zip(inputs, wanted, strict=True)
-    ]
+    samples = [_sample(layer, values, targets, rng) for (values,), targets in zip(inputs, wanted, strict=True)]
     windows, targets = (np.concatenate(each, axis=1) for each in zip(*samples, strict=True))
     gram = (windows.transpose(0, 2, 1) @ windows).astype(np.float64) / windows.shape[1]
     ridge = _RIDGE * np.trace(gram, axis1=1, axis2=2)[:, None, None] / gram.shape[-1] * np.eye(gram.shape[-1])
-    used, rows = windows[: len(targets)], targets
-    for _ in range(_ROUNDS if activation else 1):
+    used = windows[: len(targets)]
+
+    def solve(rows: np.ndarray) -> np.ndarray:
         cross = (used.transpose(0, 2, 1) @ rows).astype(np.float64) / windows.shape[1]
-        solution = np.linalg.solve((gram + ridge)[: len(targets)], cross)
-        if activation:
+        return np.linalg.solve((gram + ridge)[: len(targets)], cross)
+
+    solution = solve(targets)
+    if activation:
+        answers = np.asarray(activation(targets))
+        for _ in range(_ROUNDS):
             found = used @ solution.astype(np.float32)
-            rows = np.where(np.asarray(activation(found)) == np.asarray(activation(targets)), found, targets)
+            solution = solve(np.where(np.asarray(activation(found)) == answers, found, targets))
 
     kernel = layer.kernel.numpy()
-    channels = kernel.shape[-2] if depthwise else kernel.shape[-1]
-    weights = kernel.reshape(-1, channels)
+    weights = kernel.reshape(-1, _channels(layer))
     new = solution[:, :-1, 0].T if depthwise else solution[0, :-1]
     # The norm gives back the scale and the shift that it takes away. So kernels may be of any size, and have that of
     # random ones (He et al., ICCV 2015), to which the usual learning rates belong.
@@ -286,7 +292,7 @@ def _solve(model: keras.Model, name: str, inputs: Iterable[list[np.ndarray]], wa
 
 
 def _sample(
-    layer: keras.Layer, values: np.ndarray, targets: np.ndarray, depthwise: bool, rng: np.random.Generator
+    layer: keras.Layer, values: np.ndarray, targets: np.ndarray, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return some of the windows that a convolution weighs, each with a one for the shift, and what is wanted of them.
 
@@ -296,13 +302,12 @@ def _sample(
         layer: the convolution.
         values: of its input, [N, H, W, C].
         targets: of its output, [N, h, w, K].
-        depthwise: whether it is one.
         rng: draws the windows, `_WINDOWS` an image for each of the L weights, but 64 at least.
 
     Returns:
         float32 [G, windows, L + 1] and [G, windows, K / G].
     """
-    side, strides = layer.kernel_size, layer.strides
+    side, strides, depthwise = layer.kernel_size, layer.strides, isinstance(layer, keras.layers.DepthwiseConv2D)
     patches = tf.image.extract_patches(
         values, [1, *side, 1], [1, *strides, 1], [1, 1, 1, 1], layer.padding.upper()
     ).numpy()

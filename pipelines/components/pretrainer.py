@@ -86,8 +86,7 @@ def pretrainer(
     origin = describe_weights(weights, spec.name)
     progress = train(settings, data, build, backbone.path, build_teacher=build_teacher if settings.teacher else None)
     save_backbone(inference_network(settings, data.classes, size, backbone.best), backbone.weights)
-    # Of a student, the last epoch is kept.
-    accuracy = progress.history[-1].get("val_accuracy") if settings.teacher else progress.best and progress.best[0]
+    accuracy = next(row["accuracy"] for row in reversed(progress.phases) if row["kept"])
     gpus = tf.config.list_physical_devices("GPU")
     provenance = {
         **record,
@@ -103,7 +102,7 @@ def pretrainer(
         "teacher": settings.teacher and _describe_teacher(settings, teacher_digest),
         "hardware": {"cores": os.cpu_count(), "machine": platform.machine(), "gpus": len(gpus)},
         "hours": round(progress.seconds / 3600, 4),
-        "validation_accuracy": accuracy and round(accuracy, 4),
+        "validation_accuracy": None if accuracy is None else round(accuracy, 4),
         "history": progress.history,
     }
     backbone.write_provenance(provenance)

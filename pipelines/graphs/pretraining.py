@@ -91,9 +91,10 @@ def run(job: PretrainingJob) -> Path | None:
     backbone = made["Pretrainer"]["backbone"]
     provenance = backbone.provenance()
     what = f"Agreement with {config.teacher}" if config.teacher else "Validation accuracy"
+    accuracy, classes = provenance["validation_accuracy"], provenance["classes"]
+    judged = "no validation images" if accuracy is None else f"{accuracy:.1%} of {classes} classes"
     print(
-        f"{what}: {provenance['validation_accuracy']:.1%} of {provenance['classes']} classes, "
-        f"after {provenance['hours']:.2f} hours\n"
+        f"{what}: {judged}, after {provenance['hours']:.2f} hours\n"
         f"Weights: {backbone.weights}\n"
         f"  to start from them: python main.py --model {model_spec(config.model).name} --finetune "
         f"--weights {backbone.weights}"

@@ -66,7 +66,7 @@ def main():
         inherit_weights(student, teacher, [images])
         logits = forward(images)
         for name, answers in (("student", lambda images: logits), ("teacher and student", answer)):
-            taught = TaughtModel.of(student, answers)
+            taught = TaughtModel.of(student, answers, inherited=True)
             taught.compile(optimizer=AdamW(1e-4), loss=distillation_loss(config.temperature))
             step = tf.function(taught.train_step)
             measure(

@@ -28,9 +28,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
-from sklearn.datasets import load_digits
 
+from kcnn.data.datasets.opening import open_dataset
 from kcnn.evaluation.metrics import proportion
 
 ROOT = Path(__file__).parents[2]
@@ -61,19 +60,20 @@ def read_folder(folder: Path) -> tuple[Files, Files]:
     if (folder / "test").is_dir():
         pool, tests = files(folder / "train"), files(folder / "test")
     else:
-        shuffled = {name: [paths[i] for i in draw(len(paths))] for name, paths in files(folder).items()}
-        tests = {name: paths[: round(TEST_SHARE * len(paths))] for name, paths in shuffled.items()}
-        pool = {name: paths[round(TEST_SHARE * len(paths)) :] for name, paths in shuffled.items()}
+        pool, tests = {}, {}
+        for name, paths in files(folder).items():
+            cut, shuffled = round(TEST_SHARE * len(paths)), [paths[i] for i in draw(len(paths))]
+            tests[name], pool[name] = shuffled[:cut], shuffled[cut:]
     tests = {name: [paths[i] for i in draw(len(paths))[:MOST_TESTED]] for name, paths in tests.items()}
     return pool, tests
 
 
 def write_digits(folder: Path) -> Path:
-    """Write scikit-learn's digits to a folder of classes, as PNG."""
-    digits = load_digits()
-    for index, (image, label) in enumerate(zip(digits.images, digits.target, strict=True)):
-        (folder / str(label)).mkdir(parents=True, exist_ok=True)
-        Image.fromarray((image * 255 / 16).astype(np.uint8)).save(folder / str(label) / f"{index}.png")
+    """Write the data set "digits" to a folder of classes."""
+    for image in open_dataset("digits").sources():
+        path = folder / str(image.label) / Path(image.filename).name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(image.read())
     return folder
 
 

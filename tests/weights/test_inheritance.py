@@ -106,7 +106,7 @@ def test_solved_kernels_are_as_large_as_random_ones(heir):
 
 @pytest.mark.slow
 def test_what_the_student_can_hold_it_holds():
-    """Of this teacher only as many channels, kernel positions and blocks count as the student has."""
+    """Inherit from a teacher of which only as many channels, kernel positions and blocks count as the student has."""
     student, teacher = kcnn.create_model("mobilenetv2", 7, 64), randomised("efficientnetlite0", 64)
     layers = {layer.name: layer for layer in student.layers}
     for layer in teacher.layers:
