@@ -31,6 +31,8 @@ def finetune() -> Config:
     return Config(
         recipe="finetune",
         weights="auto",
+        batch_norm="frozen",  # the solved head is for features as the loaded statistics make them
+        patience=40,  # as many epochs as are chosen at most: the rate falls until the last
         phases=(
             _HEAD,
             Phase(

@@ -16,7 +16,9 @@ class DivergedError(UserError):
 
 
 class EpochEnd(keras.callbacks.Callback):
-    """Keep the best weights and the state to resume from after each epoch, and end the phase when patience does.
+    """Keep weights and the state to resume from after each epoch, and end the phase when patience does.
+
+    Of the first phase the best epoch's weights are kept, of later ones the last epoch's.
 
     Where the optimizer keeps averages of the weights, these are judged and kept; the training goes on from the weights.
     """
@@ -49,10 +51,13 @@ class EpochEnd(keras.callbacks.Callback):
         if "val_loss" in metrics and run.answer is None:
             score = metrics["val_accuracy"], -metrics["val_loss"]
         self._swap_averages(True)
-        if progress.record_epoch(score, {"seconds": round(time.monotonic() - self._began, 2), **metrics}):
+        improved = progress.record_epoch(score, {"seconds": round(time.monotonic() - self._began, 2), **metrics})
+        self.model.stop_training = progress.phase_is_over(self.params["epochs"], run.config.patience)
+        if improved and not progress.phases:
             save_weights(run.model, run.best)
+        if self.model.stop_training and progress.phases:
+            save_weights(run.model, run.last)
         self._swap_averages(False)
-        self.model.stop_training = progress.waited >= run.config.patience
         shown = {"loss": metrics["loss"], "acc": metrics["accuracy"], "val acc": metrics.get("val_accuracy")}
         texts = {name: f"{value:.3f}" for name, value in shown.items() if value is not None}
         self._bar.set_postfix(texts, refresh=False)

@@ -11,6 +11,11 @@ from scipy.stats import binomtest
 from tensorflow.types.experimental import ConcreteFunction
 
 PERFECT = 0.995  # of the training images left out, and all validation images
+_VERDICTS = {
+    "last": ", kept",
+    "mean": ", kept as the mean with the weights before it",
+    "before": ", no better: the weights before it are kept",
+}
 LIKELY = 0.1  # the p-value from which a difference in right answers counts
 
 
@@ -74,8 +79,7 @@ def describe_phase(row: Mapping[str, Any], count: int, first: bool) -> str:
     unfreeze = row["unfreeze"]
     name = "All stages" if unfreeze is None else f"Last {unfreeze} stages" if unfreeze else "Head"
     brought = f"{row['accuracy']:.1%} of {count} validation images" if count else "no validation images to judge by"
-    verdict = "" if first else ", kept" if row["kept"] else ", no better: the weights before it are kept"
-    return f"{name}: {brought} in {row['seconds']:.0f} s{verdict}"
+    return f"{name}: {brought} in {row['seconds']:.0f} s{'' if first else _VERDICTS[row['kept']]}"
 
 
 def is_perfect(row: Mapping[str, Any]) -> bool:

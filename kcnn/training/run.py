@@ -62,7 +62,13 @@ class TrainingRun:
 
     @property
     def best(self) -> Path:
+        """The weights of the first phase's best epoch; in the end, those that are kept of all phases."""
         return self.directory / "best.safetensors"
+
+    @property
+    def last(self) -> Path:
+        """The weights of the last epoch of a phase after the first."""
+        return self.directory / "last.safetensors"
 
     @property
     def before(self) -> Path:

@@ -26,7 +26,8 @@ class Progress:
         waited: epochs since `best_in_phase`.
         seconds: how long training has taken, in all processes that took part in it.
         history: one row of metrics per finished epoch.
-        phases: one row for each phase that has ended: its name, what it brought, and whether that was kept.
+        phases: one row for each phase that has ended: its name, what it brought, and which weights were kept: those of
+            its "best" epoch (of the first phase) or its "last" (of others), those "before" it, or the "mean" of these.
     """
 
     phase: int = 0
@@ -58,17 +59,16 @@ class Progress:
         """Return whether the phase has had its epochs, or has waited for a better one as long as patience allows."""
         return self.epoch >= epochs or self.waited >= patience
 
-    def start_next_phase(self, row: dict[str, Any], kept: bool) -> None:
+    def start_next_phase(self, row: dict[str, Any], score: tuple[float, float] | None) -> None:
         """Move to the start of the next phase.
 
         Args:
             row: what the phase brought.
-            kept: whether its weights are better than those before it.
+            score: of the weights that are kept, as `record_epoch` takes it.
         """
-        self.phases.append({**row, "kept": kept})
-        if kept:
-            self.best = self.best_in_phase
-        self.phase, self.epoch, self.best_in_phase, self.waited = self.phase + 1, 0, None, 0
+        self.phases.append(row)
+        self.best, self.best_in_phase = score, None
+        self.phase, self.epoch, self.waited = self.phase + 1, 0, 0
 
 
 def _variables(model: keras.Model, optimizer: keras.optimizers.Optimizer | None) -> dict[str, keras.Variable]:

@@ -1,8 +1,5 @@
 """Training: the phases of a recipe, one after the other, from data shards to the best weights."""
 
-import filecmp
-import os
-import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -48,9 +45,10 @@ def train(
         config: phases, optimizer, batch size, dtype policy, seed, ...
         data: shards and counts.
         build_model: makes the model with its starting weights; called once, within the strategy's scope.
-        directory: receives `best.safetensors` (the weights of the best validation epoch of the phase under way, and in
-            the end those that the validation images prefer), `before.safetensors` (those that the phases before left),
-            `state.safetensors` (what an interrupted run goes on from) and `logs/` (TensorBoard).
+        directory: receives `best.safetensors` (the weights of the best validation epoch of the first phase, and in the
+            end those that the validation images prefer), `last.safetensors` (those of the last epoch of a later phase),
+            `before.safetensors` (those that the phases before it left), `state.safetensors` (what an interrupted run
+            goes on from) and `logs/` (TensorBoard).
         build_teacher: makes the teacher of the objective "distill", called like `build_model`.
         devices: logical devices to mirror over; None for all GPUs.
         after_epoch: called at the end of every epoch, and before an interrupted run goes on; what it raises ends the
@@ -81,7 +79,7 @@ def train(
         if resumed:
             load_state(state, run.model, None)
         else:
-            for path in (run.best, run.before):
+            for path in (run.best, run.last, run.before):
                 path.unlink(missing_ok=True)
             if config.batch_norm == "recalibrate":
                 images = run.in_order(data.train, data.train_count).map(lambda images, _: images)
@@ -89,6 +87,8 @@ def train(
             run.save()  # so that a run can go on that is interrupted in its first epoch
         while progress.phase < len(config.phases):
             phase = config.phases[progress.phase]
+            if progress.phases and not progress.epoch:
+                save_weights(run.model, run.before)
             if is_frozen(phase) and has_linear_head(without_auxiliary(run.model)):
                 _solve_phase(run, phase)
             elif not progress.phase_is_over(phase.planned_epochs, config.patience):
@@ -98,51 +98,73 @@ def train(
                 print("Fine-tuning: nothing left to gain by it that the images could show")
                 progress.phase = len(config.phases)
                 run.save()
+        save_weights(run.model, run.best)
     return progress
 
 
 def _end_phase(run: TrainingRun, phase: Phase) -> None:
-    """Keep the phase's weights where they are better than those before it, and say so.
+    """Keep the weights that the validation images prefer, and say so.
 
-    It may be interrupted anywhere, and done again.
+    Nothing but the state is written, which then holds them: it may be interrupted anywhere, and done again.
     """
-    progress, kept = run.progress, True
-    if progress.phases and run.validation is not None:
-        kept = not filecmp.cmp(run.before, run.best, shallow=False)
-        if kept:
-            answers, classifier = {}, inference_function(without_auxiliary(run.model))
-            for path in (run.before, run.best):
-                load_weights(run.model, path)
-                answers[path], labels = answer_images(classifier, run.validation)
-            kept = is_better(answers[run.best], answers[run.before], labels)
-    if not kept:
-        _copy(run.before, run.best)
-    elif progress.phase + 1 < len(run.config.phases):
-        _copy(run.best, run.before)
-    load_weights(run.model, run.best)
+    progress = run.progress
     rows = [row for row in progress.history if row["phase"] == progress.phase]
+    if not progress.phases:
+        load_weights(run.model, run.best)
+        accuracy, kept, score = rows[-1 - progress.waited].get("val_accuracy"), "best", progress.best_in_phase
+    elif run.validation is None:
+        load_weights(run.model, run.last)
+        accuracy, kept, score = None, "last", progress.best_in_phase
+    else:
+        kept, score = _choose_weights(run)
+        accuracy = score[0] if score and kept != "before" else rows[-1]["val_accuracy"]
     seconds = round(time.monotonic() - run.began - sum(row["seconds"] for row in progress.phases), 1)
-    accuracy = rows[-1 - progress.waited].get("val_accuracy") if rows else None
-    progress.start_next_phase(
-        {
-            "name": phase.name,
-            "unfreeze": phase.unfreeze,
-            "accuracy": accuracy,
-            "seconds": seconds,
-            "epochs": len(rows),
-        },
-        kept,
-    )
+    row = {
+        "name": phase.name,
+        "unfreeze": phase.unfreeze,
+        "accuracy": accuracy,
+        "seconds": seconds,
+        "epochs": len(rows),
+        "kept": kept,
+    }
+    progress.start_next_phase(row, score)
     run.save()
     if len(run.config.phases) > 1 or phase.unfreeze is not None:
-        print(describe_phase(progress.phases[-1], run.data.val_count, first=len(progress.phases) == 1))
+        print(describe_phase(row, run.data.val_count, first=len(progress.phases) == 1))
 
 
-def _copy(source: Path, target: Path) -> None:
-    """Make `target` equal to `source`; it holds the old content or the new one at any time."""
-    temporary = target.with_suffix(".tmp")
-    shutil.copyfile(source, temporary)
-    os.replace(temporary, target)
+def _choose_weights(run: TrainingRun) -> tuple[str, tuple[float, float] | None]:
+    """Give the model the weights that the validation images prefer, and return which, and their score.
+
+    These are the weights "before" the phase, those of its "last" epoch, or the "mean" of both, which is often better
+    than either (Wortsman et al., "Robust fine-tuning of zero-shot models", CVPR 2022). The epoch that is best on few
+    images is so by luck, and worse than the last on others.
+    """
+    model = run.model
+    offers: dict[str, Callable[[], object]] = {
+        "before": lambda: load_weights(model, run.before),
+        "last": lambda: load_weights(model, run.last),
+        "mean": lambda: _load_mean(model, run.before, run.last),
+    }
+    kept, answers, classifier = "before", {}, inference_function(without_auxiliary(model))
+    for name, load in offers.items():
+        load()
+        answers[name], labels = answer_images(classifier, run.validation)
+        if is_better(answers[name], answers[kept], labels):
+            kept = name
+    offers[kept]()
+    if kept == "before":
+        return kept, run.progress.best
+    accuracy, log_loss = accuracy_and_log_loss(answers[kept], labels)
+    return kept, (accuracy, -log_loss)
+
+
+def _load_mean(model: keras.Model, one: Path, other: Path) -> None:
+    """Give `model` the mean of the weights in two files."""
+    load_weights(model, one)
+    values = model.get_weights()
+    load_weights(model, other)
+    model.set_weights([(a + b) / 2 for a, b in zip(values, model.get_weights(), strict=True)])
 
 
 def _run_phase(run: TrainingRun, phase: Phase) -> None:
@@ -204,5 +226,5 @@ def _solve_phase(run: TrainingRun, phase: Phase) -> None:
         score = accuracy, -loss
     run.progress.epoch, run.progress.best_in_phase = 0, None
     run.progress.record_epoch(score, {"seconds": round(time.monotonic() - began, 2), **metrics})
-    save_weights(model, run.best)
+    save_weights(model, run.last if run.progress.phases else run.best)
     run.after_epoch(run.progress)

@@ -86,7 +86,7 @@ def pretrainer(
     origin = describe_weights(weights, spec.name)
     progress = train(settings, data, build, backbone.path, build_teacher=build_teacher if settings.teacher else None)
     save_backbone(inference_network(settings, data.classes, size, backbone.best), backbone.weights)
-    accuracy = next(row["accuracy"] for row in reversed(progress.phases) if row["kept"])
+    accuracy = progress.phases[-1]["accuracy"]
     gpus = tf.config.list_physical_devices("GPU")
     provenance = {
         **record,

@@ -78,13 +78,15 @@ _OF_WEIGHTS = ("unfreeze", "transfer", "batch_norm")  # settings that mean somet
 def _from_scratch(config: Config) -> Config:
     """Return `config` for random weights: all layers train, and all else is as it was."""
     given = {name: value for name, value in config.overrides.items() if name not in ("weights", *_OF_WEIGHTS)}
-    recipe, phases = config.recipe, config.phases
-    if any(phase.unfreeze is not None for phase in build(recipe).phases):  # its schedule is for weights that are there
+    if any(phase.unfreeze is not None for phase in build(config.recipe).phases):  # its schedule is for loaded weights
         scratch = build("scratch", **given)
-        recipe, phases = scratch.recipe, scratch.phases
-    phases = tuple(dataclasses.replace(phase, unfreeze=None) for phase in phases)
+        config = dataclasses.replace(config, recipe=scratch.recipe, phases=scratch.phases, patience=scratch.patience)
     return dataclasses.replace(
-        config, recipe=recipe, phases=phases, weights="none", batch_norm=build(recipe).batch_norm, overrides=given
+        config,
+        phases=tuple(dataclasses.replace(phase, unfreeze=None) for phase in config.phases),
+        weights="none",
+        batch_norm=build(config.recipe).batch_norm,
+        overrides=given,
     )
 
 

@@ -102,17 +102,21 @@ def test_every_variable_learns(network):
     randomize(network, 5)
     names = {layer.name for layer in network.layers}
     labels = np.eye(5, dtype=np.float32)[[0, 3, 1, 4]]
-
-    with tf.GradientTape() as tape:
-        loss = keras.losses.CategoricalCrossentropy(from_logits=True)(
-            labels, network(images(network, 4), training=True)
-        )
-    gradients = tape.gradient(loss, [variable.value for variable in network.trainable_variables])
-    for variable, gradient in zip(network.trainable_variables, gradients, strict=True):
-        assert np.isfinite(gradient).all(), variable.path
+    variables = [variable.value for variable in network.trainable_variables]
+    largest = np.zeros(len(variables))
+    for _ in range(3):  # stochastic depth drops a block for all four images now and then
+        with tf.GradientTape() as tape:
+            loss = keras.losses.CategoricalCrossentropy(from_logits=True)(
+                labels, network(images(network, 4), training=True)
+            )
+        largest = np.maximum(largest, [np.abs(gradient).max() for gradient in tape.gradient(loss, variables)])
+        if largest.all():
+            break
+    for variable, gradient in zip(network.trainable_variables, largest, strict=True):
+        assert np.isfinite(gradient), variable.path
         # Batch norm takes away what a bias before it adds: nothing but rounding is left of its gradient.
         redundant = variable.name == "bias" and f"{variable.path.split('/')[0]}_norm" in names
-        assert np.abs(gradient).max() > 0 or redundant, variable.path
+        assert gradient > 0 or redundant, variable.path
 
 
 def test_feature_maps_by_stride(network):
@@ -154,12 +158,15 @@ def test_exports_answer_as_the_model(network, tmp_path, monkeypatch):
     monkeypatch.setattr(precision, "WORTH_SECONDS", math.inf)  # in float32
     # Constants are copied by many steps of the export; those of the larger networks are variables here.
     monkeypatch.setattr("kcnn.serving.export.network.CONSTANT_BYTES", 2**24)
-    size = network.input_shape[1:3]
+    size, pixels = network.input_shape[1:3], images(network, 8)
+    keras.utils.set_random_seed(0)  # of what calibration drops
+    randomize(network, 6)
+    calibrate(network, pixels)
+    expected, tolerance = answers_and_rounding(network, pixels)  # a softmax makes no difference larger
     kcnn.export_classifier(network, tmp_path / "1", list("abcde"), Preprocessing(size, crop_fraction=1.0))
     signature = tf.saved_model.load(str(tmp_path / "1")).signatures["images"]
-    pixels = images(network)
     found = signature(images=tf.cast(pixels, tf.uint8))["probabilities"]
-    np.testing.assert_allclose(found, tf.nn.softmax(network(pixels)), rtol=1e-3, atol=1e-4)
+    assert np.abs(found - tf.nn.softmax(expected)).max() <= tolerance <= 5e-3 * np.abs(expected).max()
 
 
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", pytest.param("mixed_float16", marks=pytest.mark.slow)])

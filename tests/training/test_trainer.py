@@ -24,9 +24,9 @@ from kcnn.training import phase_data, run, trainer
 from kcnn.training.batch_norm import recalibrate_batch_norm, shorten_batch_norm_memory
 from kcnn.training.freezing import set_trainable, split_at_head
 from kcnn.training.run import TrainingData
-from kcnn.training.state import load_progress
+from kcnn.training.state import Progress, load_progress
 from kcnn.training.trainer import train
-from kcnn.weights import load_weights
+from kcnn.weights import load_weights, save_weights
 
 
 @pytest.fixture(scope="module")
@@ -174,7 +174,7 @@ def test_the_head_is_solved_on_features_computed_once(uninterrupted):
 
 
 @pytest.mark.parametrize(
-    "stop_after", [1, pytest.param(2, marks=pytest.mark.slow), pytest.param(4, marks=pytest.mark.slow)]
+    "stop_after", [1, pytest.param(2, marks=pytest.mark.slow), pytest.param(3, marks=pytest.mark.slow)]
 )
 def test_an_interrupted_run_resumes_to_the_same_weights(digits, tmp_path, monkeypatch, uninterrupted, stop_after):
     """A run that is interrupted in a phase or between two ends as an uninterrupted one."""
@@ -231,13 +231,34 @@ def test_a_phase_that_makes_it_worse_is_discarded(digits, tmp_path, capsys):
 
     ruin = Phase("all", epochs=1, learning_rate=2.0, warmup=0.0)
     progress = train(config(TWO_PHASES.phases[0], ruin), digits, build, tmp_path)
-    assert [row["kept"] for row in progress.phases] == [True, False]
-    assert progress.best == (progress.history[0]["val_accuracy"], -progress.history[0]["val_loss"])
+    assert [row["kept"] for row in progress.phases] == ["best", "before"]
+    assert progress.best == pytest.approx((progress.history[0]["val_accuracy"], -progress.history[0]["val_loss"]))
     kept = weights(tmp_path / "best.safetensors")
     np.testing.assert_array_equal(kept["stem_conv/kernel"], build_alike().get_layer("stem_conv").kernel.numpy())
     lines = capsys.readouterr().out.splitlines()
     assert f"Head: {progress.best[0]:.1%} of {digits.val_count} validation images" in lines[0]
     assert "no better" in lines[1]
+
+
+def test_the_mean_of_two_weights_is_kept_where_it_is_better_than_both(in_memory, tmp_path):
+    """The kernels before and after a phase are the right one with an error added, and with it taken away."""
+    inputs = keras.Input((8, 8, 3))
+    x = keras.layers.Flatten(name="head_flatten")(inputs)
+    model = keras.Model(inputs, keras.layers.Dense(10, name="head_logits")(x))
+    rng = np.random.default_rng(0)
+    right, error = rng.normal(size=(2, 192, 10))
+    batches = [
+        (images, np.eye(10, dtype=np.float32)[(images.reshape(-1, 192) @ right).argmax(axis=1)])
+        for images in rng.normal(size=(2, 32, 8, 8, 3)).astype(np.float32)
+    ]
+    under_way = run.TrainingRun(config(ALL), in_memory, model, tmp_path, Progress(), lambda progress: None, 0.0, None)
+    under_way.validation = [tuple(map(tf.constant, batch)) for batch in batches]
+    for path, kernel in ((under_way.before, right + 3 * error), (under_way.last, right - 3 * error)):
+        model.set_weights([kernel, np.zeros(10)])
+        save_weights(model, path)
+    kept, (accuracy, _) = trainer._choose_weights(under_way)
+    assert (kept, accuracy) == ("mean", 1.0)
+    np.testing.assert_allclose(model.get_weights()[0], right, atol=1e-5)
 
 
 def test_views_are_drawn_once_and_in_the_order_of_the_images(digits):
@@ -305,7 +326,7 @@ def test_without_validation_images_the_last_epoch_counts(in_memory, tmp_path):
     assert progress.best == (0.0, 2.0)
     kept = weights(tmp_path / "best.safetensors")
     np.testing.assert_array_equal(kept["stem_conv/kernel"], built[0].get_layer("stem_conv").kernel.numpy())
-    assert [row["kept"] for row in progress.phases] == [True, True]
+    assert [row["kept"] for row in progress.phases] == ["best", "last"]
 
 
 def test_early_stopping_ends_each_phase(in_memory, tmp_path):
