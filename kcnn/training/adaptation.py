@@ -9,7 +9,8 @@ from kcnn.data.input_pipeline.transform import Preprocessing
 from kcnn.models.spec import ModelSpec, model_spec
 
 LEAST_SIZE = 64  # pixels
-PHOTO_SIZE = 128  # the same, for weights that learned from photos
+# The same for weights that learned from photos, of 224 pixels, or from crops of pictures, of 96.
+_LEAST_SIZES = {"imagenet": 128, "starter": 96}
 _WORK = 1.6e12  # multiply-adds of the forward passes: 4000 images through EfficientNet-Lite0, two minutes on two cores
 # As which an image counts at least: MobileNetV2 trains on images of 64 pixels hardly faster than on those of 96.
 _LEAST_WORK = 1e8
@@ -37,11 +38,10 @@ def choose_preprocessing(
         spec: the architecture.
         summary: of the data.
         size: height and width in pixels; None chooses them by the data.
-        weights: what the network starts from, as `load_weights` takes it. Those that learned from photos of 224 pixels
-            know larger shapes: small images are enlarged for them.
+        weights: what the network starts from, as `load_weights` takes it. Those that know larger shapes have small
+            images enlarged.
     """
-    least = PHOTO_SIZE if weights == "imagenet" else LEAST_SIZE
-    size = size or choose_image_size(spec, 2 * summary.median_side, least)
+    size = size or choose_image_size(spec, 2 * summary.median_side, _LEAST_SIZES.get(weights or "none", LEAST_SIZE))
     return Preprocessing((size, size), crop_fraction=0.875 if size < summary.median_side else 1.0)
 
 

@@ -1,4 +1,4 @@
-"""Starter weights: backbones pre-trained on formulas instead of photos, which ship with the project.
+"""Starter weights: backbones that ship with the project, made without anyone's photos.
 
 `starters/<model>.safetensors` is what `python main.py pretrain` made, in float16 and without the classifier;
 `starters/<model>.json` says by which command, from which data, on what, and its checksum.
