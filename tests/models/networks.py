@@ -55,14 +55,20 @@ def randomize(model, seed):
 def calibrate(model, inputs):
     """Set moving statistics to those of `inputs`.
 
-    With any others activations grow from block to block, and rounding with them.
+    With any others activations grow from block to block, and rounding with them. Nothing is dropped meanwhile: what is
+    left would be scaled up, and the statistics would be for larger activations than in inference.
     Variances much below a layer's mean one, of channels that hardly see these few images, are raised for that reason.
     """
     norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
-    momenta = [norm.momentum for norm in norms]
+    drops = [layer for layer in model.layers if isinstance(layer, keras.layers.Dropout)]
+    momenta, rates = [norm.momentum for norm in norms], [drop.rate for drop in drops]
     for norm in norms:
         norm.momentum = 0.0
+    for drop in drops:
+        drop.rate = 0.0
     model(inputs, training=True)
+    for drop, rate in zip(drops, rates, strict=True):
+        drop.rate = rate
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
         variance = np.array(norm.moving_variance)

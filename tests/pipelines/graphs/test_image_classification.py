@@ -11,7 +11,7 @@ from kcnn.data.ingestion.summary import Summary
 from kcnn.errors import UserError
 from kcnn.recipes import build
 from kcnn.serving.publishing.versions import next_version
-from kcnn.training.adaptation import adapt_phase, choose_image_size
+from kcnn.training.adaptation import adapt_phase, choose_image_size, choose_preprocessing
 from kcnn.weights import save_weights
 from pipelines.graphs.preflight import check_writable, settle_weights
 
@@ -31,6 +31,25 @@ SUMMARY = Summary(("a", "b"), {}, {}, (), mean_bytes=1000, median_side=400, mirr
 )
 def test_image_size_follows_the_data_within_what_the_network_takes(model, side, expected):
     assert choose_image_size(kcnn.model_spec(model), 2 * side) == expected
+
+
+@pytest.mark.parametrize(
+    ("weights", "side", "expected"),
+    [
+        (None, 8, 64),
+        ("starter", 8, 96),
+        ("imagenet", 28, 128),
+        ("starter", 32, 128),
+        ("imagenet", 50, 128),
+        ("imagenet", 80, 160),
+        ("imagenet", 400, 224),
+        ("backbone.safetensors", 32, 64),
+    ],
+)
+def test_weights_that_learned_from_photos_have_small_images_enlarged(weights, side, expected):
+    summary = dataclasses.replace(SUMMARY, median_side=side)
+    found = choose_preprocessing(kcnn.model_spec("mobilenetv2"), summary, weights=weights)
+    assert found.image_size == (expected, expected)
 
 
 def test_digits_are_not_mirrored_and_small_images_not_cropped_away():
