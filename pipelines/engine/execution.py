@@ -178,7 +178,7 @@ def publish_outputs(
         folder = partial_folder(session.root, component, name, execution)
         if folder.exists():
             for path in [path for pattern in row["scratch"] for path in folder.glob(pattern)]:
-                path.unlink()
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
             content.flush_one(folder)
             folder.rename(folder.with_suffix(""))
             content.flush_one(folder.parent)
