@@ -18,14 +18,14 @@ _LEAST_WORK = 1e8
 _EPOCHS = (10, 40)
 
 
-def choose_image_size(spec: ModelSpec, side: float, least: int = LEAST_SIZE) -> int:
+def choose_image_size(spec: ModelSpec, side: float) -> int:
     """Return the input size in pixels for images whose side is `side` pixels.
 
-    It is `side` in steps of 32, from `least` on, between what the network takes and what it was designed for. A network
-    that halves the image five times makes a single position of 32 pixels; beyond the designed size there is cost and
-    little gain.
+    It is `side` in steps of 32, from `LEAST_SIZE` on, between what the network takes and what it was designed for. A
+    network that halves the image five times makes a single position of 32 pixels; beyond the designed size there is
+    cost and little gain.
     """
-    return max(spec.min_size, min(spec.input_size, max(least, 32 * math.ceil(side / 32))))
+    return max(spec.min_size, min(spec.input_size, max(LEAST_SIZE, 32 * math.ceil(side / 32))))
 
 
 def choose_preprocessing(
@@ -42,10 +42,10 @@ def choose_preprocessing(
         weights: what the network starts from, as `load_weights` takes it. Those that learned from photos know larger
             shapes: for them images become up to four times as large, where others become twice as large.
     """
-    least = LEAST_SIZE
+    side: float = 2 * summary.median_side
     if weights in ("imagenet", "starter"):
-        least = min(max(32 * math.ceil(4 * summary.median_side / 32), PHOTO_SIZES[0]), PHOTO_SIZES[1])
-    size = size or choose_image_size(spec, 2 * summary.median_side, least)
+        side = max(side, min(max(2 * side, PHOTO_SIZES[0]), PHOTO_SIZES[1]))
+    size = size or choose_image_size(spec, side)
     return Preprocessing((size, size), crop_fraction=0.875 if size < summary.median_side else 1.0)
 
 

@@ -160,6 +160,8 @@ def test_exports_answer_as_the_model(network, tmp_path, monkeypatch):
     size, pixels = network.input_shape[1:3], images(network, 8)
     randomize(network, 6)
     calibrate(network, pixels)
+    logits, largest = network.get_layer("head_logits"), np.abs(network(pixels)).max()
+    logits.set_weights([value / largest for value in logits.get_weights()])  # so that no class takes all
     expected, tolerance = answers_and_rounding(network, pixels)  # a softmax makes no difference larger
     if tolerance > 5e-3 * np.abs(expected).max():
         pytest.skip("so deep, with random weights, that the last bit of the pixels changes its answers")
