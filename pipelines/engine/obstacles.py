@@ -23,24 +23,24 @@ def describe_obstacle(error: BaseException | None, folder: Path, outputs: Sequen
         "cannot read FILE: reason" or "cannot write in FOLDER: reason"; None where the disk is not to blame.
     """
     while error is not None:
-        place, other = getattr(error, "filename", None), getattr(error, "filename2", None)
+        place, other = getattr(error, "filename", None), getattr(error, "filename2", None)  # other: of a copy's target
         code, text = getattr(error, "errno", None), str(error)
         if isinstance(error, shutil.Error):  # it gathers source, target and reason of what could not be copied
             source, target, text = error.args[0][0]
             code = next((code for code in _NO_ENTRY if os.strerror(code) in text), None)
-            place, other = (source, None) if repr(source) in text else (target, source)
+            place, other = source if repr(source) in text else target, target if repr(target) in text else None
         full = next((reason for reason in _NO_SPACE if reason in text), None)
         if full is None and isinstance(error, OSError) and code is None and _NUMPY_NO_SPACE in text:
             full = _NO_SPACE[0]
         if full is not None:
-            return f"cannot write in {_folder(place, folder)}: {full}"
+            return f"cannot write in {_folder(other or place, folder)}: {full}"
         if isinstance(error, OSError) and code in _NO_ENTRY:
             reason = os.strerror(code)
             if isinstance(place, str) and other is None and _was_read(code, Path(place), outputs):
                 return f"cannot read {place}: {reason}"
             if place is None and code == errno.EIO:
                 return f"cannot read or write in {folder}: {reason}"
-            return f"cannot write in {_folder(place, folder)}: {reason}"
+            return f"cannot write in {_folder(other or place, folder)}: {reason}"
         error = error.__cause__ or error.__context__
     return None
 

@@ -46,7 +46,7 @@ class Number(Artifact):
 
 
 class Doubled(Number):
-    """A number that was made step by step; `state` tells how many are done."""
+    """A number that was made step by step; `state` tells how many are done, `state_of_steps` holds a file of each."""
 
     scratch = ("state*",)
 
@@ -82,6 +82,9 @@ def double(root: str, gate: str | None, number: Number, doubled: Output[Doubled]
         temporary = doubled.path / "state.temporary"
         temporary.write_text(str(step + 1))
         os.replace(temporary, state)
+        steps = doubled.path / "state_of_steps"
+        steps.mkdir(exist_ok=True)
+        (steps / str(step)).write_text("done")
     wait(gate)
     doubled.write(2 * number.read())
 

@@ -201,6 +201,14 @@ def test_a_tree_that_cannot_be_copied(tmp_path, code):
     assert describe_obstacle(copy_error(target), tmp_path) == f"cannot write in {tmp_path}: {os.strerror(code)}"
 
 
+def test_a_copy_for_which_there_is_no_room_names_where_it_was_to_go(tmp_path):
+    source, target = tmp_path / "here" / "file", tmp_path / "there" / "file"
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(source), None, str(target))
+    expected = f"cannot write in {target.parent}: {os.strerror(errno.ENOSPC)}"
+    assert describe_obstacle(full, tmp_path) == expected
+    assert describe_obstacle(shutil.Error([(str(source), str(target), str(full))]), tmp_path) == expected
+
+
 def test_an_error_of_the_disk_without_a_name_says_both(tmp_path, monkeypatch):
     def refuse(self, n):
         raise OSError(errno.EIO, os.strerror(errno.EIO))
