@@ -77,8 +77,14 @@ def _handle(variable: keras.Variable | tf.Variable) -> tf.Tensor:
     return (variable.value if isinstance(variable, keras.Variable) else variable).handle
 
 
+# The memory of the gradients' squares, 50 steps. With the usual 0.999, a short training remembers all. A solved head's
+# first gradients are small; squares that remember them make the later steps too large, and the loss rises for good
+# (Wortsman et al., "Stable and low-precision training for large-scale vision-language models", NeurIPS 2023, section 3,
+# find the same cause of loss spikes).
+BETA_2 = 0.98
+
 OPTIMIZERS: dict[str, Callable[..., keras.optimizers.Optimizer]] = {
-    "adamw": AdamW,
+    "adamw": lambda **kwargs: AdamW(beta_2=BETA_2, **kwargs),
     "sgd": lambda **kwargs: SGD(momentum=0.9, nesterov=True, **kwargs),
 }
 

@@ -82,3 +82,17 @@ def test_each_stage_learns_at_its_own_rate(name):
     apply([tf.ones_like(variable) for variable in model.trainable_variables])
     moved = [np.mean(b - v.numpy()) for b, v in zip(before, model.trainable_variables, strict=True)]
     np.testing.assert_allclose(np.array(moved) / moved[-1], [0.125, 0.125, 0.25, 0.25, 0.5, 0.5, 1, 1], rtol=1e-4)
+
+
+def test_steps_stay_small_where_gradients_grow_late():
+    """The squares of 200 small gradients, as at a solved head, do not make the steps after them large."""
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False)])
+    optimizer = build_optimizer("adamw", model, schedule=0.001, weight_decay=0.0)
+    (kernel,) = model.trainable_variables
+    steps = []
+    for gradient in [0.01] * 200 + [1.0] * 50:
+        before = float(kernel.numpy().item())
+        optimizer.apply([keras.ops.full((1, 1), gradient)])
+        steps.append(abs(float(kernel.numpy().item()) - before))
+    assert steps[-1] > 0.0009
+    assert max(steps) < 0.002
