@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
+from kcnn.leftovers import is_data
 from kcnn.progress import bar
 
 T = TypeVar("T")
@@ -22,12 +23,10 @@ def sha256(path: Path) -> str:
 
 
 def _files(folder: Path, without: Sequence[str]) -> list[Path]:
-    """List the files of a folder, sorted; without hidden ones, which editors leave, and without the names `without`."""
+    """List the files of a folder that are data (`is_data`), sorted; without the names `without`."""
     found = ((path, path.relative_to(folder).parts) for path in folder.rglob("*"))
     return sorted(
-        path
-        for path, parts in found
-        if parts[0] not in without and not any(part.startswith(".") for part in parts) and path.is_file()
+        path for path, parts in found if parts[0] not in without and all(map(is_data, parts)) and path.is_file()
     )
 
 

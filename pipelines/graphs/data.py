@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from kcnn.data.datasets.image_folder import list_folder
+from kcnn.data.datasets.folder_layout import list_folder
 from kcnn.data.datasets.opening import normalize_dataset_name, open_dataset
 from kcnn.data.scan.checks import CHECKS
 from kcnn.data.scan.findings import COPIES, Finding
@@ -60,7 +60,7 @@ def run(job: DataJob) -> Path | None:
     """
     job = dataclasses.replace(job, dataset=normalize_dataset_name(job.dataset))
     check_writable("--pipeline_root", Path(job.pipeline_root))
-    check_apart(Path(job.pipeline_root), job.dataset)
+    check_apart("--pipeline_root", Path(job.pipeline_root), job.dataset)
     dataset = open_dataset(job.dataset, data_dir=job.data_dir, offline=job.offline, labelled=_labelled(job.dataset))
     dataset = leave_out(dataset, job.exclude)
     config = {"dataset": job.dataset, "data_dir": job.data_dir, "offline": job.offline}

@@ -10,6 +10,7 @@ from pipelines.artifacts.training import ModelRun
 from pipelines.artifacts.transform import TransformGraph
 from pipelines.engine.component import Artifact, Port, finished_node
 from pipelines.graphs.job import Job, run_graph
+from pipelines.graphs.preflight import check_apart
 from pipelines.graphs.publication import Publication, check_publication, conclude, publication_steps
 from pipelines.reports.lineage import find_lineage
 
@@ -43,6 +44,7 @@ def run(job: ExportJob) -> Path:
     purpose = job.publication.optimize_for or exporter["optimize_for"]
     publication = dataclasses.replace(job.publication, optimize_for=purpose)
     check_publication(publication)
+    check_apart("--saved_models", Path(publication.saved_models), pusher["record"]["dataset"])
     record = {**pusher["record"], "command": job.command, "exported_from": str(job.version)}
     nodes = [port.node for port in (ports | publication_steps(publication, record, **ports)).values()]
     made = run_graph(job, nodes, pipeline="export", goal="Pusher", exported_from=str(job.version))

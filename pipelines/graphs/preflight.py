@@ -10,13 +10,14 @@ from pathlib import Path
 from kcnn.config import Config, override
 from kcnn.content import sha256
 from kcnn.data.datasets import DATASETS, Dataset
-from kcnn.data.datasets.image_folder import visible
+from kcnn.data.datasets.folder_layout import read_layout
 from kcnn.data.datasets.opening import normalize_dataset_name
 from kcnn.data.ingestion import exclusions
 from kcnn.data.input_pipeline.augmentations import AUGMENTATIONS
 from kcnn.data.input_pipeline.objectives import OBJECTIVES
 from kcnn.data.validation.schema import read_schema
 from kcnn.errors import UserError
+from kcnn.leftovers import is_data
 from kcnn.models.factory import create_model
 from kcnn.models.spec import model_spec
 from kcnn.recipes import build
@@ -242,16 +243,19 @@ def check_writable(flag: str, folder: Path) -> None:
         raise UserError(f"{flag} {folder}: cannot be written: {existing}: {error.strerror}") from None
 
 
-def check_apart(root: Path, dataset: str) -> None:
-    """Raise UserError where what is made in the pipeline's root would be taken for images of `dataset`."""
-    folder, inner = Path(dataset).expanduser().resolve(), root.resolve()
-    if dataset in DATASETS or not os.path.isdir(folder) or not inner.is_relative_to(folder):
+def check_apart(flag: str, output: Path, dataset: str) -> None:
+    """Raise UserError where what is made in the folder of a flag would be taken for images of `dataset`."""
+    folder = Path(dataset).expanduser()
+    if dataset in DATASETS or not os.path.isdir(folder):
         return
-    if all(map(visible, inner.relative_to(folder).parts)):
-        raise UserError(
-            f"--pipeline_root {root}: inside --dataset {dataset}, whose files all count as images; expected a folder "
-            "outside, or a hidden one such as .kcnn"
-        )
+    layout, inner = read_layout(folder), output.expanduser().resolve()
+    for home in (folder, *layout.splits, *(one.folder for one in layout.classes)):
+        real = home.resolve()
+        if inner.is_relative_to(real) and all(map(is_data, inner.relative_to(real).parts)):
+            raise UserError(
+                f"{flag} {output}: inside --dataset {dataset}, whose files all count as images; expected a folder "
+                f"outside, or a hidden one such as .{output.resolve().name.lstrip('.')}"
+            )
 
 
 def weights_digest(weights: str | None, model: str) -> str:

@@ -77,7 +77,7 @@ def run(job: PretrainingJob) -> Path | None:
     """
     config = settle_dataset(job.config)
     check_writable("--pipeline_root", Path(job.pipeline_root))
-    check_apart(Path(job.pipeline_root), config.dataset)
+    check_apart("--pipeline_root", Path(job.pipeline_root), config.dataset)
     dataset = open_dataset(config.dataset, data_dir=config.data_dir, offline=config.offline, labelled=_labelled(config))
     check_classes(config.dataset, dataset)
     dataset = leave_out(dataset, job.exclude)

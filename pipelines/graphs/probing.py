@@ -86,7 +86,7 @@ def run(job: ProbeJob) -> ProbeResults | None:
     """
     job = dataclasses.replace(job, dataset=normalize_dataset_name(job.dataset))
     check_writable("--pipeline_root", Path(job.pipeline_root))
-    check_apart(Path(job.pipeline_root), job.dataset)
+    check_apart("--pipeline_root", Path(job.pipeline_root), job.dataset)
     dataset = open_dataset(job.dataset, data_dir=job.data_dir, offline=job.offline)
     check_classes(job.dataset, dataset)
     dataset = leave_out(dataset, job.exclude)

@@ -2,9 +2,9 @@
 
     photos/cat/a.jpg  photos/dog/b.png          photos/train/cat/a.jpg  photos/test/dog/b.png
 
-Every file that is not hidden counts as an image, whatever its extension; ingestion excludes the files that are none.
-Class folders may nest; the first level is the class. A class folder may be a link; other links to folders are not
-followed.
+`folder_layout` tells splits from classes. Every file that is data (`kcnn.leftovers`) counts as an image, whatever its
+extension; ingestion excludes the files that are none. Class folders may nest; the first level is the class. A class
+folder may be a link, but not to a folder above it or of other classes; other links to folders are not followed.
 """
 
 import functools
@@ -14,19 +14,16 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from kcnn.data.datasets import Dataset, ImageSource, digest_parts, split_name
+from kcnn.data.datasets import Dataset, ImageSource, digest_parts
+from kcnn.data.datasets.folder_layout import NO_SPLIT, list_folder, read_layout
+from kcnn.data.foreign_formats import HEAD, explain_format
 from kcnn.data.input_pipeline.magic import FORMATS
 from kcnn.data.records import MAX_MESSAGE_BYTES, UNLABELLED
 from kcnn.errors import UserError
+from kcnn.leftovers import is_data
 
-_NOT_DATA = {"thumbs.db", "desktop.ini", "__macosx"}  # what Windows and macOS leave in folders
 _LARGE = 2**26  # bytes; a larger file is read only if it begins like an image
 _LARGEST = MAX_MESSAGE_BYTES - 2**20  # bytes of a file that fits into a tf.Example
-
-
-def visible(name: str) -> bool:
-    """Return whether a file or folder is data and no hidden file or leftover of an operating system."""
-    return not name.startswith(".") and name.lower() not in _NOT_DATA
 
 
 def _files(folder: Path, root: Path) -> Iterator[tuple[str, str]]:
@@ -40,50 +37,12 @@ def _files(folder: Path, root: Path) -> Iterator[tuple[str, str]]:
         raise UserError(f"--dataset {root}: the folder {error.filename} cannot be read: {error.strerror}") from None
 
     for parent, folders, names in os.walk(folder, onerror=refuse):
-        folders[:] = sorted(filter(visible, folders))
+        folders[:] = sorted(filter(is_data, folders))
         relative = "" if parent == str(root) else os.path.relpath(parent, root)
-        yield from ((os.path.join(relative, name), "") for name in sorted(filter(visible, names)))
+        yield from ((os.path.join(relative, name), "") for name in sorted(filter(is_data, names)))
         for name in folders:
             if os.path.islink(os.path.join(parent, name)):
                 yield os.path.join(relative, name), "a link to a folder, which is not followed"
-
-
-def list_folder(folder: Path, root: Path) -> tuple[list[Path], list[Path]]:
-    """Return the folders and the files in `folder` that are data (`visible`), both sorted.
-
-    Args:
-        folder: the folder, within the data set.
-        root: the data set, for messages.
-
-    Raises:
-        UserError: it cannot be read.
-    """
-    try:
-        with os.scandir(folder) as found:
-            entries = [entry for entry in found if visible(entry.name)]
-        folders = [entry for entry in entries if entry.is_dir()]
-        files = [entry for entry in entries if entry.is_file()]
-    except OSError as error:
-        raise UserError(f"--dataset {root}: the folder {folder} cannot be read: {error.strerror}") from None
-    return sorted(map(Path, folders)), sorted(map(Path, files))
-
-
-def _layout(root: Path) -> tuple[dict[Path, str], list[Path]]:
-    """Return the train/val/test folders below `root` with their splits, and the folders beside them.
-
-    Both are empty where the folders are no splits.
-    """
-    found, _ = list_folder(root, root)
-    splits = {folder: split for folder in found if (split := split_name(folder.name)) is not None}
-    # One folder called "train" among others may hold pictures of trains; two such names mean splits.
-    if "train" in splits.values() and (len(splits) > 1 or len(found) == 1):
-        return splits, [folder for folder in found if folder not in splits]
-    return {}, []
-
-
-def _beside(splits: dict[Path, str], others: list[Path]) -> str:
-    names, strange = ([folder.name for folder in each] for each in (splits, others))
-    return f"{', '.join(strange)} beside {' and '.join(names)}; expected train, val and test alone"
 
 
 def load(root: Path) -> Dataset:
@@ -92,11 +51,9 @@ def load(root: Path) -> Dataset:
     Raises:
         UserError: there are no class folders, no file is in any of them, or a folder cannot be read.
     """
-    splits, others = _layout(root)
-    parents: dict[Path, str | None] = {**splits} or {root: None}
-    class_folders = [(split, folder) for parent, split in parents.items() for folder in list_folder(parent, root)[0]]
+    layout = read_layout(root)
     expected = f"expected {root}/<class>/<image> or {root}/<train|val|test>/<class>/<image>"
-    if not class_folders:
+    if not layout.classes:
         found = sum(1 for _ in _files(root, root))
         raise UserError(
             f"--dataset {root}: "
@@ -107,16 +64,19 @@ def load(root: Path) -> Dataset:
     read = _reader(root)
 
     def sources() -> Iterator[ImageSource]:
-        for split, folder in class_folders:
+        for one in layout.classes:
+            for name, reason in _files(one.folder, root):
+                yield ImageSource(name, None if reason else one.label, one.split, read(name), reason)
+        for folder in layout.beside:
             for name, reason in _files(folder, root):
-                yield ImageSource(name, None if reason else folder.name, split, read(name), reason)
-        for folder in others:
-            for name, reason in _files(folder, root):
-                yield ImageSource(name, None, None, read(name), reason or "not in a folder of train, val or test")
-        for parent in [root, *splits]:
+                yield ImageSource(name, None, None, read(name), reason or NO_SPLIT)
+        for parent, reason in layout.parents.items():
             for path in list_folder(parent, root)[1]:
-                name = str(path.relative_to(root))
-                yield ImageSource(name, None, None, read(name), "not inside a class folder")
+                name = os.path.relpath(path, root)
+                yield ImageSource(name, None, None, read(name), _why_no_folder(path) or reason)
+        for folder, reason in layout.left_out.items():
+            name = os.path.relpath(folder, root)
+            yield ImageSource(name, None, None, read(name), reason)
 
     counts: Counter[str | None] = Counter()
 
@@ -128,15 +88,15 @@ def load(root: Path) -> Dataset:
     digest = digest_parts(states())
     labels = tuple(sorted(label for label in counts if label is not None))
     if not labels:
-        raise UserError(f"--dataset {root}: no files in its {len(class_folders)} class folders; {expected}")
-    empty = sorted({folder.name for _, folder in class_folders} - {*labels})
+        raise UserError(f"--dataset {root}: no files in its {len(layout.classes)} class folders; {expected}")
+    empty = sorted({one.label for one in layout.classes} - {*labels})
     return Dataset(
         name=root.resolve().name,
         labels=labels,
         sources=sources,
         count=counts.total(),
         fingerprint=digest,
-        flaws=(_beside(splits, others),) if others else (),
+        flaws=layout.flaws,
         remarks=(f"class folders without a file, left out: {', '.join(empty)}",) if empty else (),
     )
 
@@ -147,15 +107,18 @@ def load_unlabelled(root: Path) -> Dataset:
     Raises:
         UserError: other folders stand beside train, val and test, there is no file, or a folder cannot be read.
     """
-    splits, others = _layout(root)
-    if others:
-        raise UserError(f"--dataset {root}: {_beside(splits, others)}")
-    by_name = {folder.name: split for folder, split in splits.items()}
+    layout = read_layout(root)
+    if layout.beside:
+        raise UserError(f"--dataset {root}: {layout.flaws[0]}")
+    splits = {folder.relative_to(root).parts: split for folder, split in layout.splits.items()}
+    left_out = {os.path.relpath(folder, root): reason for folder, reason in layout.left_out.items()}
     read = _reader(root)
 
     def sources() -> Iterator[ImageSource]:
-        for name, reason in _files(root, root):
-            split = by_name.get(name.split(os.sep, 1)[0])
+        for name, why in _files(root, root):
+            first, second = (*name.split(os.sep), "")[:2]
+            split = splits.get((first,)) or splits.get((first, second))
+            reason = why or left_out.get(first, "")
             yield ImageSource(name, None if reason else UNLABELLED, split, read(name), reason)
 
     count = 0
@@ -185,6 +148,15 @@ def _reader(root: Path) -> Callable[[str], Callable[[], bytes]]:
     return lambda name: functools.partial(read_file, os.path.join(home, name))
 
 
+def _why_no_folder(path: Path) -> str:
+    """Return why a link is neither a file nor the folder that it may have been meant for, or ""."""
+    try:
+        os.stat(path)
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+    return "a link to a folder above it" if path.is_dir() else ""
+
+
 def read_file(path: str) -> bytes:
     """Return the bytes of an image's file.
 
@@ -199,9 +171,9 @@ def read_file(path: str) -> bytes:
     if state.st_size > _LARGEST:
         raise OSError(0, f"too large ({size})")
     with open(path, "rb") as file:
-        beginning = file.read(max(map(len, FORMATS)))
+        beginning = file.read(HEAD)
         if state.st_size > _LARGE and not beginning.startswith(FORMATS):
-            raise OSError(0, f"{size} that do not begin like an image")
+            raise OSError(0, explain_format(beginning, path) or f"{size} that do not begin like an image")
         file.seek(0)
         return file.read()
 

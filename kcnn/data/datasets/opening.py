@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from kcnn.data.datasets import DATASETS, Dataset, ImageSource, digest_parts, image_folder, table, tfds
+from kcnn.data.datasets import DATASETS, Dataset, ImageSource, digest_parts, image_folder, look_alikes, table, tfds
 from kcnn.data.records import UNLABELLED
 from kcnn.errors import UserError
 
@@ -29,7 +29,7 @@ def open_dataset(dataset: str, *, data_dir: str | None = None, offline: bool = F
     if labelled:
         found = _open(dataset, path, data_dir, offline=offline)
         _check_labels(dataset, found.labels)
-        return found
+        return look_alikes.merge_forms(found)
     if dataset not in DATASETS and os.path.isdir(path):
         return image_folder.load_unlabelled(path)
     return _without_labels(_open(dataset, path, data_dir, offline=offline))

@@ -15,6 +15,7 @@ from PIL import Image, UnidentifiedImageError
 
 from kcnn.data.datasets import ImageSource
 from kcnn.data.drivers import advance_progress
+from kcnn.data.foreign_formats import SUPPORTED, explain_format
 from kcnn.data.ingestion.parts import PartFiles, load_items, store_items
 from kcnn.data.ingestion.tally import ReadableImage
 from kcnn.data.ingestion.threads import map_in_threads
@@ -123,6 +124,8 @@ def _read_header(source: ImageSource) -> tuple[ExaminedImage, bytes]:
     if not encoded:
         return ExaminedImage(reason="empty file"), b""
     facts = ExaminedImage(sha256=hashlib.sha256(encoded).hexdigest(), bytes=len(encoded))
+    if reason := explain_format(encoded, source.filename):
+        return dataclasses.replace(facts, reason=reason), encoded
     try:
         with Image.open(io.BytesIO(encoded)) as image:
             found, (width, height) = str(image.format), image.size
@@ -133,7 +136,7 @@ def _read_header(source: ImageSource) -> tuple[ExaminedImage, bytes]:
     except DAMAGE:
         return dataclasses.replace(facts, reason=CORRUPT), encoded
     if found not in FORMATS:
-        reason = f"{found} is not a supported format ({', '.join(sorted(set(FORMATS.values())))})"
+        reason = f"{found} is not a supported format ({', '.join(SUPPORTED)}); Pillow reads it"
         return dataclasses.replace(facts, reason=reason), encoded
     return dataclasses.replace(facts, format=FORMATS[found], height=height, width=width), encoded
 

@@ -17,6 +17,7 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image, ImageOps
 
+from kcnn.data.foreign_formats import explain_format
 from kcnn.errors import UserError
 from kcnn.serving.prediction import runtimes
 from kcnn.serving.prediction.inputs import Fetch, InputImage, ReaderThreads, UnreadableError, expand_input
@@ -139,9 +140,9 @@ class Classifier:
             for batch in batches:
                 encoded = [_encoded(name, content) for name, content in batch]
                 answer = signature(image_bytes=tf.constant(encoded))
-                for (name, _), status in zip(batch, answer["status"].numpy(), strict=True):
+                for (name, _), content, status in zip(batch, encoded, answer["status"].numpy(), strict=True):
                     if status:
-                        raise UserError(f"{name}: {status.decode()}")
+                        raise UserError(f"{name}: {explain_format(content, name) or status.decode()}")
                 rows.append(answer["embedding"].numpy())
         return np.concatenate(rows) if rows else np.zeros((0, signature.structured_outputs["embedding"].shape[1]), "f")
 
@@ -158,7 +159,11 @@ class Classifier:
         for (kind, *_), indices in kinds.items():
             found = self._ask(kind, [batch[index][1] for index in indices], top)
             for index, answer in zip(indices, found, strict=True):
-                answers[index] = dataclasses.replace(answer, file=batch[index][0])
+                name, content = batch[index]
+                error = answer.error
+                if error is not None and kind == "bytes":
+                    error = explain_format(content, name) or error
+                answers[index] = dataclasses.replace(answer, file=name, error=error)
         for index in range(len(batch)):
             yield answers[index]
 

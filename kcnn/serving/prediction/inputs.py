@@ -13,7 +13,10 @@ import time
 import urllib.parse
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
+from pathlib import Path
 from typing import Any, NamedTuple
+
+from kcnn.leftovers import is_data, is_leftover
 
 LIMIT = 256 * 2**20  # bytes of a file
 FETCH_LIMIT = 32 * 2**20  # bytes of a URL's answer
@@ -49,9 +52,10 @@ Fetch = Callable[[str], bytes]
 def expand_input(item: str | os.PathLike[str], fetch: Fetch | None = None) -> Iterator[InputImage]:
     """Yield the images that a path, a pattern or a URL stands for, sorted by name.
 
-    Folders are walked without hidden files, pipes and sockets; links are followed, but not in circles. A pattern is a
-    name that holds *, ? or [ and is no file's name; ** goes through folders. Nothing is judged by its extension. A name
-    that does not exist becomes an InputImage that raises the error when it is read, and so does a URL without `fetch`.
+    Folders are walked without hidden files, leftovers of systems (`kcnn.leftovers`), pipes and sockets; links are
+    followed, but not to a folder above. A pattern is a name that holds *, ? or [ and is no file's name; ** goes through
+    folders, and what the pattern's signs stand for is no leftover. Nothing is judged by its extension. A name that does
+    not exist becomes an InputImage that raises the error when it is read, and so does a URL without `fetch`.
     """
     name = os.fspath(item)
     if not isinstance(name, str):
@@ -61,6 +65,8 @@ def expand_input(item: str | os.PathLike[str], fetch: Fetch | None = None) -> It
     elif glob.has_magic(name) and not _exists(name):
         found = False
         for path in sorted(glob.iglob(name, recursive=True)):
+            if any(map(is_leftover, set(path.split(os.sep)) - set(name.split(os.sep)))):
+                continue
             found = True
             yield from _below(path)
         if not found:
@@ -104,7 +110,7 @@ def _below(name: str) -> Iterator[InputImage]:
 
 
 def _walk(folder: str, above: frozenset[str]) -> Iterator[InputImage]:
-    above |= {os.path.realpath(folder)}
+    above |= {str(path) for path in (Path(os.path.realpath(folder)), *Path(os.path.realpath(folder)).parents)}
     try:
         with os.scandir(folder) as listing:
             entries = sorted(listing, key=lambda entry: entry.name)
@@ -113,7 +119,7 @@ def _walk(folder: str, above: frozenset[str]) -> Iterator[InputImage]:
         yield InputImage(folder, lambda: _refuse(reason))
         return
     for entry in entries:
-        if entry.name.startswith("."):
+        if not is_data(entry.name):
             continue
         try:
             facts = entry.stat()

@@ -23,6 +23,7 @@ from PIL import Image
 from tensorflow_serving.apis import prediction_log_pb2
 
 from kcnn.errors import UserError
+from kcnn.leftovers import is_data
 from kcnn.serving.publishing.bundle import WARMUP
 from kcnn.serving.publishing.labels import current_labels
 from kcnn.serving.publishing.versions import complete_versions
@@ -227,9 +228,11 @@ Stamp = frozenset[tuple[str, int, int, int]]
 
 
 def _stamp(version: Path) -> Stamp:
-    """Return what changes when a file of the version changes, comes or goes."""
+    """Return what changes when a file of the version changes, comes or goes, but for what systems leave there."""
     found = set()
     for path in version.rglob("*"):
+        if not all(map(is_data, path.relative_to(version).parts)):
+            continue
         with contextlib.suppress(OSError):  # it is just changing
             facts = path.stat()
             found.add((str(path), facts.st_ino, facts.st_size, facts.st_mtime_ns))

@@ -333,10 +333,33 @@ def test_a_root_inside_the_data_set_is_refused(tmp_path, monkeypatch, root):
     photo(tmp_path / "cat" / "0.png", 0)
     with pytest.raises(UserError, match=f"--pipeline_root {root}: inside --dataset ., whose files all count as images"):
         data.run(job(root, "."))
-    check_apart(Path(".kcnn"), ".")
-    check_apart(Path(".hidden/out"), ".")
-    check_apart(tmp_path.parent / "out", ".")
-    check_apart(Path("out"), "digits")
+    check_apart("--pipeline_root", Path(".kcnn"), ".")
+    check_apart("--pipeline_root", Path(".hidden/out"), ".")
+    check_apart("--pipeline_root", tmp_path.parent / "out", ".")
+    check_apart("--pipeline_root", Path("out"), "digits")
+
+
+@pytest.mark.parametrize("output", ["saved_models", "photos/cat/deep", "photos", "linked/models", "photos/eel"])
+def test_published_models_inside_the_data_set_are_refused_before_any_work(tmp_path, monkeypatch, output):
+    monkeypatch.chdir(tmp_path)
+    for index, label in enumerate(("cat", "dog")):
+        photo(tmp_path / "photos" / label / "0.png", index)
+    (tmp_path / "elsewhere" / "eel").mkdir(parents=True)
+    (tmp_path / "photos" / "eel").symlink_to("../elsewhere/eel")
+    (tmp_path / "linked").symlink_to("photos/dog")
+    dataset = "." if output == "saved_models" else "photos"
+    train = ["--dataset", dataset, "--offline", "--model", "lenet5", "--saved_models", output]
+    status, said = small_disks.call(*train)
+    assert status == 2
+    name = Path(output).resolve().name
+    assert said == (
+        f"main.py: error: --saved_models {output}: inside --dataset {dataset}, whose files all count as images; "
+        f"expected a folder outside, or a hidden one such as .{name}\n"
+    )
+    assert not Path(".kcnn").exists()
+    with pytest.raises(UserError, match="inside --dataset photos"):
+        check_apart("--pipeline_root", tmp_path / "elsewhere" / "eel" / "out", "photos")  # a class is a link to it
+    check_apart("--saved_models", tmp_path / "elsewhere" / "models", "photos")
 
 
 def test_runs_tell_the_data_set(ran):

@@ -54,6 +54,35 @@ def test_patterns(folder):
     assert error(nothing.read) == "no file matches this pattern"
 
 
+def test_leftovers_of_systems_are_no_pictures(folder):
+    before = names(folder, folder)
+    leftovers = (
+        "Thumbs.db",
+        "sub/desktop.ini",
+        "@eaDir/b.jpg/SYNOPHOTO_THUMB_SM.jpg",
+        "System Volume Information/x.jpg",
+    )
+    for name in leftovers:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"x")
+    assert names(folder, folder) == before
+    (folder / "sub" / "circle").unlink()
+    assert names(str(folder / "**" / "*.jpg"), folder) == [name for name in before if name.endswith(".jpg")]
+    assert set(names(str(folder / "*"), folder)) == {*before}
+    assert names(str(folder / "@eaDir"), folder) == [leftovers[2]]  # it is asked for
+    assert names(str(folder / "@eaDir" / "*"), folder) == [leftovers[2]]
+    assert names(str(folder / "Thumbs.db"), folder) == ["Thumbs.db"]
+
+
+def test_a_link_upwards_is_not_followed(folder):
+    before = names(folder / "sub", folder)
+    (folder / "sub" / "up").symlink_to(folder.parent)
+    (folder / "sub" / "deep" / "root").symlink_to("/")
+    assert names(folder / "sub", folder) == before
+    (folder / "sub" / "loop").symlink_to("loop")
+    assert names(folder / "sub", folder) == [*before, "sub/loop"]
+
+
 def test_what_cannot_be_read_says_why(folder, monkeypatch):
     (missing,) = inputs.expand_input(folder / "missing.jpg")
     assert error(missing.read) == "No such file or directory"
