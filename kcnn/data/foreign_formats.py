@@ -95,7 +95,7 @@ def explain_format(head: bytes, filename: str) -> str | None:
 
 
 def _recognize(head: bytes, ending: str) -> tuple[str, str] | None:
-    if head[4:8] == b"ftyp":
+    if head[4:8] == b"ftyp" and head[8:12].decode("latin-1").isprintable():
         size = max(int.from_bytes(head[:4], "big"), 16)
         brands = {head[8:12], *(head[at : at + 4] for at in range(16, min(size, len(head)), 4))}
         for known, name, reader in _BRANDS:

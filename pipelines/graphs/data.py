@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from kcnn.data.datasets.folder_layout import list_folder
+from kcnn.data.datasets.folder_layout import read_layout
 from kcnn.data.datasets.opening import normalize_dataset_name, open_dataset
 from kcnn.data.scan.checks import CHECKS
 from kcnn.data.scan.findings import COPIES, Finding
@@ -112,4 +112,4 @@ def _in_words(leak: Finding) -> str:
 def _labelled(dataset: str) -> bool:
     """Return whether there are classes: not in a folder without folders."""
     path = Path(dataset).expanduser()
-    return not os.path.isdir(path) or bool(list_folder(path, path)[0])
+    return not os.path.isdir(path) or bool(read_layout(path).classes)

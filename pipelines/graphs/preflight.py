@@ -248,13 +248,13 @@ def check_apart(flag: str, output: Path, dataset: str) -> None:
     folder = Path(dataset).expanduser()
     if dataset in DATASETS or not os.path.isdir(folder):
         return
-    layout, inner = read_layout(folder), output.expanduser().resolve()
+    layout, inner = read_layout(folder), output.resolve()
     for home in (folder, *layout.splits, *(one.folder for one in layout.classes)):
         real = home.resolve()
         if inner.is_relative_to(real) and all(map(is_data, inner.relative_to(real).parts)):
             raise UserError(
                 f"{flag} {output}: inside --dataset {dataset}, whose files all count as images; expected a folder "
-                f"outside, or a hidden one such as .{output.resolve().name.lstrip('.')}"
+                f"outside, or a hidden one such as .{inner.name}"
             )
 
 

@@ -25,8 +25,6 @@ from kcnn.leftovers import is_data
 _MORE_WORDS = {
     "development": "val",
     "devel": "val",
-    "learn": "train",
-    "learning": "train",
     "trn": "train",
     "tst": "test",
     "validate": "val",
@@ -117,7 +115,7 @@ def read_layout(root: Path) -> Layout:
         parents |= dict.fromkeys(found, NO_SPLIT)
     else:
         classes = [ClassFolder(None, folder.name, folder) for folder in found]
-        flaws = _doubts(found, root)
+        flaws = [doubt] if (doubt := _doubt(found, root)) else []
     left_out |= dict.fromkeys(_links_to_others([one.folder for one in classes]), "a link to a folder of other classes")
     return Layout(
         classes=tuple(one for one in classes if one.folder not in left_out),
@@ -246,16 +244,26 @@ def _splits_of_classes(found: Sequence[Path], root: Path) -> dict[Path, str]:
     return splits if len(found) > 1 and "train" in splits.values() and len({*splits.values()}) > 1 else {}
 
 
-def _doubts(found: Sequence[Path], root: Path) -> list[str]:
-    """Return a line where what was taken for classes may be splits: by the folders in them, or by their names."""
+def _doubt(found: Sequence[Path], root: Path) -> str | None:
+    """Return a line where what was taken for classes may be splits, by the folders in them or by their names."""
+    return _held_alike(found, root) or _named_alike(found) or _named_alone(found, root)
+
+
+def _held_alike(found: Sequence[Path], root: Path) -> str | None:
+    """Return a line where all folders hold the same folders, or nearly."""
     held: list[set[str]] = []
     for folder in found:
         held.append(_classes_below(folder, root))
         if not held[-1]:
-            break
+            return None
     common = set.intersection(*held) if held else set()
-    if len(found) > 1 and len(common) > 1 and 2 * len(common) >= len(set.union(*held)):
-        return [f"{_names(found)} hold the same folders ({_names(map(Path, sorted(common)))}); {_EXPECTED}"]
+    if len(found) < 2 or len(common) < 2 or 2 * len(common) < len(set.union(*held)):
+        return None
+    return f"{_names(found)} hold the same folders ({_names(map(Path, sorted(common)))}); {_EXPECTED}"
+
+
+def _named_alike(found: Sequence[Path]) -> str | None:
+    """Return a line where the names of folders differ in the split alone."""
     alike: dict[tuple[str, ...], dict[str, Path]] = {}
     for folder in found:
         split, rest = _split_in(folder.name)
@@ -264,8 +272,21 @@ def _doubts(found: Sequence[Path], root: Path) -> list[str]:
     for named in alike.values():
         if "train" in named and len(named) > 1:
             same = "are named as splits, but hold no class folders of the same name"
-            return [f"{_names(named.values())} {same}; {_EXPECTED}"]
-    return []
+            return f"{_names(named.values())} {same}; {_EXPECTED}"
+    return None
+
+
+def _named_alone(found: Sequence[Path], root: Path) -> str | None:
+    """Return a line where one folder is named as train and holds folders, and the others are no splits."""
+    for folder in found:
+        split, rest = _split_in(folder.name)
+        others = [other for other in found if other != folder] if split == "train" else []
+        if any(set(rest) <= set(_split_in(other.name)[1]) for other in others):
+            below = sorted(_classes_below(folder, root))
+            if len(below) > 1:
+                holds = f"is named as a split and holds folders ({_names(map(Path, below))})"
+                return f"{folder.name} {holds}, beside {_names(others)}; {_EXPECTED}"
+    return None
 
 
 def _names(folders: Iterable[Path]) -> str:

@@ -93,6 +93,11 @@ def test_splits_may_stand_within_the_classes(tmp_path):
         ),
         ([f"{part}/{label}/a.png" for part in ("val", "test") for label in CLASSES], "test and val hold the same "),
         (["train_images/a.png", "test_images/b.png"], "test_images and train_images are named as splits, but hold no "),
+        (
+            ["training_set/cat/a.png", "training_set/dog/b.png", "single_prediction/c.png"],
+            "training_set is named as a split and holds folders (cat and dog), beside single_prediction; expected ",
+        ),
+        (["seg_train/cat/a.png", "seg_train/dog/b.png", "seg_pred/c.png"], "seg_train is named as a split and holds "),
         (["trainA/a.png", "trainB/b.png", "testA/c.png", "testB/d.png"], "testA and trainA are named as splits, "),
     ],
 )
@@ -109,6 +114,7 @@ def test_what_may_be_splits_is_asked(tmp_path, files, flaw):
     [
         ["freight_train/a.png", "test_tube/b.png"],
         ["freight_train/2019/a.png", "test_tube/2020/b.png"],
+        ["freight_train/2019/a.png", "freight_train/2020/a.png", "bus/b.png"],
         ["cat/images/a.png", "dog/images/b.png"],
         ["cat/day/a.png", "cat/night/a.png", "dog/c.png"],
         ["cat/day/a.png", "cat/night/a.png", "dog/day/c.png"],
