@@ -179,9 +179,12 @@ def read_file(path: str) -> bytes:
 
 
 def file_state(path: str) -> tuple[object, ...]:
-    """Return a file's path, size in bytes and time of change in nanoseconds; the last two are None if it is missing."""
+    """Return a file's path, size in bytes and time of change in nanoseconds.
+
+    The last two are None where it is missing, or a folder, which changes with what is beside the data.
+    """
     try:
         state = os.stat(path)
     except OSError:
         return (path, None, None)
-    return (path, state.st_size, state.st_mtime_ns)
+    return (path, None, None) if stat.S_ISDIR(state.st_mode) else (path, state.st_size, state.st_mtime_ns)

@@ -186,6 +186,8 @@ def test_links_that_lead_nowhere_or_upwards_are_named(tmp_path):
         "others": "a link to a folder of other classes",
         "cat/up": "a link to a folder, which is not followed",
     }  # fmt: skip
+    (tmp_path / "made beside the data").mkdir()
+    assert open_dataset(str(root)).fingerprint == dataset.fingerprint
     (looping,) = (source for source in dataset.sources() if source.filename == "cat/self")
     with pytest.raises(OSError, match="Too many levels"):
         looping.read()

@@ -96,6 +96,18 @@ def test_what_cannot_be_decoded_is_excluded_by_name_and_the_rest_arrives_untouch
     assert any("6 files excluded" in warning for warning in summary.warnings)
 
 
+def test_formats_of_others_are_named_with_what_reads_them(photos, tmp_path):
+    (photos / "cat" / "IMG_7.HEIC").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(99))
+    (photos / "cat" / "a.jxl").write_bytes(b"\xff\x0a" + bytes(99))
+    (photos / "dog" / "DSC_1.NEF").write_bytes(encoded(5, "TIFF"))
+    excluded = ingest.ingest(open_dataset(str(photos)), tmp_path / ".out").excluded
+    supported = "is not a supported format (BMP, GIF, JPEG, PNG, WEBP)"
+    assert excluded["cat/IMG_7.HEIC"] == f"HEIC {supported}; pillow-heif or heif-convert of libheif reads it"
+    assert excluded["cat/a.jxl"] == f"JPEG XL {supported}; djxl of libjxl reads it"
+    assert excluded["dog/DSC_1.NEF"].startswith(f"RAW (NEF) {supported}; rawpy, ")
+    assert excluded["dog/scan.tiff"] == f"TIFF {supported}; Pillow or ImageMagick reads it"
+
+
 def test_records_have_the_usual_keys(photos, tmp_path):
     ingest.ingest(open_dataset(str(photos)), tmp_path / ".out")
     record = next(iter(examples.read_examples(examples.shard_paths(tmp_path / ".out", "train")))).numpy()

@@ -56,6 +56,19 @@ def test_answers_are_those_of_keras(classifier, model, pictures, tmp_path):
     assert classifier.labels == tuple(LABELS)
 
 
+def test_formats_of_others_are_named_with_what_reads_them(classifier, pictures, tmp_path):
+    (tmp_path / "a.CR2").write_bytes(b"II*\0\x10\0\0\0CR\x02\0" + bytes(99))
+    (tmp_path / "b.jpg").write_bytes(pictures[0])
+    (tmp_path / "c.avif").write_bytes(b"\0\0\0\x18ftypavif\0\0\0\0mif1avif" + bytes(99))
+    (tmp_path / "Thumbs.db").write_bytes(b"not an image")
+    raw, good, avif = classifier.predict(tmp_path)
+    assert raw.error.startswith("RAW (Canon CR2) is not a supported format (BMP, GIF, JPEG, PNG, WEBP); rawpy, ")
+    assert avif.error.startswith("AVIF is not a supported format (BMP, GIF, JPEG, PNG, WEBP); avifdec of libavif ")
+    assert good.error is None
+    with pytest.raises(UserError, match=r"a\.CR2: RAW \(Canon CR2\) is not a supported format"):
+        classifier.embed(tmp_path / "a.CR2")
+
+
 @pytest.mark.parametrize("batch_size", [1, 2, 32])
 def test_broken_files_do_not_disturb_the_others(classifier, folder, batch_size):
     answers = classifier.predict(folder, batch_size=batch_size)
