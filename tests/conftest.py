@@ -21,7 +21,7 @@ LONG = (
     "test_extending.py",
     "test_pretraining.py",
     "test_export.py",
-    "test_server.py",
+    "test_server_operation.py",
     "test_formats.py",
     "test_parity.py",
     "test_trainer.py",

@@ -1,6 +1,8 @@
 """Requests to an export, good and broken, and the answers of TensorFlow."""
 
 import functools
+import struct
+import zlib
 
 import tensorflow as tf
 from tiny_classifier import picture
@@ -22,6 +24,16 @@ def bomb(size):
     """Return a PNG whose header promises so many pixels a side."""
     png = picture("PNG", (8, 8))
     return png[:16] + size.to_bytes(4, "big") * 2 + png[24:]
+
+
+def png_header(width, height, data=b""):
+    """Return a PNG that states this size."""
+
+    def chunk(name, content):
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
 
 
 HUGE = "too large: more than 100000000 pixels"

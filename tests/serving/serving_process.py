@@ -13,8 +13,11 @@ import time
 from pathlib import Path
 
 import tensorflow as tf
+from tensorflow.core.framework import tensor_pb2
 from tensorflow.core.protobuf import saved_model_pb2
+from tensorflow_serving.apis import predict_pb2
 
+TINY, OTHER = "/v1/models/tiny:predict", "/v1/models/other:predict"
 ROOT = Path(__file__).parents[2]
 STARTED = re.compile(r"http://127\.0\.0\.1:(\d+)/\n.*gRPC: +127\.0\.0\.1:(\d+)\n", re.DOTALL)
 
@@ -145,6 +148,15 @@ def b64(content):
 
 def texts(rows):
     return [[name.decode() for name in row] for row in rows.tolist()]
+
+
+def predict_request(name="tiny", signature="", **inputs):
+    """Return a PredictRequest with these inputs, arrays or protos."""
+    made = predict_pb2.PredictRequest()
+    made.model_spec.name, made.model_spec.signature_name = name, signature
+    for key, value in inputs.items():
+        made.inputs[key].CopyFrom(value if isinstance(value, tensor_pb2.TensorProto) else tf.make_tensor_proto(value))
+    return made
 
 
 def run_serve(*arguments):

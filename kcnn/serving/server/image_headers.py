@@ -4,6 +4,8 @@ A file that cannot be read has no pixels: the decoder refuses it later. The walk
 `kcnn.data.input_pipeline.limits`, as the decoder's do.
 """
 
+import binascii
+import re
 import struct
 from collections.abc import Iterator
 
@@ -18,6 +20,27 @@ def most_pixels(text: bytes) -> int:
     if not any(magic in text for magic in _FORMATS):  # as quick as the fields of a long text may be slow
         return 0
     return max(pixels(text), max(map(pixels, _fields(memoryview(text), _EXAMPLE_TEXTS)), default=0))
+
+
+def is_base64_of_image(text: bytes) -> bool:
+    """Return whether a text, or one in it as a tf.Example, is base64 of an image or of a tf.Example with an image."""
+    if _stands_for_image(text):
+        return True
+    if not any(first in text for first in _BASE64_MAGICS):  # as above
+        return False
+    return any(map(_stands_for_image, _fields(memoryview(text), _EXAMPLE_TEXTS)))
+
+
+def _stands_for_image(text: bytes) -> bool:
+    found = _BASE64.match(text)
+    if not found:
+        return False
+    written = text[found.start(1) :].translate(_STANDARD, b" \t\r\n=")
+    try:
+        decoded = binascii.a2b_base64(written[: len(written) // 4 * 4])
+    except ValueError:
+        return False
+    return decoded.startswith(tuple(_FORMATS)) or most_pixels(decoded) > 0
 
 
 def _fields(message: memoryview, path: tuple[int, ...]) -> Iterator[bytes]:
@@ -201,3 +224,9 @@ _FORMATS = {
     b"\xff\x0a": _jpeg_xl,
     b"\x00\x00\x00\x0cJXL ": _jpeg_xl,
 }
+# The beginning of base64: of a data: URI or alone, standard or URL-safe.
+_BASE64 = re.compile(rb"\s*(?:data:[^,]{0,100},)?\s*([A-Za-z0-9+/_-]{24})")
+_STANDARD = bytes.maketrans(b"-_", b"+/")
+# The characters that a magic number alone decides.
+_STANDARD_MAGICS = [binascii.b2a_base64(magic)[: len(magic) * 8 // 6] for magic in _FORMATS]
+_BASE64_MAGICS = {*_STANDARD_MAGICS, *(magic.translate(bytes.maketrans(b"+/", b"-_")) for magic in _STANDARD_MAGICS)}

@@ -93,6 +93,7 @@ class Models:
         self._versions: dict[str, dict[int, Servable]] = {name: {} for name in self.served}
         self._labels: dict[str, Mapping[str, int]] = {name: {} for name in self.served}
         self._obstacles: dict[str, str] = {}
+        self._looked: set[str] = set()  # the models whose folders have been read once, and loaded
         self._unloading: set[asyncio.Task] = set()
 
     def ready(self) -> bool:
@@ -108,16 +109,14 @@ class Models:
         """Return the version that answers: the one asked for, or the newest.
 
         Raises:
-            StatusError: NOT_FOUND, or INVALID_ARGUMENT for an unknown label.
+            StatusError: UNAVAILABLE while it is being loaded; NOT_FOUND, or INVALID_ARGUMENT for an unknown label.
         """
         if label is not None and name in self.served:
             labels = self._labels[name]
             if label not in labels:
                 known = ", ".join(sorted(labels)) or "it has none"
-                raise StatusError(
-                    StatusCode.INVALID_ARGUMENT,
-                    f"Unrecognized servable version label: {label}; labels of {name}: {known}",
-                )
+                message = f"Unrecognized servable version label: {label}; labels of {name}: {known}"
+                raise self._missing(name, None, StatusError(StatusCode.INVALID_ARGUMENT, message))
             version = labels[label]
         available = self._available(name) if name in self.served else []
         if version is None and available:
@@ -128,7 +127,8 @@ class Models:
         asked = f"Latest({name})" if version is None else f"Specific({name}, {version})"
         there = ", ".join(str(one.version) for one in available) if available else ""
         known = f"available: version {there}" if there else f"models: {', '.join(self.served)}"
-        raise StatusError(StatusCode.NOT_FOUND, f"Servable not found for request: {asked}; {known}")
+        message = f"Servable not found for request: {asked}; {known}"
+        raise self._missing(name, version, StatusError(StatusCode.NOT_FOUND, message))
 
     def status(self, name: str, version: int | None = None, label: str | None = None) -> list[Servable]:
         """Return all versions, present or past, the newest first; or the version asked for, whatever its state.
@@ -139,11 +139,19 @@ class Models:
         if label is not None:
             return [self.find(name, label=label)]
         known = self._versions.get(name, {})
-        if not known:
-            raise StatusError(StatusCode.NOT_FOUND, f"Could not find any versions of model {name}")
-        if version is not None and version not in known:
-            raise StatusError(StatusCode.NOT_FOUND, f"Could not find version {version} of model {name}")
+        if not known or (version is not None and version not in known):
+            what = f"version {version}" if known else "any versions"
+            message = f"Could not find {what} of model {name}"
+            raise self._missing(name, version, StatusError(StatusCode.NOT_FOUND, message))
         return [known[version]] if version is not None else [known[number] for number in sorted(known, reverse=True)]
+
+    def _missing(self, name: str, version: int | None, error: StatusError) -> StatusError:
+        """Return the error of a request for what is not there: UNAVAILABLE while it may be being loaded."""
+        loading = [one for one in self._versions.get(name, {}).values() if one.state is State.LOADING]
+        expected = any(version in (None, one.version) for one in loading)
+        if name in self.served and (expected or name not in self._looked):
+            return StatusError(StatusCode.UNAVAILABLE, f"model {name} is being loaded: try again later")
+        return error
 
     async def watch(self) -> None:
         """Follow the folders, for ever."""
@@ -163,6 +171,7 @@ class Models:
                 if self._obstacles.get(name) != str(error):
                     print(f"{model.base_path}: {error}", file=sys.stderr, flush=True)
                 self._obstacles[name] = str(error)
+                self._looked.add(name)
                 continue
             self._obstacles.pop(name, None)
             for path in wanted:
@@ -182,6 +191,7 @@ class Models:
                 label: before[label] if number not in there and before.get(label) in there else number
                 for label, number in labels.items()
             }
+            self._looked.add(name)
 
     async def _load_version(self, name: str, path: Path) -> None:
         servable = Servable(name, path, _stamp(path))

@@ -12,14 +12,13 @@ from grpc import StatusCode
 
 from kcnn.errors import nearest
 from kcnn.serving.server.batching import Arrays, Batcher
-from kcnn.serving.server.image_headers import most_pixels
+from kcnn.serving.server.image_headers import is_base64_of_image, most_pixels
 from kcnn.serving.server.metrics import Metrics
 from kcnn.serving.server.models import Models, Servable
-from kcnn.serving.server.runtime import DEFAULT_SIGNATURE, ArraySpec, Signature
+from kcnn.serving.server.runtime import CLASSIFY, DEFAULT_SIGNATURE, ArraySpec, Signature
 from kcnn.serving.server.settings import Settings
 from kcnn.serving.server.status import StatusError, invalid
 
-CLASSIFY = "tensorflow/serving/classify"
 REGRESS = "Regress: the models here are classifiers; ask Classify or Predict"
 _AT_ONCE = 256 * 2**10  # bytes of a request that are read in a few milliseconds
 _READERS = 2  # more would only wait for each other
@@ -121,7 +120,7 @@ class Requests:
         """Return each example's classes with their scores, in the order of the model.
 
         Raises:
-            StatusError: as `answer`; and for a signature that does not classify.
+            StatusError: as `answer`; and for a signature that does not classify, or an example without an image.
         """
         if signature.method != CLASSIFY:
             known = [one.name for one in servable.model.signatures.values() if one.method == CLASSIFY]
@@ -136,6 +135,11 @@ class Requests:
         found = []
         for row in range(examples.count):
             names = [name.decode("utf-8", "replace") for name in classes[row]] if classes is not None else None
+            if names and not any(names):  # what a classifier of this project says of a row that it cannot read
+                raise invalid(
+                    f"example {row}: no image that can be read: expected its bytes in the feature image/encoded, which "
+                    'JSON holds as {"b64": "..."}'
+                )
             values = scores[row].tolist() if scores is not None else [0.0] * len(names or [])
             found.append(list(zip(names or [""] * len(values), values, strict=True)))
         return found
@@ -176,12 +180,17 @@ class Requests:
             self.check_rows(signature, rows)
         for name, array in inputs.items():
             if array.dtype == object:
-                self._check_pixels(name, array)
+                self._check_images(name, array, signature.inputs[name].binary)
         return rows
 
-    def _check_pixels(self, name: str, array: np.ndarray) -> None:
+    def _check_images(self, name: str, array: np.ndarray, binary: bool) -> None:
         most = self.settings.max_pixels
         for row, value in enumerate(array.ravel()):
+            if binary and is_base64_of_image(value):
+                raise invalid(
+                    f"input {name!r}, row {row}: an image in base64: expected its bytes, which JSON holds as "
+                    '{"b64": "..."}, encoded once'
+                )
             size = most_pixels(value)
             if size > most:
                 raise invalid(f"input {name!r}, row {row}: an image of {size} pixels: expected at most {most}")

@@ -38,6 +38,14 @@ _MODEL = r"(?i:/v1/models/)(?P<model>[^/:]+)(?:(?i:/versions/)(?P<version>\d+)|(
 _ASK = re.compile(_MODEL + r":(?P<method>classify|regress|predict)")
 _LOOK = re.compile(_MODEL + r"(?P<metadata>/metadata)?")
 _JSON = "application/json"
+_EXPECTED = "POST /v1/models/NAME[/versions/N|/labels/LABEL]:predict or :classify, or GET /v1/models/NAME[/metadata]"
+_LATER = (StatusCode.RESOURCE_EXHAUSTED, StatusCode.UNAVAILABLE)  # the same request may be answered later
+_METHODS = ["GET", "POST"]
+_CORS = {
+    "Access-Control-Allow-Origin": "*",
+    "Access-Control-Allow-Methods": ", ".join(_METHODS),
+    "Access-Control-Allow-Headers": "Content-Type, Content-Encoding",
+}
 
 
 def application(requests: Requests) -> Starlette:
@@ -58,15 +66,25 @@ def application(requests: Requests) -> Starlette:
         text = prometheus_client.generate_latest(requests.metrics.registry)
         return Response(text, media_type=prometheus_client.CONTENT_TYPE_LATEST)
 
+    cors = requests.settings.rest_api_enable_cors_support
+    methods = [*_METHODS, "OPTIONS"] if cors else _METHODS
+
     async def models(request: Request) -> Response:
-        return await _guarded(_serve(request, requests))
+        if cors and request.method == "OPTIONS":
+            return Response(headers=_CORS)
+        response = await _guarded(_serve(request, requests))
+        if cors:
+            response.headers.update(_CORS)
+        return response
 
     async def other(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         message = (
             f"{request.method} {request.scope['path']}: {error.detail}; the API is at /v1/models/NAME, a page at /"
         )
-        return _json({"error": message}, error.status_code)
+        if request.method == "OPTIONS" and request.scope["path"].lower().startswith("/v1/"):
+            message += "; --rest_api_enable_cors_support lets the pages of other origins ask it"
+        return _json({"error": message}, error.status_code, error.headers)
 
     app = Starlette(
         routes=[
@@ -75,7 +93,8 @@ def application(requests: Requests) -> Starlette:
             Route("/readyz", readiness),
             Route("/metrics", metrics),
             Route("/monitoring/prometheus/metrics", metrics),  # TensorFlow Serving's usual path
-            Route("/v1/{path:path}", models, methods=["GET", "POST"]),
+            Route("/v1/{path:path}", models, methods=methods),
+            Route("/V1/{path:path}", models, methods=methods),  # TensorFlow Serving takes either case
         ],
         exception_handlers={HTTPException: other},
     )
@@ -106,7 +125,7 @@ async def _guarded(answer: Awaitable[Response]) -> Response:
     try:
         return await answer
     except StatusError as error:
-        headers = {"Retry-After": "1"} if error.code is StatusCode.RESOURCE_EXHAUSTED else {}
+        headers = {"Retry-After": "1"} if error.code in _LATER else {}
         return _json({"error": error.message}, error.http, headers)
     except Exception:  # a mistake here must not look like the client's
         traceback.print_exc(file=sys.stderr)
@@ -128,7 +147,7 @@ async def _serve(request: Request, requests: Requests) -> Response:
                 raise StatusError(StatusCode.DEADLINE_EXCEEDED, message) from None
     if request.method in ("GET", "HEAD") and (found := _LOOK.fullmatch(path)):
         return _metadata(requests, found) if found["metadata"] else _status(requests, found)
-    raise invalid(f"Malformed request: {request.method} {path}")
+    raise invalid(f"Malformed request: {request.method} {path}; expected {_EXPECTED}")
 
 
 def _which(found: re.Match[str]) -> tuple[str, int | None, str | None]:
@@ -194,10 +213,10 @@ async def _body(request: Request, requests: Requests, held: Held) -> bytes:
             body.clear()
     if size > most:
         raise too_large(f"{size}", most)
-    encoding = request.headers.get("content-encoding", "identity").lower()
-    if encoding == "identity":
+    encoding = request.headers.get("content-encoding", "").lower()
+    if encoding in ("", "identity"):
         return bytes(body)
-    if encoding != "gzip":
+    if encoding not in ("gzip", "x-gzip"):
         message = f"Content-Encoding {encoding}: expected gzip or none"
         raise StatusError(StatusCode.INVALID_ARGUMENT, message, HTTPStatus.UNSUPPORTED_MEDIA_TYPE)
     content = await held.aside(inflate, bytes(body), most)

@@ -3,6 +3,7 @@
 Source: https://www.tensorflow.org/tfx/serving/api_rest
 """
 
+import codecs
 import gc
 import zlib
 from http import HTTPStatus
@@ -16,7 +17,21 @@ from kcnn.serving.server.batching import Arrays
 from kcnn.serving.server.requests import Requests
 from kcnn.serving.server.runtime import Signature
 from kcnn.serving.server.status import StatusError, invalid
-from kcnn.serving.server.tensors import decode_base64, json_to_array
+from kcnn.serving.server.tensors import decode_base64, describe_json, json_to_array
+
+_BYTES_FEATURE = "/encoded"  # as image/encoded: the files of tf.Examples, by custom
+_EXPECTED = 'an object in UTF-8, as {"instances": [...]}'
+# What clients send instead of JSON, by its first bytes.
+_NO_JSON = {
+    b"\x1f\x8b": "gzip without the header Content-Encoding: gzip",
+    b"\xff\xd8\xff": 'a JPEG, which JSON holds as {"b64": "..."}',
+    b"\x89PNG": 'a PNG, which JSON holds as {"b64": "..."}',
+    b"--": "a form",
+    codecs.BOM_UTF16_LE: "UTF-16 or UTF-32",
+    codecs.BOM_UTF16_BE: "UTF-16",
+    b"{\0": "UTF-16 or UTF-32",
+    b"\0": "UTF-16 or UTF-32",
+}
 
 
 def inflate(body: bytes, most: int) -> bytes:
@@ -51,13 +66,14 @@ def parse_body(body: bytes) -> dict[str, Any]:
     """
     gc.disable()  # while millions of lists are made, it would visit all objects again and again
     try:
-        parsed = orjson.loads(body)
+        parsed = orjson.loads(body.removeprefix(codecs.BOM_UTF8))  # TensorFlow Serving takes it too
     except orjson.JSONDecodeError as error:
-        raise invalid(f"JSON Parse error: {error}") from None
+        found = next((kind for first, kind in _NO_JSON.items() if body.startswith(first)), "")
+        raise invalid(f"JSON Parse error: {error}; expected {_EXPECTED}{found and f', found {found}'}") from None
     finally:
         gc.enable()
     if not isinstance(parsed, dict):
-        raise invalid("JSON Value: is not object; expected {'instances': [...]} or {'inputs': ...}")
+        raise invalid(f"JSON Value: is not object; expected {_EXPECTED}")
     return parsed
 
 
@@ -70,16 +86,19 @@ def read_inputs(requests: Requests, signature: Signature, parsed: dict[str, Any]
     rows = parsed.get("instances")
     columns: Any = parsed.get("inputs")
     if ("instances" in parsed) == ("inputs" in parsed):
-        raise invalid("expecting one of 'inputs' or 'instances' keys to exist: one of the two")
+        found = ", ".join(repr(key[:40]) for key in list(parsed)[:5]) or "none"
+        raise invalid(f"expecting one of 'inputs' or 'instances' keys to exist: one of the two, found {found}")
     if "instances" in parsed:
         if not isinstance(rows, list) or not rows:
-            raise invalid("Expecting 'instances' to be a list with one value or more")
+            raise invalid(f"Expecting 'instances' to be a list with one value or more, found {describe_json(rows)}")
         requests.check_rows(signature, len(rows))
         named = _is_named(rows[0])
         for index, row in enumerate(rows):
             if _is_named(row) != named or (named and row.keys() != signature.inputs.keys()):
-                keys = ", ".join(signature.inputs)
-                raise invalid(f"Failed to process element: {index} of 'instances' list: expected keys {keys}")
+                keys, found = ", ".join(signature.inputs), describe_json(row)
+                raise invalid(
+                    f"Failed to process element: {index} of 'instances' list: expected keys {keys}, found {found}"
+                )
         columns = {name: [row[name] for row in rows] for name in signature.inputs} if named else rows
     elif columns is None:
         raise invalid("Expecting 'inputs' to be a value, a list or an object")
@@ -113,11 +132,15 @@ def serialize_example(given: Any, which: str) -> bytes:
     """
     if not isinstance(given, dict):
         raise invalid(f"Example must be JSON object; {which} is none")
+    if given.keys() == {"b64"}:
+        raise invalid(f'{which}: expected features, as {{"image/encoded": {{"b64": "..."}}}}, found an object of b64')
     example = tf.train.Example()
     for name, values in given.items():
         feature = example.features.feature[name]
         where = f"Feature: {name} of {which}"
         for value in values if isinstance(values, list) else [values]:
+            if isinstance(value, str) and name.endswith(_BYTES_FEATURE):
+                raise invalid(f'{where}: expected bytes, {{"b64": "..."}}, found text')
             kind, content = _feature_value(value, where)
             if feature.WhichOneof("kind") not in (None, kind):
                 raise invalid(f"{where}: values of different types")
@@ -132,7 +155,7 @@ def _feature_value(value: Any, where: str) -> tuple[str, Any]:
     """Return the field of tf.train.Feature for a value of JSON, and its content."""
     if isinstance(value, str):
         return "bytes_list", value.encode()
-    if isinstance(value, dict) and value.keys() == {"b64"} and isinstance(value["b64"], str):
+    if isinstance(value, dict) and value.keys() == {"b64"}:
         return "bytes_list", decode_base64(value["b64"], where)
     if isinstance(value, int):
         return "int64_list", value

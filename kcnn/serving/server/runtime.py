@@ -14,6 +14,9 @@ from kcnn.serving.prediction import runtimes
 from kcnn.serving.server.status import BY_NUMBER, StatusError, invalid
 
 DEFAULT_SIGNATURE = "serving_default"
+CLASSIFY = "tensorflow/serving/classify"
+BYTES_SUFFIX = "_bytes"  # TensorFlow Serving's ending of the inputs and outputs that are bytes, not text
+EXAMPLES = "examples"  # the usual input of serialized tf.Examples
 REFUSED = "the model refuses the inputs"
 
 
@@ -24,10 +27,12 @@ class ArraySpec:
     Attributes:
         dtype: `object` for strings, which are `bytes`.
         shape: the sizes, None for any size; None for a shape of any rank.
+        binary: whether strings are the bytes of files or messages: no text can be one.
     """
 
     dtype: np.dtype
     shape: tuple[int | None, ...] | None
+    binary: bool = False
 
     @property
     def batched(self) -> bool:
@@ -146,15 +151,19 @@ def _first_words(message: str) -> str:
 
 
 def _signature(name: str, found: meta_graph_pb2.SignatureDef) -> Signature:
-    inputs = {key: _spec(found.inputs[key]) for key in sorted(found.inputs)}
-    outputs = {key: _spec(found.outputs[key]) for key in sorted(found.outputs)}
+    classifies = found.method_name == CLASSIFY  # serialized tf.Examples, by whatever name
+    inputs = {
+        key: _spec(found.inputs[key], binary=classifies or key == EXAMPLES or key.endswith(BYTES_SUFFIX))
+        for key in sorted(found.inputs)
+    }
+    outputs = {key: _spec(found.outputs[key], binary=key.endswith(BYTES_SUFFIX)) for key in sorted(found.outputs)}
     return Signature(name, found.method_name, inputs, outputs)
 
 
-def _spec(info: meta_graph_pb2.TensorInfo) -> ArraySpec:
+def _spec(info: meta_graph_pb2.TensorInfo, binary: bool) -> ArraySpec:
     shape = tf.TensorShape(info.tensor_shape)
     dtype = np.dtype(tf.dtypes.as_dtype(info.dtype).as_numpy_dtype)
-    return ArraySpec(dtype, None if shape.rank is None else tuple(shape.as_list()))
+    return ArraySpec(dtype, None if shape.rank is None else tuple(shape.as_list()), binary)
 
 
 RUNTIMES: dict[str, Callable[[Path], LoadedModel]] = {

@@ -66,6 +66,7 @@ class Settings:
     max_request_bytes: int = _flag(16 * 2**20, "Larger requests are refused (413).", 1024)
     max_pixels: int = _flag(MAX_PIXELS, "Larger images are refused (400), by their header.", 1)
     rest_api_timeout_in_ms: int = _flag(30_000, "A request that takes longer is given up (504).", 1)
+    rest_api_enable_cors_support: bool = _flag(False, "Let the pages of other origins ask the REST API (CORS).")
     file_system_poll_wait_seconds: float = _flag(1.0, "Seconds between two looks for new versions.", 0.01)
     drain_seconds: float = _flag(30.0, "Seconds that requests in flight at SIGTERM have to be answered.", 0)
 

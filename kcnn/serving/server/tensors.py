@@ -7,20 +7,22 @@ Source: https://www.tensorflow.org/tfx/serving/api_rest and tensorflow_serving/u
 import base64
 import binascii
 import math
+import re
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 from tensorflow.core.framework import tensor_pb2
 
-from kcnn.serving.server.runtime import ArraySpec
+from kcnn.serving.server.runtime import BYTES_SUFFIX, ArraySpec
 from kcnn.serving.server.status import invalid
 
-BYTES_SUFFIX = "_bytes"  # outputs so named are bytes in JSON, others text
 # The types of JSON that each kind of numpy's dtypes takes; other kinds take whole numbers and fractions.
 _TAKEN: dict[str, set[type]] = {"b": {bool}, "i": {int}, "u": {int}}
 _MOST_DIMENSIONS = 32  # numpy walks no more
-_KINDS = {bool: "true or false", int: "whole numbers", float: "fractions", str: "text"}
+_KINDS = {bool: "true or false", int: "whole numbers", float: "fractions", str: "text", dict: "objects"}
+_B64 = '{"b64": "..."}'
+_SPACE_INSIDE = re.compile(r"[A-Za-z0-9+/] +[A-Za-z0-9+/]")
 
 
 def json_to_array(value: Any, spec: ArraySpec, name: str) -> np.ndarray:
@@ -29,7 +31,7 @@ def json_to_array(value: Any, spec: ArraySpec, name: str) -> np.ndarray:
         rank = _depth(value) if spec.shape is None else len(spec.shape)
         if rank > _MOST_DIMENSIONS:
             raise invalid(f"input {name!r}: its lists are nested too deep")
-        array = np.array(_texts(value, rank, name), dtype=object)
+        array = np.array(_texts(value, rank, name, spec.binary), dtype=object)
         if array.ndim != rank:
             raise invalid(f"input {name!r}: its lists differ in length")
         return array
@@ -60,24 +62,36 @@ def _depth(value: Any) -> int:
     return depth
 
 
-def _texts(value: Any, rank: int, name: str) -> Any:
-    """Return the same lists, of bytes."""
+def _texts(value: Any, rank: int, name: str, binary: bool) -> Any:
+    """Return the same lists, of bytes; where they are `binary`, text is a mistake, mostly base64 without its object."""
+    where = f"input {name!r}"
     if rank:
         if not isinstance(value, list):
-            raise invalid(f"input {name!r}: expected a list, found {_named(value)}")
-        return [_texts(part, rank - 1, name) for part in value]
-    if isinstance(value, str):
+            raise invalid(f"{where}: expected a list, found {describe_json(value)}")
+        return [_texts(part, rank - 1, name, binary) for part in value]
+    if isinstance(value, str) and not binary:
         return value.encode()
-    if isinstance(value, dict) and value.keys() == {"b64"} and isinstance(value["b64"], str):
-        return decode_base64(value["b64"], f"input {name!r}")
-    raise invalid(f'input {name!r}: expected a text or {{"b64": "..."}}, found {_named(value)}')
+    if isinstance(value, dict) and value.keys() == {"b64"}:
+        return decode_base64(value["b64"], where)
+    raise invalid(f"{where}: expected {_B64 if binary else f'a text or {_B64}'}, found {describe_json(value)}")
 
 
-def decode_base64(text: str, where: str) -> bytes:
-    """Return the bytes; white space and missing padding are forgiven, as TensorFlow Serving does."""
+def decode_base64(text: Any, where: str) -> bytes:
+    """Return the bytes of the value of "b64".
+
+    As TensorFlow Serving does, this takes the standard alphabet alone, and forgives line breaks and missing padding.
+    """
+    if not isinstance(text, str):
+        raise invalid(f'{where}: expected a text as the value of "b64", found {describe_json(text)}')
     try:
         return binascii.a2b_base64(text, strict_mode=True)
     except ValueError:
+        if text.lstrip()[:5].lower() == "data:":
+            raise invalid(f'{where}: a data: URI in "b64": expected what follows its comma alone') from None
+        if "-" in text or "_" in text:
+            raise invalid(f"{where}: no base64, or URL-safe: expected + and / where that has - and _") from None
+        if _SPACE_INSIDE.search(text):  # TensorFlow Serving drops it, and with it what the client wrote
+            raise invalid(f"{where}: no base64: a space, where a form may have lost a +") from None
         text = "".join(text.split()).rstrip("=")
         try:
             return binascii.a2b_base64(text + "=" * (-len(text) % 4), strict_mode=True)
@@ -85,10 +99,12 @@ def decode_base64(text: str, where: str) -> bytes:
             raise invalid(f"{where}: no base64: {error}") from None
 
 
-def _named(value: Any) -> str:
+def describe_json(value: Any) -> str:
     """Return the kind of a JSON value, in words."""
     if isinstance(value, dict):
         return "an object of " + (", ".join(sorted(value)[:5]) or "nothing")
+    if value == []:
+        return "an empty list"
     names = {bool: "true or false", int: "a number", float: "a number", str: "text", list: "a list"}
     return names.get(type(value), "null")
 

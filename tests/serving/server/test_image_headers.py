@@ -12,7 +12,7 @@ from PIL import Image
 
 from kcnn.data.input_pipeline.containers import stored_pixels
 from kcnn.data.input_pipeline.limits import ENDLESS, MAX_GIF_BLOCKS
-from kcnn.serving.server.image_headers import most_pixels, pixels
+from kcnn.serving.server.image_headers import is_base64_of_image, most_pixels, pixels
 
 SIZES = [(1, 1), (37, 100), (640, 3), (5000, 3001)]
 # Of libjxl: 64x64 and 100x37, as a codestream and in a box, and the first bytes of 5000x3001.
@@ -148,3 +148,28 @@ def test_an_image_in_an_example_is_found_wherever_tensorflow_finds_it():
         assert most_pixels(written) >= 81_000_000
     for written in (b"", b"\x0a", b"\x0a\xff", b"\xff" * 100, example[:-1], "naïve".encode(), b"BM" + bytes(100)):
         assert most_pixels(written) in (0, 81_000_000)
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "GIF", "BMP", "WEBP"])
+def test_base64_of_an_image_is_none(format):
+    """Expect that of its standard and URL-safe form, in lines, behind a data: URI, in an example and of an example."""
+    content = written(format, (30, 20))
+    example = tf.train.Example()
+    example.features.feature["image/encoded"].bytes_list.value.append(content)
+    example = example.SerializeToString()
+    standard = base64.b64encode(content)
+    texts = [
+        standard,
+        standard.rstrip(b"="),
+        base64.urlsafe_b64encode(content),
+        base64.encodebytes(content),
+        b"data:image/x;base64," + standard,
+        base64.b64encode(example),
+    ]
+    for text in texts:
+        assert is_base64_of_image(text)
+    wrapped = tf.train.Example()
+    wrapped.features.feature["image/encoded"].bytes_list.value.append(standard)
+    assert is_base64_of_image(wrapped.SerializeToString())
+    for text in (content, example, b"", b"text", b"A" * 100, base64.b64encode(b"some words, and no image at all")):
+        assert not is_base64_of_image(text)

@@ -2,15 +2,12 @@
 
 import asyncio
 import contextlib
-import functools
 import logging
-import socket
 
 import pytest
-import uvicorn
+from served_application import served
 
 from kcnn.serving.server import process
-from kcnn.serving.server.process import Connection
 
 ASK = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 
@@ -24,20 +21,6 @@ async def large(scope, receive, send):
 async def small(scope, receive, send):
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
     await send({"type": "http.response.body", "body": b"ok"})
-
-
-@contextlib.asynccontextmanager
-async def served(application, *, most=100, idle=60):
-    listener = socket.create_server(("127.0.0.1", 0))
-    connection = functools.partial(Connection, most=most, request_seconds=30)
-    config = uvicorn.Config(
-        application, http=connection, lifespan="off", timeout_keep_alive=idle, timeout_graceful_shutdown=1
-    )
-    server = uvicorn.Server(config)
-    serving = asyncio.create_task(server.serve([listener]))
-    yield listener.getsockname(), server.server_state.connections
-    server.should_exit = True
-    await serving
 
 
 async def until(holds):

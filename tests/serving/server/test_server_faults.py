@@ -1,7 +1,6 @@
 """The server under faults: broken requests and images, too many requests, versions that come and go, its own end."""
 
 import asyncio
-import base64
 import concurrent.futures
 import contextlib
 import json
@@ -20,19 +19,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from serving_process import Client, other_model, publish, serve
+from serving_process import OTHER, TINY, Client, b64, other_model, publish, serve
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 from kcnn.serving.server.requests import Requests
 from kcnn.serving.server.rpc import Rpc
 from kcnn.serving.server.settings import Settings
 
-TINY, OTHER = "/v1/models/tiny:predict", "/v1/models/other:predict"
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-
-
-def b64(content):
-    return {"b64": base64.b64encode(content).decode()}
 
 
 def mutated(content, chance):
@@ -104,7 +98,7 @@ def test_mutated_requests(tiny, times, pictures):
     pixels = np.zeros((1, 3, 4, 3), int).tolist()
     bodies = [
         (TINY, {"signature_name": "serving_default", "instances": [b64(pictures[2])]}),
-        (TINY, {"inputs": {"image_bytes": [b64(pictures[2]), "text"]}}),
+        (TINY, {"inputs": {"image_bytes": [b64(pictures[2]), b64(b"text")]}}),
         (TINY, {"signature_name": "images", "inputs": pixels}),
         ("/v1/models/tiny:classify", {"signature_name": "classify", "examples": [{"image/encoded": b64(pictures[2])}]}),
     ]

@@ -21,7 +21,7 @@ def test_settings_import_no_heavy_package():
 
 
 def test_each_flag_has_a_type_a_default_and_a_help_text():
-    assert len(FLAG_FIELDS) == 13
+    assert len(FLAG_FIELDS) == 14
     for field in FLAG_FIELDS:
         assert field.type in (int, float, str, bool)
         assert isinstance(field.default, field.type)
