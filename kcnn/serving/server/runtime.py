@@ -27,7 +27,7 @@ class ArraySpec:
     Attributes:
         dtype: `object` for strings, which are `bytes`.
         shape: the sizes, None for any size; None for a shape of any rank.
-        binary: whether strings are the bytes of files or messages: no text can be one.
+        binary: whether the strings of an input are files or messages, which are never text.
     """
 
     dtype: np.dtype
@@ -156,11 +156,11 @@ def _signature(name: str, found: meta_graph_pb2.SignatureDef) -> Signature:
         key: _spec(found.inputs[key], binary=classifies or key == EXAMPLES or key.endswith(BYTES_SUFFIX))
         for key in sorted(found.inputs)
     }
-    outputs = {key: _spec(found.outputs[key], binary=key.endswith(BYTES_SUFFIX)) for key in sorted(found.outputs)}
+    outputs = {key: _spec(found.outputs[key]) for key in sorted(found.outputs)}
     return Signature(name, found.method_name, inputs, outputs)
 
 
-def _spec(info: meta_graph_pb2.TensorInfo, binary: bool) -> ArraySpec:
+def _spec(info: meta_graph_pb2.TensorInfo, binary: bool = False) -> ArraySpec:
     shape = tf.TensorShape(info.tensor_shape)
     dtype = np.dtype(tf.dtypes.as_dtype(info.dtype).as_numpy_dtype)
     return ArraySpec(dtype, None if shape.rank is None else tuple(shape.as_list()), binary)

@@ -164,9 +164,9 @@ def test_mutated_http(tiny, times):
     assert Client(tiny).ask("/healthz")[0] == 200
 
 
-def test_a_request_that_takes_long_to_read_keeps_nobody_waiting(tiny):
-    numbers = b"1," * 1_000_000 + b"1"
-    body = b'{"signature_name": "classify", "examples": [{"x": [%s]}]}' % numbers
+def test_a_request_that_takes_long_to_read_keeps_nobody_waiting(tiny, pictures):
+    numbers, image = b"1," * 1_000_000 + b"1", json.dumps(b64(pictures[0])).encode()
+    body = b'{"signature_name": "classify", "examples": [{"image/encoded": %s, "x": [%s]}]}' % (image, numbers)
     client, waited = Client(tiny), []
     with concurrent.futures.ThreadPoolExecutor(1) as threads:
         start = time.monotonic()
