@@ -5,18 +5,30 @@
     train/dog/b.jpg,blank,
 
 A row whose `exclude` is not empty leaves its image out; a "no" there is refused. Other rows and columns have no effect.
-No file is deleted.
+Spreadsheets may save it with their own separator and encoding. No file is deleted.
 """
 
-import csv
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from kcnn.content import sha256
 from kcnn.data.datasets import Dataset, ImageSource, digest_parts
+from kcnn.data.text_files import (
+    COMMA,
+    SEPARATORS,
+    TextRow,
+    check_text,
+    decode_lines,
+    has_swallowed_row,
+    is_comment,
+    named_separator,
+    split_line,
+    split_rows,
+)
 from kcnn.errors import UserError
 
+_COLUMNS = "filename,finding,exclude"
 _NAMED = 3  # unknown files, in an error
 _SHOWN = 80  # characters of a header, in an error
 _NO = ("0", "f", "false", "n", "no")  # these could mean to keep the image
@@ -26,34 +38,66 @@ def read_exclusions(path: Path) -> dict[str, str]:
     """Read a list: filename → finding, "" where the list names none, of the rows that exclude.
 
     Raises:
-        UserError: the list cannot be read, is no CSV, lacks a column, or has a "no" in its column exclude.
+        UserError: the list cannot be read, is no CSV, lacks a column, has a row that does not fit its columns, or has a
+            "no" in its column exclude.
     """
-    found: dict[str, list[str]] = {}
+    origin = f"--exclude {path}"
     try:
-        # File names may hold bytes that are no UTF-8, as the list of a scan has them.
-        with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
-            rows = csv.DictReader(file)
-            columns = list(rows.fieldnames or ())
-            for column in ("filename", "exclude"):
-                if column not in columns:
-                    got = ascii(",".join(columns)[:_SHOWN]) if columns else "an empty file"
-                    raise UserError(
-                        f"--exclude {path}: no column {column!r}: expected filename,finding,exclude, got {got}"
-                    )
-            for row in rows:
-                mark = (row["exclude"] or "").strip()
-                if mark.lower() in _NO:
-                    raise UserError(
-                        f"--exclude {path}, line {rows.line_num}: {mark!r} in column exclude: expected anything else "
-                        "to leave the image out, or nothing to take it"
-                    )
-                if mark:
-                    found.setdefault(row["filename"], []).append(row.get("finding") or "")
+        with path.open("rb") as file:
+            # File names may hold bytes that are no UTF-8, as the list of a scan has them.
+            lines = list(check_text(decode_lines(file, origin), origin, f"a CSV file of {_COLUMNS}", any_bytes=True))
     except OSError as error:
-        raise UserError(f"--exclude {path}: cannot be read: {error.strerror}") from None
-    except csv.Error as error:
-        raise UserError(f"--exclude {path}: not a CSV file of filename,finding,exclude: {error}") from None
+        raise UserError(f"{origin}: cannot be read: {error.strerror}") from None
+    separator = _find_separator(lines)
+    rows = (row for row in split_rows(lines, origin, separator) if not is_comment(row.cells[0]))
+    columns = _simple(next(rows, TextRow(1, [])).cells)
+    for column in ("filename", "exclude"):
+        if columns.count(column) > 1:
+            raise UserError(f"{origin}: two columns are called {column!r}; expected {_COLUMNS}")
+        if column not in columns:
+            got = ascii(",".join(columns)[:_SHOWN]) if columns else "an empty file"
+            raise UserError(f"{origin}: no column {column!r}: expected {_COLUMNS}, got {got}")
+    found: dict[str, list[str]] = {}
+    for line, cells in rows:
+        if len(cells) < len(columns) or any(cells[len(columns) :]):
+            raise UserError(
+                f"{origin}, line {line}: {len(cells)} columns; expected {len(columns)}, as its first line, and "
+                f"quotation marks around a cell that holds a {separator!r}"
+            )
+        if has_swallowed_row(cells, separator, columns.index("filename")):
+            raise UserError(
+                f"{origin}, line {line}: a cell that begins with a quotation mark goes on over what looks like other "
+                "rows; expected each mark in a cell doubled, and the cell between two marks"
+            )
+        row = dict(zip(columns, cells, strict=False))
+        mark = row["exclude"].strip()
+        if mark.lower() in _NO:
+            raise UserError(
+                f"{origin}, line {line}: {mark!r} in column exclude: expected anything else to leave the image out, or "
+                "nothing to take it"
+            )
+        if mark and not row["filename"].strip():
+            raise UserError(f"{origin}, line {line}: no filename; expected {_COLUMNS}")
+        if mark:
+            found.setdefault(row["filename"], []).append(row.get("finding", ""))
     return {name: ", ".join(dict.fromkeys(filter(None, findings))) for name, findings in found.items()}
+
+
+def _find_separator(lines: Sequence[str]) -> str:
+    """Return the separator by which a line of a list names its columns."""
+    for line in lines:
+        if separator := named_separator(line.strip("\r\n")):
+            return separator
+        for separator in SEPARATORS:
+            if {"filename", "exclude"} <= {*_simple(split_line(line, separator))}:
+                return separator
+        if line.strip() and not is_comment(line.split(maxsplit=1)[0]):
+            break
+    return COMMA
+
+
+def _simple(names: Iterable[str]) -> list[str]:
+    return [name.strip().lower() for name in names]
 
 
 def digest_exclusions(paths: Sequence[str | Path]) -> str:

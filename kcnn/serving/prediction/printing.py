@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from kcnn.data.text_files import decode_lines
 from kcnn.errors import UserError
 from kcnn.progress import bar, hidden
 from kcnn.serving.prediction import inputs
@@ -106,8 +107,9 @@ def _named(pictures: Sequence[str], files_from: str | None) -> Iterator[str | In
         return
     source: Any = 0 if files_from == "-" else files_from
     try:
-        with open(source, encoding="utf-8", errors="surrogateescape", closefd=source != 0) as lines:
-            yield from (name for line in lines if (name := line.rstrip("\r\n")))
+        with open(source, "rb", closefd=source != 0) as file:
+            lines = decode_lines(file, f"--files_from {files_from}")
+            yield from (name for line in lines if (name := line.rstrip("\r\n")).strip())
     except OSError as error:
         raise UserError(f"--files_from {files_from}: {error.strerror}") from None
 
