@@ -93,8 +93,10 @@ def _run_command(arguments: Sequence[str], invocation: str) -> int:
     """Parse the arguments by the flags of their command, and run it or print its help."""
     try:
         arguments = flags.FlagValues().read_flags_from_files(list(arguments))
-    except flags.Error as error:
+    except (flags.Error, UnicodeError) as error:
         raise UserError(f"--flagfile: {error}") from None
+    if found := next((argument for argument in arguments if "\0" in argument), None):
+        raise UserError(f"--flagfile: {found!r} holds a NUL character; expected text")
     name, rest = _split_command(arguments)
     command = load_command(name or DEFAULT)
     values = copy.deepcopy(command.FLAGS)

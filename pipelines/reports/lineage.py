@@ -8,6 +8,7 @@ from typing import Any
 from kcnn.errors import UserError
 from kcnn.serving.publishing import versions
 from kcnn.serving.publishing.card import read_card
+from kcnn.serving.publishing.rollback import original_number
 from kcnn.tables import printable
 from pipelines.artifacts import find_class
 from pipelines.engine import metadata
@@ -61,7 +62,10 @@ def find_lineage(root: Path, path: Path) -> dict[str, Any]:
     db = metadata.connect(root)
     try:
         rollback = _rollback(path)
-        first = Path(rollback["version"]).with_name(str(rollback["copy_of"])) if rollback else path
+        first = path
+        if rollback:
+            copy = Path(rollback["version"])
+            first = copy.with_name(str(original_number(copy)))
         target = _find(db, root, first)
         artifacts: dict[int, Row] = {}
         executions: dict[int, Row] = {}

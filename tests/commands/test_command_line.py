@@ -87,6 +87,16 @@ def test_a_flag_file_may_hold_flags(greet, tmp_path, capsys):
     assert capsys.readouterr().out == "Hello, Ada! []\n"
 
 
+@pytest.mark.parametrize("content", [b"--name=A\0da\n", b"--name\nA\0da\n", b"--name=\xff\n"])
+def test_a_flag_file_that_is_no_text_is_told(greet, tmp_path, content, capsys):
+    (tmp_path / "flags").write_bytes(content)
+    assert run(["main.py", "greet", f"--flagfile={tmp_path / 'flags'}"]) == 2
+    printed, line = capsys.readouterr()
+    assert printed == ""
+    assert line.startswith("main.py: error: --flagfile: ")
+    assert line.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -142,8 +142,10 @@ def read_image_file(path: str) -> bytes:
     try:
         with open(path, "rb") as file:
             content = file.read(LIMIT + 1)
-    except (OSError, ValueError) as error:
-        raise UnreadableError(getattr(error, "strerror", None) or str(error)) from None
+    except OSError as error:
+        raise UnreadableError(error.strerror or str(error)) from None
+    except ValueError:
+        raise UnreadableError("a null character (NUL) in its name") from None
     if len(content) > LIMIT:
         raise UnreadableError(f"more than {LIMIT >> 20} MiB")
     return content

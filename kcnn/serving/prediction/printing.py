@@ -85,7 +85,7 @@ def print_predictions(
             threading.Thread(target=_count, args=(pictures, progress), daemon=True).start()
         if header:
             write(header)
-        for answer in classifier.stream(_named(pictures, files_from), batch_size, top=top, fetch=fetch):
+        for answer in classifier.stream(read_names(pictures, files_from), batch_size, top=top, fetch=fetch):
             total += 1
             failed += answer.error is not None
             write(row(answer))
@@ -100,7 +100,16 @@ def _count(pictures: Sequence[str], progress: Any) -> None:
     progress.total = inputs.count_images(pictures)
 
 
-def _named(pictures: Sequence[str], files_from: str | None) -> Iterator[str | InputImage]:
+def read_names(pictures: Sequence[str], files_from: str | None) -> Iterator[str | InputImage]:
+    """Yield the pictures, and then those of a list as its lines come; "-" becomes the picture of standard input.
+
+    Args:
+        pictures: as in `print_predictions`, like `files_from`.
+        files_from: see there.
+
+    Raises:
+        UserError: the list cannot be read.
+    """
     for name in pictures:
         yield InputImage("-", _standard_input) if name == "-" else name
     if files_from is None:

@@ -5,15 +5,26 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from kcnn.errors import UserError
+
 CARD = Path("assets.extra", "card.json")  # within a version
 
 
 def read_card(version: Path) -> dict[str, Any] | None:
-    """Return the content of a version's card; None where there is no card."""
+    """Return the content of a version's card; None where there is no card.
+
+    Raises:
+        UserError: the file is no card.
+    """
     try:
-        return json.loads((version / CARD).read_text(encoding="utf-8"))
+        card = json.loads((version / CARD).read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         return None
+    except ValueError as error:  # no UTF-8, or no JSON
+        raise UserError(f"{version / CARD}: damaged: {error}") from None
+    if not isinstance(card, dict):
+        raise UserError(f"{version / CARD}: damaged: expected a JSON object")
+    return card
 
 
 def write_card(version: Path, card: Mapping[str, Any]) -> None:

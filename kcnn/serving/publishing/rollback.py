@@ -67,8 +67,18 @@ def republish_version(folder: Path, number: int, command: str) -> Path:
 
 
 def original_number(version: Path) -> int:
-    """Return the number under which a version's model was first published; another than its own after a rollback."""
-    return ((read_card(version) or {}).get("rollback") or {}).get("copy_of", int(version.name))
+    """Return the number under which a version's model was first published; another than its own after a rollback.
+
+    Raises:
+        UserError: the version's card is damaged.
+    """
+    rollback = (read_card(version) or {}).get("rollback")
+    if rollback is None:
+        return int(version.name)
+    number = rollback.get("copy_of") if isinstance(rollback, dict) else None
+    if not isinstance(number, int):
+        raise UserError(f"{version / CARD}: damaged: expected the number of a version as copy_of of the rollback")
+    return number
 
 
 def _link(source: str, target: str) -> None:

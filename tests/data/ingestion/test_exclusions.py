@@ -71,6 +71,47 @@ def test_columns_come_in_any_order_and_others_are_ignored(tmp_path):
     assert exclusions.read_exclusions(path) == {"a.jpg": ""}
 
 
+LIST = "filename,finding,exclude\na.jpg,leak,x\nb.jpg,,\n"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        LIST.replace(",", ";"),
+        LIST.replace(",", "\t").encode("utf-16"),
+        LIST.replace(",", "\t").encode("utf-16-le"),
+        "\ufeffsep=;\r\n" + LIST.replace(",", ";").replace("\n", "\r\n"),
+        LIST.replace("\n", "\r"),
+        LIST.replace("\n", ",\n"),
+        "# mine\n" + LIST.replace("filename", " Filename"),
+    ],
+)
+def test_a_list_may_come_out_of_a_spreadsheet(tmp_path, content):
+    (tmp_path / "list.csv").write_bytes(content if isinstance(content, bytes) else content.encode())
+    assert exclusions.read_exclusions(tmp_path / "list.csv") == {"a.jpg": "leak"}
+
+
+def test_names_with_blanks_and_line_breaks_stay(tmp_path):
+    path = listed(tmp_path, " a .png,leak,x", '"b\nc.png","a ""b""",x')
+    assert exclusions.read_exclusions(path) == {" a .png": "leak", "b\nc.png": 'a "b"'}
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (['"a.jpg,leak,x', "b.jpg,,x"], "line 2: a quotation mark begins a cell and does not end it"),
+        (['"a.jpg,leak,x', 'b.jpg,,x"'], "line 2: 1 columns; expected 3"),
+        (['a.jpg,"leak,x', 'b.jpg,leak",x'], "line 2: a cell that begins with a quotation mark goes on"),
+        (["c.jpg,,", "a, b.jpg,leak,x"], "line 3: 4 columns; expected 3"),
+        (["c.jpg,,", "a\0.jpg,leak,x"], "line 3: a NUL character"),
+        ([",leak,x"], "line 2: no filename"),
+    ],
+)
+def test_a_row_that_is_damaged_is_told_by_its_line(tmp_path, rows, message):
+    with pytest.raises(UserError, match=message):
+        exclusions.read_exclusions(listed(tmp_path, *rows))
+
+
 def test_the_fingerprint_follows_what_is_excluded(photos, tmp_path):
     whole = open_dataset(str(photos))
     prints = [

@@ -216,6 +216,16 @@ def test_a_rollback_serves_the_earlier_version_and_changes_nothing(three):
     assert {name: data for name, data in content(three).items() if not name.startswith("4/")} == before
 
 
+@pytest.mark.parametrize(
+    "text", ["{", "[]", b"\xff\0", '{"rollback": {"copy_of": "1\\u0000"}}', '{"rollback": "1"}', '{"rollback": {}}']
+)
+def test_a_damaged_card_is_named(three, text):
+    (three / "2" / CARD).write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(UserError, match=r"2/assets\.extra/card\.json: damaged") as caught:
+        original_number(three / "2")
+    assert "\n" not in str(caught.value)
+
+
 def test_a_rollback_is_taken_back_by_a_rollback(three):
     republish_version(three, 1, "")
     version = republish_version(three, 3, "")
