@@ -164,6 +164,8 @@ def read_file(path: str) -> bytes:
         OSError: the file cannot be read, or cannot be an image: reading a device or a pipe would never end, and a film
             would fill the memory.
     """
+    if "\0" in path:
+        raise OSError(0, "a null character (NUL) in its name")
     state = os.stat(path)
     if not stat.S_ISREG(state.st_mode):
         raise OSError(0, "not a regular file")
@@ -185,6 +187,6 @@ def file_state(path: str) -> tuple[object, ...]:
     """
     try:
         state = os.stat(path)
-    except OSError:
+    except (OSError, ValueError):  # ValueError: a NUL in the path
         return (path, None, None)
     return (path, None, None) if stat.S_ISDIR(state.st_mode) else (path, state.st_size, state.st_mtime_ns)

@@ -53,7 +53,7 @@ def _open(dataset: str, path: Path, data_dir: str | None, *, offline: bool) -> D
         return image_folder.load(path)
     if os.path.isfile(path):
         return table.load(path, data_dir)
-    if dataset.startswith((".", "~", "/")) or dataset.endswith(("/", ".csv", ".tsv")):
+    if dataset.startswith((".", "~", "/")) or dataset.endswith(("/", ".csv", ".tsv", ".tab", ".txt")):
         raise UserError(f"--dataset {dataset}: there is no such file or directory{_similar(path)}")
     return tfds.load(dataset, data_dir, offline=offline)
 

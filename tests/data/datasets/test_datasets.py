@@ -10,7 +10,7 @@ import pytest
 import sklearn.datasets
 from PIL import Image
 
-from kcnn.data.datasets.image_folder import read_file
+from kcnn.data.datasets.image_folder import file_state, read_file
 from kcnn.data.datasets.opening import normalize_dataset_name, open_dataset
 from kcnn.data.records import UNLABELLED
 from kcnn.errors import UserError
@@ -148,6 +148,15 @@ def test_what_can_be_no_image_is_not_read(tmp_path, size, beginning, message):
     with pytest.raises(OSError, match=message) as caught:
         read_file(str(path))
     assert caught.value.strerror
+
+
+def test_a_name_with_a_null_character_is_none_of_a_file():
+    assert file_state("a\0b.png") == ("a\0b.png", None, None)
+    with pytest.raises(OSError, match="null character"):
+        read_file("a\0b.png")
+    for name in ("./a\0b", "a\0b.csv", "a\0b"):
+        with pytest.raises(UserError):
+            open_dataset(name, offline=True)
 
 
 def test_large_images_are_read(tmp_path):

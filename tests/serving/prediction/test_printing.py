@@ -33,7 +33,7 @@ def test_a_list_that_only_begins_like_utf16_is_told(tmp_path):
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
 def test_the_lines_of_a_pipe_come_as_they_are_written(encoding):
-    code = "from kcnn.serving.prediction import printing\n[print(name, flush=True) for name in printing.read_names([], '-')]"
+    code = "from kcnn.serving.prediction.printing import *\n[print(name, flush=True) for name in read_names([], '-')]"
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with subprocess.Popen([sys.executable, "-c", code], **pipes) as process:
         text = "a.jpg\r\n".encode(encoding)
