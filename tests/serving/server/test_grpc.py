@@ -87,6 +87,8 @@ def test_what_is_wrong_is_said_by_grpc(stub, channel):
 
     bad, missing, no = grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND, grpc.StatusCode.UNIMPLEMENTED
     refused(stub.Predict, request("nope", image_bytes=[b""]), missing, "Latest(nope)")
+    refused(stub.Predict, request("a\0b"), missing, "Latest(a")
+    refused(stub.Predict, request(signature="a\0b", image_bytes=[b""]), bad, "a")
     refused(stub.Predict, request(""), bad, "model_spec.name")
     refused(stub.Predict, request(), bad, "Missing named input: image_bytes")
     refused(stub.Predict, request(image_bytes=[1]), bad, "expected string [?], found int32 [1]")

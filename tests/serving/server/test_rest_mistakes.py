@@ -123,6 +123,8 @@ def test_what_is_not_there_is_said(client):
         ("/v1/models/..%2f..%2fetc%2fpasswd:predict", 400, "Malformed request"),
         ("/v1/models/../../etc/passwd:predict", 400, "Malformed request"),
         ("/v1/models/%2e%2e:predict", 404, "Latest(..)"),
+        ("/v1/models/t%00iny:predict", 404, "Latest(t"),
+        ("/v1/models/tiny/labels/a%00b:predict", 400, "Unrecognized servable version label: a"),
         ("/elsewhere", 404, "/v1/models/NAME"),
     ]:
         status, answer = client.ask(path, body)
@@ -135,6 +137,8 @@ def test_what_is_not_there_is_said(client):
         ("/v1/models/tiny:predict", 400),
         ("/v1/models/", 400),
         ("/v1/models/t%09iny", 404),
+        ("/v1/models/t%00iny", 404),
+        ("/v1/models/t%00iny/metadata", 404),
     ]:
         status, answer = client.ask(path)
         assert (status, answer.keys()) == (code, {"error"}), path
