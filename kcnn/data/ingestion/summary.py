@@ -85,6 +85,7 @@ def summarize(dataset: "Dataset", tally: "Tally", excluded: dict[str, str]) -> S
         raise UserError(
             f"--dataset {dataset.name}: none of its {len(excluded)} files is an image that can be read"
             + _first(excluded)
+            + "".join(f"; {flaw}" for flaw in dataset.flaws)
         )
     train = sum(counts["train"].values())
     summary = Summary(

@@ -213,6 +213,11 @@ def test_missing_files_of_a_table_are_excluded(tmp_path):
     (tmp_path / "list.csv").write_text("\n".join([*lines, "gone.png,cat"]))
     summary = ingest.ingest(open_dataset(str(tmp_path / "list.csv")), tmp_path / ".out")
     assert summary.excluded == {"gone.png": "cannot be read: No such file or directory"}
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "cat0.png").rename(tmp_path / "photos/cat100.png")
+    (tmp_path / "list.csv").write_text("path,label\ncat100.png,cat\n")
+    with pytest.raises(UserError, match=r"none of its 1 files .*; did you mean --data_dir .*/photos\?"):
+        ingest.ingest(open_dataset(str(tmp_path / "list.csv")), tmp_path / ".out")
 
 
 def test_many_shards_hold_every_image_once(tmp_path, monkeypatch):
