@@ -4,10 +4,13 @@
     model = kcnn.create_model("mobilenetv2", num_classes=10, input_size=96)
     answers = kcnn.load_classifier("saved_models/mobilenetv2").predict(["a.jpg"])
 
-Nothing is imported before it is used: TensorFlow takes seconds to load.
+Nothing is imported before it is used: TensorFlow takes seconds to load. Keras, which it loads too, runs on TensorFlow
+from here on, whatever `KERAS_BACKEND` and `~/.keras/keras.json` say.
 """
 
 import importlib
+import os
+import sys
 from typing import TYPE_CHECKING
 
 from kcnn.version import __version__
@@ -40,6 +43,10 @@ __all__ = [
     "macs",
     "model_spec",
 ]
+
+if "keras" in sys.modules and (_backend := sys.modules["keras"].backend.backend()) != "tensorflow":
+    raise ImportError(f"kcnn needs Keras on TensorFlow, and it runs on {_backend}: import kcnn first")
+os.environ["KERAS_BACKEND"] = "tensorflow"
 
 
 def __getattr__(name: str) -> object:

@@ -13,12 +13,14 @@ from kcnn.models.design import check_design
 from kcnn.models.spec import DesignValue, ModelSpec, model_spec
 from kcnn.models.taps import feature_maps
 from kcnn.nn.blocks import Ops
+from kcnn.nn.keras_settings import needed_settings
 from kcnn.nn.preprocessing import MODES, normalize_pixels
 from kcnn.weights import load_weights
 
 _OPS_FIELDS = {field.name for field in dataclasses.fields(Ops)}
 
 
+@needed_settings()
 def create_model(
     name: str,
     num_classes: int = 1000,
@@ -46,7 +48,8 @@ def create_model(
 
     Returns:
         a functional Keras model of raw RGB, 0-255, uint8 or float [N, H, W, 3] → float32 logits [N, num_classes],
-        whatever the global dtype policy. With `aux_heads=True` → a list of them, the auxiliary classifiers' last.
+        whatever the global dtype policy, in which the layers before compute. Keras' other settings (the data format,
+        `floatx`) change nothing. With `aux_heads=True` → a list of them, the auxiliary classifiers' last.
         With `features_only` → {"stride2": float [N, H / 2, W / 2, C], "stride4": ..., ... "stride32": ...}: at every
         stride that the network has, what its last block gives. Its attribute `design` has all design arguments and
         the preprocessing, by which `kcnn.weights` knows what the weights are for.
@@ -81,7 +84,7 @@ def create_model(
     if weights is not None:
         report = load_weights(model, weights)
         if report.remarks:
-            warnings.warn(str(report), stacklevel=2)
+            warnings.warn(str(report), stacklevel=3)  # the caller is behind the decorator
     if not features_only:
         return model
     features = keras.Model(inputs, feature_maps(model), name=spec.name)

@@ -4,6 +4,7 @@ import math
 
 import keras
 
+from kcnn.nn.keras_settings import needed_settings
 from kcnn.nn.normalization import LayerScale
 
 _NOT_COUNTED = (
@@ -15,6 +16,7 @@ _NOT_COUNTED = (
 )
 
 
+@needed_settings()
 def macs(model: keras.Model, input_size: int | tuple[int, int] | None = None) -> int:
     """Count the multiply-adds of one image in the convolutions and dense layers of `model`, as papers do.
 

@@ -10,6 +10,7 @@ from kcnn.config import Config, Phase
 from kcnn.data.input_pipeline.batches import steps_per_epoch
 from kcnn.models.spec import model_spec
 from kcnn.nn.inference import inference_function
+from kcnn.nn.keras_settings import needed_settings
 from kcnn.nn.precision import dtype_policy
 from kcnn.progress import bar
 from kcnn.training.auxiliary import Loss, with_auxiliary, without_auxiliary
@@ -27,6 +28,7 @@ from kcnn.training.state import Progress, load_progress, load_state
 from kcnn.weights import load_weights, save_weights
 
 
+@needed_settings()
 def train(
     config: Config,
     data: TrainingData,

@@ -7,6 +7,7 @@ import keras
 
 from kcnn.errors import UserError
 from kcnn.models.spec import ModelSpec, model_spec
+from kcnn.nn.keras_settings import needed_settings
 from kcnn.weights.copy import LoadReport, copy_weights
 from kcnn.weights.designs import check_default_design
 from kcnn.weights.files import load_file, save_weights
@@ -70,6 +71,7 @@ def describe_weights(source: str | None, model: str) -> dict[str, str]:
     return describe_hub_file(source, model) if source is not None and is_hub_source(source) else {}
 
 
+@needed_settings()
 def load_weights(
     model: keras.Model, source: str | os.PathLike[str] | keras.Model, *, offline: bool = False
 ) -> LoadReport:

@@ -25,6 +25,7 @@ from tensorflow.python.saved_model.pywrap_saved_model import fingerprinting
 from kcnn.data.input_pipeline.transform import Preprocessing
 from kcnn.errors import UserError, nearest
 from kcnn.models.taps import penultimate
+from kcnn.nn.keras_settings import needed_settings
 from kcnn.serving.export.dtypes import in_half_size
 from kcnn.serving.export.folding import add_grouped_biases, fold
 from kcnn.serving.export.network import as_function, freeze
@@ -137,6 +138,7 @@ def _checksum(model: keras.Model) -> str:
     return digest.hexdigest()
 
 
+@needed_settings()
 def export_classifier(
     model: keras.Model,
     directory: str | os.PathLike[str],
