@@ -20,6 +20,7 @@ BASE = {
     "kcnn.content",
     "kcnn.leftovers",
     "kcnn.startup",
+    "kcnn.plain_paths",
     "kcnn.version",
 }
 MAY_IMPORT = {
@@ -43,6 +44,7 @@ MAY_IMPORT = {
     "kcnn.registry": {"kcnn.errors"},
     "kcnn.progress": set(),
     "kcnn.startup": set(),
+    "kcnn.plain_paths": {"kcnn.errors"},
     "kcnn.tables": set(),
     "kcnn.checks": set(),
     "kcnn.content": {"kcnn.leftovers", "kcnn.progress"},

@@ -15,6 +15,7 @@ from kcnn import progress
 from kcnn.data import examples, records
 from kcnn.errors import UserError
 from kcnn.evaluation.slices import Attribute, AttributeCollector
+from kcnn.plain_paths import plain_path
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +53,8 @@ def _answers(
     export_dir: str | os.PathLike[str], paths: Sequence[str], batch_size: int, total: int | None, description: str
 ) -> Iterator[tuple[list[Any], dict[str, np.ndarray]]]:
     """Yield batches of records, as features by name, with the outputs of `serving_default`."""
-    served = tf.saved_model.load(str(export_dir))
+    with plain_path(export_dir) as path:
+        served = tf.saved_model.load(path)
     answer = served.signatures["serving_default"]
     with _full_precision(), progress.bar(total=total, description=description, unit="img") as bar:
         for batch in examples.read_examples(list(paths)).batch(batch_size).prefetch(1):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from kcnn.errors import RefusedError, UserError, nearest
+from kcnn.plain_paths import is_pattern
 from kcnn.serving.export.classifier import OPTIMIZE_FOR
 from kcnn.serving.formats.catalogue import check_format_runtimes, choose_formats
 from kcnn.serving.validation.tensorflow_serving import find_serving_image
@@ -59,7 +60,12 @@ def check_publication(publication: Publication) -> None:
             f"--optimize_for {publication.optimize_for!r}: {nearest(publication.optimize_for, OPTIMIZE_FOR)}"
         )
     check_format_runtimes(choose_formats(publication.formats))
-    check_writable("--saved_models", Path(publication.saved_models, publication.name))
+    folder = Path(publication.saved_models, publication.name)
+    check_writable("--saved_models", folder)
+    if is_pattern(folder.absolute()):
+        print(
+            f"Note: {folder.absolute()} has [ or \\ in its path: of programs with TensorFlow, kcnn alone loads from it"
+        )
     check_gates(publication.keep_versions, publication.max_latency_ms, publication.max_memory_mb)
 
 

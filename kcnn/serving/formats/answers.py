@@ -23,6 +23,7 @@ import tensorflow as tf
 
 from kcnn.data import examples
 from kcnn.data.input_pipeline.transform import Preprocessing, preprocess_batch
+from kcnn.plain_paths import plain_path
 from kcnn.serving.formats.catalogue import FORMATS, present_formats
 
 BATCH = 16
@@ -38,7 +39,8 @@ def main(version: Path, request_file: Path, answers_file: Path, at_file: Path) -
     """Answer the request; errors of the SavedModel and of the shards are raised."""
     request = json.loads(request_file.read_text())
     at_file.write_text("savedmodel")
-    saved = tf.saved_model.load(str(version))
+    with plain_path(version) as path:
+        saved = tf.saved_model.load(path)
     served, describe = saved.signatures["serving_default"], saved.signatures["metadata"]
     metadata = json.loads(describe()["metadata"].numpy())
     preprocessing = Preprocessing(**metadata["preprocessing"])

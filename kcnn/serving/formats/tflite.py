@@ -18,6 +18,7 @@ import tensorflow as tf
 from tensorflow.lite.python import schema_py_generated
 
 from kcnn.errors import UserError
+from kcnn.plain_paths import plain_path
 from kcnn.serving.export.network import IMAGES
 from kcnn.serving.formats.source import OUTPUTS, FormatSource
 from kcnn.startup import quietly
@@ -41,20 +42,26 @@ _ALIGNMENT = 16  # bytes, of weights; force_align in TensorFlow's schema.fbs, wh
 
 def write(name: str, source: FormatSource, file: Path) -> None:
     """Write the model with one of SETTINGS. int8 takes pixels as they are: uint8 of scale 1 and zero point 0."""
-    converter = tf.lite.TFLiteConverter.from_saved_model(str(source.saved_model))
+    with plain_path(source.saved_model) as path:
+        converted = _convert(name, path, source.calibration)
+    file.write_bytes(_described(converted, source))
+
+
+def _convert(name: str, saved_model: str, calibration: np.ndarray) -> bytes:
+    """Return the converted model; raise UserError where it has operations that LiteRT lacks."""
+    converter = tf.lite.TFLiteConverter.from_saved_model(saved_model)
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     for setting, value in SETTINGS[name].items():
         setattr(converter, setting, value)
     if name == "tflite-int8":
-        converter.representative_dataset = lambda: _calibration(source.calibration)
+        converter.representative_dataset = lambda: _calibration(calibration)
     try:
         with quietly():
-            converted = converter.convert()
+            return converter.convert()
     except Exception as error:  # of many kinds, ConverterError and RuntimeError among them
         ops = re.findall(r"'(tf\.\w+)' op is|op: '?(\w+)", str(error))
         unknown = ", ".join(sorted({"".join(found) for found in ops})) or str(error).partition("\n")[0]
         raise UserError(f"format {name!r}: LiteRT has no operation for this network's {unknown}") from error
-    file.write_bytes(_described(converted, source))
 
 
 def _calibration(images: np.ndarray) -> Iterator[list[np.ndarray]]:

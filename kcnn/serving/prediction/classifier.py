@@ -19,6 +19,7 @@ from PIL import Image, ImageOps
 
 from kcnn.data.foreign_formats import explain_format
 from kcnn.errors import UserError
+from kcnn.plain_paths import plain_path
 from kcnn.serving.prediction import runtimes
 from kcnn.serving.prediction.inputs import Fetch, InputImage, ReaderThreads, UnreadableError, expand_input
 from kcnn.serving.publishing import versions
@@ -322,8 +323,11 @@ def load_classifier(saved_model_dir: str | os.PathLike[str], runtime: str = "ten
     runtimes.find_runtime_file(runtime, directory)
     labels = directory / "assets" / "labels.txt"
     try:
-        tensorflow = runtime == "tensorflow"
-        served = tf.saved_model.load(str(directory)) if tensorflow else runtimes.load_runtime(runtime, directory)
+        if runtime == "tensorflow":
+            with plain_path(directory) as path:
+                served = tf.saved_model.load(path)
+        else:
+            served = runtimes.load_runtime(runtime, directory)
     except UserError:
         raise
     except (OSError, ValueError, tf.errors.OpError) as error:

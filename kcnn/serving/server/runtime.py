@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 
+from kcnn.plain_paths import plain_path
 from kcnn.serving.prediction import runtimes
 from kcnn.serving.server.status import BY_NUMBER, StatusError, invalid
 
@@ -121,8 +122,8 @@ def _tensorflow(directory: Path) -> LoadedModel:
         )
 
     try:
-        with session.graph.as_default():
-            graph = tf.compat.v1.saved_model.load(session, [tf.saved_model.SERVING], str(directory))
+        with session.graph.as_default(), plain_path(directory) as path:
+            graph = tf.compat.v1.saved_model.load(session, [tf.saved_model.SERVING], path)
         return _Functions(dict(graph.signature_def), function_of, session.close)
     except BaseException:
         session.close()

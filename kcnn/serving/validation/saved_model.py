@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from kcnn.checks import Check
+from kcnn.plain_paths import plain_path
 from kcnn.serving.validation import standalone, tensorflow_serving
 
 # The difference of a probability that passes, by the export's precision. Machines that multiply in float32 agree to
@@ -74,11 +75,12 @@ def validate_export(
         lengths = np.array([len(image) for image in encoded], np.int64)
         np.savez(requests, encoded=np.frombuffer(b"".join(encoded), np.uint8), lengths=lengths)
         # -I hides the working directory and PYTHONPATH. The GPU's memory is this process's: the other one does without.
-        command = [sys.executable, "-I", standalone.__file__, os.fspath(export_dir), str(requests), str(answers)]
         environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3"}
-        process = subprocess.run(
-            command, env=environment, capture_output=True, check=False, text=True, errors="replace"
-        )
+        with plain_path(export_dir) as path:
+            command = [sys.executable, "-I", standalone.__file__, path, str(requests), str(answers)]
+            process = subprocess.run(
+                command, env=environment, capture_output=True, check=False, text=True, errors="replace"
+            )
         if process.returncode:
             # TensorFlow's messages end in indented lines about nodes; the line before them says what happened.
             lines = [line for line in process.stderr.splitlines() if line and not line[0].isspace()] or ["no message"]
