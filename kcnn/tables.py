@@ -1,6 +1,9 @@
-"""Tables for the terminal."""
+"""Tables and lines for the terminal."""
 
+import json
+import sys
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 
 def aligned(rows: Iterable[Sequence[str]], right: Sequence[int] = ()) -> str:
@@ -23,6 +26,12 @@ def aligned(rows: Iterable[Sequence[str]], right: Sequence[int] = ()) -> str:
         for row in rows
     ]
     return "\n".join(line.rstrip() for line in lines)
+
+
+def json_line(value: Any) -> str:
+    """Encode a value as JSON on one line for standard output, with what that cannot print as JSON's own escapes."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    return json.dumps(value, ensure_ascii=encoding.lower().replace("-", "") != "utf8")
 
 
 def printable(text: str) -> str:

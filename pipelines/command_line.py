@@ -7,11 +7,14 @@ A command is a module of `pipelines.commands`, found because it exists:
     run             the body: takes the arguments that are no flags and the parsed flags; returns the exit status
 """
 
+import ast
 import copy
 import difflib
 import functools
 import importlib
+import inspect
 import math
+import os
 import pkgutil
 import signal
 import sys
@@ -48,9 +51,33 @@ _SPECIAL = {"help": False, "nohelp": False, "h": False, "undefok": True}  # flag
 
 def main() -> int:
     """Run the process's own command line; return the exit status."""
+    _open_streams()
+    _use_utf8()
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `main.py models | head` ends quietly
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # file names need not be text
     return run(sys.argv)
+
+
+def _open_streams() -> None:
+    """Open the standard streams that the caller closed, on nothing: else the next files would become them."""
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        if getattr(sys, name) is None:
+            nothing = os.open(os.devnull, os.O_RDWR)
+            os.dup2(nothing, number)
+            if nothing != number:
+                os.close(nothing)
+            os.set_inheritable(number, True)
+            setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115
+
+
+def _use_utf8() -> None:
+    """Begin anew in Python's UTF-8 mode where the locale has file names read in another encoding, such as ASCII.
+
+    The names of classes are those of folders, and all files and reports hold them in UTF-8.
+    """
+    if sys.getfilesystemencoding() != "utf-8" and os.environ.get("PYTHONUTF8") != "1" and sys.executable:
+        os.environ["PYTHONUTF8"] = "1"
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
 def run(argv: Sequence[str]) -> int:
@@ -171,7 +198,7 @@ def _overview() -> str:
     loaded = {name: load_command(name) for name in command_names()}
     examples = [(_example(command), _summary(command)) for command in loaded.values()]
     width = max(len(example) for example, _ in examples)
-    lines = [str(commands.__doc__).split("\n")[0], ""]
+    lines = [_summary(commands) + ".", ""]
     lines += [f"{example:<{width}}  {summary}" for example, summary in examples]
     readers: dict[str, list[str]] = {}
     for name, command in loaded.items():
@@ -186,16 +213,21 @@ def _overview() -> str:
 
 
 def _command_help(command: ModuleType) -> str:
-    return "\n".join([str(command.__doc__).rstrip(), "", *_flag_helps(command.FLAGS)])
+    return "\n".join([_docstring(command).rstrip(), "", *_flag_helps(command.FLAGS)])
+
+
+def _docstring(module: ModuleType) -> str:
+    """Return a module's docstring, from its source where Python has dropped it (`python -OO`)."""
+    return module.__doc__ or ast.get_docstring(ast.parse(inspect.getsource(module)), clean=False) or ""
 
 
 def _summary(command: ModuleType) -> str:
-    return str(command.__doc__).split("\n")[0].rstrip(".")
+    return _docstring(command).split("\n")[0].rstrip(".")
 
 
 def _example(command: ModuleType) -> str:
     """Return the example in a command's docstring: the first line that calls the program."""
-    return next((line for line in str(command.__doc__).split("\n") if line.startswith("python main.py")), "")
+    return next((line for line in _docstring(command).split("\n") if line.startswith("python main.py")), "")
 
 
 def _flag_helps(values: flags.FlagValues) -> list[str]:

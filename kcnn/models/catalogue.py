@@ -1,12 +1,11 @@
 """The registered architectures as a table."""
 
-import json
 import math
 from collections.abc import Sequence
 
 from kcnn.errors import UserError, nearest
 from kcnn.models.spec import ModelSpec, list_models, model_spec
-from kcnn.tables import aligned
+from kcnn.tables import aligned, json_line
 from kcnn.weights import find_pretrained, find_starter
 
 FIELDS = (
@@ -62,7 +61,7 @@ def json_lines(specs: Sequence[ModelSpec]) -> str:
         | {"weights": _weights(spec), "design": dict(spec.design), "offline": find_pretrained(spec, offline=True)}
         for spec in specs
     )
-    return "\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
+    return "\n".join(map(json_line, rows))
 
 
 def table(specs: Sequence[ModelSpec]) -> str:

@@ -3,6 +3,7 @@
 import dataclasses
 import difflib
 import os
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -60,14 +61,20 @@ def _open(dataset: str, path: Path, data_dir: str | None, *, offline: bool) -> D
 
 def _check_labels(dataset: str, labels: Iterable[str]) -> None:
     """Raise UserError for a class name that cannot be a line of a UTF-8 file."""
+    encoding = sys.getfilesystemencoding()
     for label in labels:
         if label.splitlines() != [label]:
             raise UserError(f"--dataset {dataset}: the class {label!r} has a line break in its name; rename it")
-        if label.encode(errors="replace").decode() != label:
+        if label.encode(errors="replace").decode() == label:
+            continue
+        if encoding != "utf-8":
             raise UserError(
-                f"--dataset {dataset}: the class {label!a} has a name that is not UTF-8, for example from an archive "
-                "that was unpacked under another encoding; rename it"
+                f"--dataset {dataset}: Python reads the name of the class {label!a} as {encoding}; set PYTHONUTF8=1"
             )
+        raise UserError(
+            f"--dataset {dataset}: the class {label!a} has a name that is not UTF-8, for example from an archive "
+            "that was unpacked under another encoding; rename it"
+        )
 
 
 def _without_labels(labelled: Dataset) -> Dataset:

@@ -4,7 +4,6 @@ import contextlib
 import csv
 import functools
 import io
-import json
 import os
 import sys
 import threading
@@ -16,6 +15,7 @@ from kcnn.errors import UserError
 from kcnn.progress import bar, hidden
 from kcnn.serving.prediction import inputs
 from kcnn.serving.prediction.inputs import InputImage, UnreadableError
+from kcnn.tables import json_line
 
 if TYPE_CHECKING:
     from kcnn.serving.prediction.classifier import Classifier, Prediction
@@ -155,7 +155,7 @@ def _json(answer: "Prediction") -> str:
         fields: dict[str, Any] = {"file": answer.file, "error": answer.error}
     else:
         fields = {"file": answer.file, "classes": answer.classes, "probabilities": answer.probabilities}
-    return json.dumps(fields, ensure_ascii=False)
+    return json_line(fields)
 
 
 def _csv_row(top: int, answer: "Prediction") -> str:

@@ -77,7 +77,7 @@ def validate_export(
         # -I hides the working directory and PYTHONPATH. The GPU's memory is this process's: the other one does without.
         environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3"}
         with plain_path(export_dir) as path:
-            command = [sys.executable, "-I", standalone.__file__, path, str(requests), str(answers)]
+            command = [sys.executable, "-I", "-X", "utf8", standalone.__file__, path, str(requests), str(answers)]
             process = subprocess.run(
                 command, env=environment, capture_output=True, check=False, text=True, errors="replace"
             )
