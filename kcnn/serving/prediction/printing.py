@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from kcnn.data.text_files import decode_lines
 from kcnn.errors import UserError
+from kcnn.leftovers import is_leftover
 from kcnn.progress import bar, hidden
 from kcnn.serving.prediction import inputs
 from kcnn.serving.prediction.inputs import InputImage, UnreadableError
-from kcnn.tables import json_line
+from kcnn.tables import json_line, one_line
 
 if TYPE_CHECKING:
     from kcnn.serving.prediction.classifier import Classifier, Prediction
@@ -103,6 +104,9 @@ def _count(pictures: Sequence[str], progress: Any) -> None:
 def read_names(pictures: Sequence[str], files_from: str | None) -> Iterator[str | InputImage]:
     """Yield the pictures, and then those of a list as its lines come; "-" becomes the picture of standard input.
 
+    Files that systems leave (`kcnn.leftovers`), which a shell's `*` stands for too, are skipped; standard error names
+    them.
+
     Args:
         pictures: as in `print_predictions`, like `files_from`.
         files_from: see there.
@@ -110,7 +114,7 @@ def read_names(pictures: Sequence[str], files_from: str | None) -> Iterator[str 
     Raises:
         UserError: the list cannot be read.
     """
-    for name in pictures:
+    for name in filter(_is_picture, pictures):
         yield InputImage("-", _standard_input) if name == "-" else name
     if files_from is None:
         return
@@ -118,9 +122,17 @@ def read_names(pictures: Sequence[str], files_from: str | None) -> Iterator[str 
     try:
         with open(source, "rb", closefd=source != 0) as file:
             lines = decode_lines(file, f"--files_from {files_from}")
-            yield from (name for line in lines if (name := line.rstrip("\r\n")).strip())
+            names = (name for line in lines if (name := line.rstrip("\r\n")).strip())
+            yield from filter(_is_picture, names)
     except OSError as error:
         raise UserError(f"--files_from {files_from}: {error.strerror}") from None
+
+
+def _is_picture(name: str) -> bool:
+    if not is_leftover(os.path.basename(name)) or os.path.isdir(name):
+        return True
+    print(f"{one_line(name)}: skipped, as a system left it", file=sys.stderr)
+    return False
 
 
 def _standard_input() -> bytes:

@@ -31,6 +31,17 @@ def test_a_list_that_only_begins_like_utf16_is_told(tmp_path):
         list(read_names([], str(tmp_path / "list")))
 
 
+def test_what_systems_leave_is_skipped_and_named(tmp_path, capsys):
+    (tmp_path / "list").write_text("photos/desktop.ini\nb.jpg\n")
+    given = ["a.jpg", str(tmp_path / "Thumbs.db"), "~$a.jpg"]
+    assert list(read_names(given, str(tmp_path / "list"))) == ["a.jpg", "b.jpg"]
+    assert capsys.readouterr().err.splitlines() == [
+        f"{name}: skipped, as a system left it" for name in [*given[1:], "photos/desktop.ini"]
+    ]
+    (tmp_path / "@eaDir").mkdir()
+    assert list(read_names([str(tmp_path / "@eaDir")], None)) == [str(tmp_path / "@eaDir")]  # it is asked for
+
+
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
 def test_the_lines_of_a_pipe_come_as_they_are_written(encoding):
     code = "from kcnn.serving.prediction.printing import *\n[print(name, flush=True) for name in read_names([], '-')]"
