@@ -52,7 +52,7 @@ _SPECIAL = {"help": False, "nohelp": False, "h": False, "undefok": True}  # flag
 def main() -> int:
     """Run the process's own command line; return the exit status."""
     _open_streams()
-    _use_utf8()
+    _begin_anew()
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `main.py models | head` ends quietly
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # file names need not be text
     return run(sys.argv)
@@ -70,14 +70,23 @@ def _open_streams() -> None:
             setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115
 
 
-def _use_utf8() -> None:
-    """Begin anew in Python's UTF-8 mode where the locale has file names read in another encoding, such as ASCII.
+def _begin_anew() -> None:
+    """Start the program again where Python's settings are none that it can work with.
 
-    The names of classes are those of folders, and all files and reports hold them in UTF-8.
+    In a locale such as C, Python may take file names for ASCII: the names of classes are those of folders, and all
+    files and reports hold them in UTF-8. keras-cv needs the docstrings that Python drops under PYTHONOPTIMIZE=2.
     """
-    if sys.getfilesystemencoding() != "utf-8" and os.environ.get("PYTHONUTF8") != "1" and sys.executable:
-        os.environ["PYTHONUTF8"] = "1"
-        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+    needed = {}
+    if sys.getfilesystemencoding() != "utf-8":
+        needed["PYTHONUTF8"] = "1"
+    if sys.flags.optimize > 1:
+        needed["PYTHONOPTIMIZE"] = "1"
+    if not sys.executable or needed.items() <= os.environ.items():  # it has begun anew, and could not change them
+        return
+    os.environ.update(needed)
+    options = len(sys.orig_argv) - len(sys.argv)  # of Python itself
+    kept = [option for option in sys.orig_argv[1:options] if not option.startswith("-O")]
+    os.execv(sys.executable, [sys.executable, *kept, *sys.orig_argv[options:]])
 
 
 def run(argv: Sequence[str]) -> int:
