@@ -44,8 +44,8 @@ __all__ = [
     "model_spec",
 ]
 
-if "keras" in sys.modules and (_backend := sys.modules["keras"].backend.backend()) != "tensorflow":
-    raise ImportError(f"kcnn needs Keras on TensorFlow, and it runs on {_backend}: import kcnn first")
+if (_keras := sys.modules.get("keras")) is not None and _keras.backend.backend() != "tensorflow":
+    raise ImportError(f"kcnn needs Keras on TensorFlow, and it runs on {_keras.backend.backend()}: import kcnn first")
 os.environ["KERAS_BACKEND"] = "tensorflow"
 
 

@@ -1,9 +1,24 @@
 """Tables for the terminal: whatever a cell holds, a row is a line."""
 
-from kcnn.tables import aligned, printable
+import io
+import json
+import sys
+
+import pytest
+
+from kcnn.tables import aligned, json_line, printable
 
 
 def test_what_a_file_is_called_leaves_the_terminal_alone():
     rows = [("a\nb", "1"), ("\x1b[31mred", "22"), ("caf\udce9 é", "3")]
     assert aligned(rows, right=[1]).split("\n") == [r"a\nb          1", r"\x1b[31mred  22", r"caf\udce9 é   3"]
     assert printable("a\nb\x1b\udce9") == "a\nb\\x1b\\udce9"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii", "latin-1"])
+def test_a_line_of_json_is_json_in_every_encoding(encoding, monkeypatch):
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding, errors="backslashreplace"))
+    print(json_line({"file": "café 🦊"}), flush=True)
+    assert json.loads(written.getvalue()) == {"file": "café 🦊"}
+    assert ("é".encode() in written.getvalue()) == (encoding == "utf-8")

@@ -63,9 +63,7 @@ def check_publication(publication: Publication) -> None:
     folder = Path(publication.saved_models, publication.name)
     check_writable("--saved_models", folder)
     if is_pattern(folder.absolute()):
-        print(
-            f"Note: {folder.absolute()} has [ or \\ in its path: of programs with TensorFlow, kcnn alone loads from it"
-        )
+        print(f"Note: {folder.absolute()} has [ or \\ in its path, from which TensorFlow without kcnn loads nothing")
     check_gates(publication.keep_versions, publication.max_latency_ms, publication.max_memory_mb)
 
 

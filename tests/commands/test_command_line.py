@@ -1,5 +1,7 @@
 """The command line: which command it finds, which flags it takes, what it prints."""
 
+import json
+import os
 import subprocess
 import sys
 import tomllib
@@ -7,6 +9,7 @@ from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from pipelines import command_line, commands
 from pipelines.command_line import command_names, load_command, run
@@ -165,3 +168,82 @@ def test_an_installation_has_the_command_kcnn(tmp_path):
         assert [answer.returncode for answer in answers] == [status, status]
         shown = [(answer.stdout + answer.stderr).replace("python main.py", "kcnn") for answer in answers]
         assert shown[0] == shown[1].replace("main.py: ", "kcnn: ")
+
+
+def program(arguments, redirections="", python=(), **environment):
+    """Return the process of a shell that runs the program, with the standard streams that are not redirected."""
+    return subprocess.run(
+        ["sh", "-c", f'"$@" {redirections}', "sh", sys.executable, *python, str(ROOT / "main.py"), *arguments],
+        env={**os.environ, **environment},
+        capture_output=True,
+        check=False,
+    )
+
+
+def test_help_needs_no_docstrings(capsys):
+    commands_of_help = [[], *([name] for name in command_names())]
+    code = (
+        "import json, sys\n"
+        "from pipelines.command_line import run\n"
+        "[run(['main.py', *words, '--help']) for words in json.loads(sys.argv[1])]"
+    )
+    command = [sys.executable, "-OO", "-c", code, json.dumps(commands_of_help)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    for words in commands_of_help:
+        assert run(["main.py", *words, "--help"]) == 0
+    assert done.stdout == capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("python", "level"), [((), "1"), ((), "2"), (("-OO",), ""), (("-OO", "-B"), "2")])
+def test_the_program_runs_at_every_level_of_optimisation(python, level):
+    done = program(["trian", "-OO"], python=python, PYTHONOPTIMIZE=level)
+    assert done.returncode == 2
+    assert done.stderr.decode() == "main.py: error: unknown command 'trian': did you mean 'train' or 'pretrain'?\n"
+
+
+@pytest.mark.parametrize("redirections", ["<&-", ">&-", "2>&-", "<&- >&-", "<&- 2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
+def test_standard_streams_may_be_closed(redirections):
+    done = program(["--help"], redirections)
+    assert done.returncode == 0
+    assert bool(done.stdout) == (">&-" not in redirections.split())
+    assert done.stderr == b""
+    done = program(["trian"], redirections)
+    assert done.returncode == 2
+    assert done.stderr.count(b"\n") == ("2>&-" not in redirections)
+
+
+def test_a_closed_pipe_ends_the_program_quietly():
+    done = program(["--help"], "| head -1")
+    assert done.stdout == b"Train, export and use an image classifier.\n"
+    assert done.stderr == b""
+
+
+@pytest.mark.parametrize(
+    ("environment", "shown"),
+    [
+        ({"LC_ALL": "C"}, "'café'"),
+        ({"LC_ALL": "C", "PYTHONUTF8": "0"}, "'café'"),
+        ({"LC_ALL": "POSIX", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}, "'café'"),
+        ({"PYTHONIOENCODING": "ascii"}, r"'caf\xe9'"),
+    ],
+)
+def test_names_are_utf8_in_every_locale(environment, shown):
+    done = program(["café"], **environment)
+    assert done.stderr.decode().startswith(f"main.py: error: unknown command {shown}: ")
+
+
+def test_classes_keep_their_names_in_a_locale_of_ascii(tmp_path):
+    for name in ("café", "thé"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for index in range(5):
+            Image.new("RGB", (24, 24), (9 * index, 99, 0)).save(tmp_path / "photos" / name / f"{index}.png")
+    done = program(
+        ["data", "--dataset", str(tmp_path / "photos"), "--pipeline_root", str(tmp_path / "[root]")],
+        "<&- 2>&-",
+        LC_ALL="C",
+        PYTHONUTF8="0",
+        PYTHONOPTIMIZE="2",
+    )
+    assert done.returncode == 0
+    (summary,) = (tmp_path / "[root]").glob("ExampleGen/examples/*/summary.json")
+    assert json.loads(summary.read_text(encoding="utf-8"))["labels"] == ["café", "thé"]

@@ -278,6 +278,20 @@ def test_mistakes(tmp_path, monkeypatch, files, dataset, message):
     assert "\n" not in str(caught.value)
 
 
+def test_a_class_is_not_to_be_renamed_where_python_reads_names_as_ascii(tmp_path):
+    for name in ("café", "thé"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.png").touch()
+    code = "import sys\nfrom kcnn.data.datasets.opening import open_dataset\nopen_dataset(sys.argv[1])"
+    environment = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONPATH": os.getcwd()}
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.stderr.splitlines()[-1].endswith(
+        r"Python reads the name of the class 'caf\udcc3\udca9' as ascii; set PYTHONUTF8=1"
+    )
+
+
 PREPARE = """
 import sys, numpy as np, tensorflow_datasets as tfds
 class TinyShapes(tfds.core.GeneratorBasedBuilder):
