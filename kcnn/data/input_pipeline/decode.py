@@ -1,12 +1,13 @@
 """Decoding in the TensorFlow graph alone: one function for training, evaluation and the exported model.
 
 The format is decided by the file's first bytes, whatever its name says. Everything becomes 8-bit RGB: grey and palette
-images are expanded, CMYK is converted, alpha is dropped, 16-bit samples keep their high byte, animations keep their
-first frame. EXIF orientation is honoured in JPEG, PNG and WebP.
+images are expanded, CMYK is converted, what is transparent is shown on white, 16-bit samples keep their high byte,
+animations keep their first frame. EXIF orientation is honoured in JPEG, PNG and WebP.
 
-TensorFlow's own `decode_image` does most of this. What it gets wrong is done here: it misreads BMP with a palette,
-it refuses WebP that is animated or has alpha, and its `decode_webp(channels=0)` corrupts memory when it is given an
-animation (TensorFlow 2.21).
+TensorFlow's own `decode_image` does most of this. What it gets wrong is done here: it drops alpha and shows what was
+hidden, it makes a GIF as large as its largest frame and leaves black what no frame covers, it misreads BMP with a
+palette, it refuses WebP that is animated or has alpha, and its `decode_webp(channels=0)` corrupts memory when it is
+given an animation (TensorFlow 2.21).
 """
 
 import functools
@@ -16,15 +17,20 @@ import tensorflow as tf
 
 from kcnn.data.input_pipeline.containers import (
     chunk_code,
+    colour_table_size,
+    contains,
+    find_gif_frame,
+    find_riff_chunk,
     find_webp_bitstream,
     not_inlined,
     read_bytes,
     read_integers,
     read_uint24_pair,
     starts_with,
+    write_bytes,
 )
 from kcnn.data.input_pipeline.exif import REVERSED, TRANSPOSED, apply_orientation, exif_orientation
-from kcnn.data.input_pipeline.magic import BMP, JPEG, WEBP
+from kcnn.data.input_pipeline.magic import BMP, GIF, JPEG, PNG, WEBP
 
 
 def decode_image(encoded: tf.Tensor, webp: bool = True) -> tf.Tensor:
@@ -109,8 +115,11 @@ def _decode(encoded: tf.Tensor, *more: tuple[tf.Tensor, Callable[[], tf.Tensor]]
     has_palette = read_integers(encoded, 28, 1, tf.uint16)[0] <= 8
     decoders = [
         (starts_with(encoded, JPEG), functools.partial(_decode_jpeg, encoded)),
+        (starts_with(encoded, PNG), functools.partial(_decode_png, encoded)),
         *more,
-        (starts_with(encoded, BMP) & has_palette, functools.partial(_decode_bmp, encoded)),
+        (starts_with(encoded, GIF), functools.partial(_decode_gif, encoded)),
+        (starts_with(encoded, BMP) & has_palette, functools.partial(_decode_bmp_with_palette, encoded)),
+        (starts_with(encoded, BMP), functools.partial(_decode_bmp, encoded)),
     ]
     others = functools.partial(tf.io.decode_image, encoded, channels=3, expand_animations=False)
     return apply_orientation(tf.case(decoders, default=others), exif_orientation(encoded))
@@ -126,33 +135,103 @@ def _decode_jpeg_window(encoded: tf.Tensor, begin: tf.Tensor, size: tf.Tensor, r
     return tf.io.decode_and_crop_jpeg(encoded, window, channels=3, ratio=ratio, dct_method="INTEGER_ACCURATE")
 
 
+def _show_on_white(image: tf.Tensor) -> tf.Tensor:
+    """Return uint8 [H, W, 3] of RGBA, uint8 [H, W, 4]: each sample between white and itself, rounded as Pillow does."""
+    distance, alpha = (tf.cast(part, tf.uint16) for part in (255 - image[..., :3], image[..., 3:]))
+    return 255 - tf.cast((distance * alpha + 127) // 255, tf.uint8)
+
+
+def _place_on_canvas(image: tf.Tensor, begin: tf.Tensor, canvas: tf.Tensor) -> tf.Tensor:
+    """Return uint8 [H, W, 3]: a frame that begins at `begin` on a white `canvas` (y and x, int32 [2]), or over it."""
+    after = tf.maximum(canvas - begin - tf.shape(image)[:2], 0)
+    return tf.pad(image, tf.concat([tf.stack([begin, after], axis=1), [[0, 0]]], axis=0), constant_values=255)
+
+
+@not_inlined
+def _decode_png(encoded: tf.Tensor) -> tf.Tensor:
+    """Decode a PNG with an alpha channel, with a palette or a colour that is transparent, or without any of these."""
+    channel = read_integers(encoded, 25, 1, tf.uint8)[0] & 4 != 0
+    return tf.cond(
+        channel | contains(encoded, "tRNS"),
+        lambda: _show_on_white(tf.io.decode_png(encoded, channels=4)),
+        lambda: tf.io.decode_png(encoded, channels=3),
+    )
+
+
+@not_inlined
+def _decode_gif(encoded: tf.Tensor) -> tf.Tensor:
+    """Decode the first frame of a GIF, and place it on its canvas.
+
+    TensorFlow makes black of what is transparent. To tell it from what is black, the colours are made white, and the
+    frame is decoded again.
+    """
+    frame, end = find_gif_frame(encoded)
+    alone = write_bytes(read_bytes(encoded, 0, end) + b";", frame + 1, tf.constant(bytes(4)))  # at the canvas's corner
+
+    def decode(content: tf.Tensor) -> tf.Tensor:
+        return tf.io.decode_gif(content)[0]
+
+    def show_on_white() -> tf.Tensor:
+        white = alone
+        for flags, table in ((10, 13), (frame + 9, frame + 10)):
+            size = colour_table_size(read_integers(encoded, flags, 1, tf.uint8)[0])
+            white = write_bytes(white, table, tf.strings.substr(b"\xff" * 768, 0, size))
+        return 255 - decode(white) + image
+
+    image = decode(alone)
+    has_black = tf.reduce_any(tf.reduce_all(image == 0, axis=-1))
+    image = tf.cond(has_black, show_on_white, lambda: image)
+    begin, canvas = (read_integers(encoded, place, 2, tf.uint16)[::-1] for place in (frame + 1, 6))
+    return _place_on_canvas(image, begin, canvas)
+
+
 @not_inlined
 def _decode_webp(encoded: tf.Tensor) -> tf.Tensor:
-    """Decode the first bitstream alone, without its container: an animation's first frame, lossy colour without alpha.
+    """Decode the first picture alone, without what stands around it: of an animation, the first frame.
 
     The container: https://developers.google.com/speed/webp/docs/riff_container
     """
-    frame, animated, start = find_webp_bitstream(encoded)
-    # What stood before the bitstream goes to the end, where it is ignored, so that the size in the header still holds.
-    simple = read_bytes(encoded, 0, 12) + read_bytes(encoded, start, -1) + read_bytes(encoded, 12, start - 12)
-    lossless = read_integers(encoded, start, 1, tf.int32)[0] == chunk_code(b"VP8L")
-    alpha = lossless & (read_integers(encoded, start + 12, 1, tf.uint8)[0] & 0x10 != 0)
+    frame, animated, bitstream = find_webp_bitstream(encoded)
+    start = find_riff_chunk(encoded, [chunk_code(b"ALPH")], tf.where(animated, frame + 24, 12))
+    lossy_alpha = start < bitstream
+    start = tf.minimum(start, bitstream)
+    size = read_bytes(encoded, tf.where(animated, frame + 14, 24), 6)
+    extended = tf.where(lossy_alpha, b"VP8X\x0a\0\0\0\x10\0\0\0" + size, b"")
+    # What stood before the picture goes to the end, where it is ignored, so that the size in the header still holds.
+    moved = tf.maximum(start - 12 - tf.strings.length(extended), 0)
+    simple = read_bytes(encoded, 0, 12) + extended + read_bytes(encoded, start, -1) + read_bytes(encoded, 12, moved)
+    lossless = read_integers(encoded, bitstream, 1, tf.int32)[0] == chunk_code(b"VP8L")
+    lossless_alpha = lossless & (read_integers(encoded, bitstream + 12, 1, tf.uint8)[0] & 0x10 != 0)
     image = tf.cond(
-        alpha,
-        lambda: tf.io.decode_webp(simple, channels=4)[0, :, :, :3],
+        lossy_alpha | lossless_alpha,
+        lambda: _show_on_white(tf.io.decode_webp(simple, channels=4)[0]),
         lambda: tf.io.decode_webp(simple, channels=3)[0],
     )
-
-    def on_canvas() -> tf.Tensor:
-        before = 2 * read_uint24_pair(encoded, frame + 8)
-        after = 1 + read_uint24_pair(encoded, 24) - before - tf.shape(image)[:2]
-        return tf.pad(image, tf.concat([tf.stack([before, after], axis=1), [[0, 0]]], axis=0))
-
-    return tf.cond(animated, on_canvas, lambda: image)
+    return tf.cond(
+        animated,
+        lambda: _place_on_canvas(image, 2 * read_uint24_pair(encoded, frame + 8), 1 + read_uint24_pair(encoded, 24)),
+        lambda: image,
+    )
 
 
 @not_inlined
 def _decode_bmp(encoded: tf.Tensor) -> tf.Tensor:
+    """Decode a BMP of 24 or 32 bits; there is alpha where the header has a mask for it.
+
+    The header: https://learn.microsoft.com/en-us/windows/win32/api/wingdi/ns-wingdi-bitmapv4header
+    """
+    header_size = read_integers(encoded, 14, 1, tf.int32)[0]
+    bits, bitfields = read_integers(encoded, 28, 2, tf.uint16)[0], read_integers(encoded, 30, 1, tf.int32)[0] == 3
+    mask = read_integers(encoded, 66, 1, tf.int32)[0]
+    return tf.cond(
+        (bits == 32) & bitfields & (header_size >= 56) & (mask == -(2**24)),
+        lambda: _show_on_white(tf.io.decode_image(encoded, channels=4, expand_animations=False)),
+        lambda: tf.io.decode_image(encoded, channels=3, expand_animations=False),
+    )
+
+
+@not_inlined
+def _decode_bmp_with_palette(encoded: tf.Tensor) -> tf.Tensor:
     """Decode an uncompressed BMP of 1, 4 or 8 bits with its palette."""
     header = tf.cast(read_integers(encoded, 10, 6, tf.int32), tf.int64)
     offset, header_size, width, height, planes_and_bits, compression = tf.unstack(header)

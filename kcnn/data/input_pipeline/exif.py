@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from kcnn.data.input_pipeline.containers import (
     chunk_code,
+    contains,
     find_riff_chunk,
     not_inlined,
     read_bytes,
@@ -33,7 +34,7 @@ def exif_orientation(encoded: tf.Tensor) -> tf.Tensor:
 
     def gated(letters: str, orientation: Callable[[tf.Tensor], tf.Tensor]) -> Callable[[], tf.Tensor]:
         # Searching all bytes for the letters costs 1% of decoding a photo, following the segments 10%.
-        return lambda: tf.cond(_contains(encoded, letters), lambda: orientation(encoded), lambda: 1)
+        return lambda: tf.cond(contains(encoded, letters), lambda: orientation(encoded), lambda: 1)
 
     finders = [
         (starts_with(encoded, JPEG), gated("Exif", _jpeg_orientation)),
@@ -52,12 +53,6 @@ def apply_orientation(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
 
     image = tf.ensure_shape(image, [None, None, 3])
     return tf.cond(orientation > 1, turned, lambda: image)
-
-
-def _contains(encoded: tf.Tensor, letters: str) -> tf.Tensor:
-    """Return whether the letters stand anywhere; of TensorFlow's string ops, replacing the first match is fastest."""
-    without = tf.strings.regex_replace(encoded, letters, "", replace_global=False)
-    return tf.strings.length(without) < tf.strings.length(encoded)
 
 
 @not_inlined

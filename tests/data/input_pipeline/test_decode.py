@@ -9,7 +9,19 @@ import tensorflow as tf
 from PIL import Image, ImageOps
 
 from kcnn.data.input_pipeline.decode import decode_image, decode_window
-from tests.data.input_pipeline.image_files import EXIF, ORIENTATIONS, photo, pillow, saved, tiff, with_riff_chunk
+from tests.data.input_pipeline.image_files import (
+    EXIF,
+    GIF_COLOURS,
+    ORIENTATIONS,
+    bmp,
+    gif,
+    photo,
+    pillow,
+    png,
+    saved,
+    tiff,
+    with_riff_chunk,
+)
 
 _decode = tf.function(decode_image, input_signature=[tf.TensorSpec([], tf.string)])
 
@@ -38,6 +50,12 @@ FILES = {
     "webp lossless": saved(photo(), "WEBP", lossless=True),
     "webp alpha": saved(photo("RGBA"), "WEBP", quality=90, exact=True),
     "webp lossless alpha": saved(photo("RGBA"), "WEBP", lossless=True, exact=True),
+    "gif transparent": saved(photo("P"), "GIF", transparency=3),
+    "png 2 bits transparent": saved(photo("P").quantize(4), "PNG", transparency=bytes([0, 90, 255, 30]), bits=2),
+    "png grey with a transparent shade": saved(photo("L").point(lambda value: value // 64), "PNG", transparency=1),
+    "webp animated alpha": saved(
+        photo("RGBA"), "WEBP", save_all=True, append_images=[photo("RGBA", seed=1)], exact=True
+    ),
     "webp animated": saved(photo(), "WEBP", save_all=True, append_images=[photo(seed=1)], lossless=True),
     "webp animated lossy": saved(photo(), "WEBP", save_all=True, append_images=[photo(seed=1)]),
     "webp with metadata": with_riff_chunk(saved(photo(), "WEBP", icc_profile=bytes(131)), b"XMP ", b"<x/>"),
@@ -68,6 +86,91 @@ def test_bmp_of_four_bits():
     np.testing.assert_array_equal(pillow(encoded), palette[:, 2::-1][indices])
     with pytest.raises(tf.errors.InvalidArgumentError):
         _decode(encoded[:-1])
+
+
+def on_white(colours: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    """Return uint8 [H, W, 3] of colours and alpha from 0 to 255, [H, W, 3] and [H, W]."""
+    share = alpha[..., None] / 255
+    return np.round(share * colours + (1 - share) * 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize("shade", [0, 255, 77])
+def test_a_shape_that_is_in_the_alpha_alone_is_seen(shade):
+    alpha = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    colours = np.full((16, 16, 3), shade, np.uint8)
+    image = Image.fromarray(np.dstack([colours, alpha]))
+    grey = image.convert("LA")
+    files = [
+        saved(one, format, **options)
+        for one in (image, grey)
+        for format, options in (("PNG", {}), ("PNG", {"optimize": True}))
+    ]
+    files += [saved(image, "WEBP", lossless=True, exact=True), bmp(np.asarray(image), MASKS)]
+    for encoded in files:
+        np.testing.assert_array_equal(_decode(encoded), on_white(colours, alpha))
+
+
+MASKS = struct.pack("<IIII", 0xFF0000, 0xFF00, 0xFF, 0xFF000000)
+
+
+def test_a_bmp_has_alpha_where_it_says_so():
+    pixels = np.asarray(photo("RGBA"))[..., [2, 1, 0, 3]]
+    with_alpha, without = bmp(pixels, MASKS), bmp(pixels, MASKS[:12] + bytes(4))
+    np.testing.assert_array_equal(_decode(with_alpha), pillow(with_alpha))
+    np.testing.assert_array_equal(_decode(with_alpha), on_white(pixels[..., 2::-1], pixels[..., 3]))
+    np.testing.assert_array_equal(_decode(without), pixels[..., 2::-1])
+
+
+def test_sixteen_bits_with_alpha_keep_the_high_byte_of_it():
+    samples = np.random.default_rng(0).integers(0, 2**16, (5, 7, 4)).astype(">u2")
+    high = samples >> 8
+    rows = b"".join(b"\0" + row.tobytes() for row in samples)
+    encoded = png(6, 16, (7, 5), rows)
+    np.testing.assert_array_equal(_decode(encoded), on_white(high[..., :3], high[..., 3]))
+
+
+@pytest.mark.parametrize(("colour", "samples"), [(0, 1), (2, 3)])
+def test_one_colour_of_sixteen_bits_is_transparent(colour, samples):
+    hidden, shown = struct.pack(">H", 1000) * samples, struct.pack(">H", 1001) * samples
+    encoded = png(colour, 16, (2, 1), b"\0" + hidden + shown, tRNS=hidden)
+    np.testing.assert_array_equal(_decode(encoded), [[[255] * 3, [3] * 3]])
+
+
+@pytest.mark.parametrize("local", [False, True])
+@pytest.mark.parametrize("transparent", [None, 0, 1, 3, 200])
+def test_what_a_gif_does_not_cover_is_white(transparent, local):
+    """Place a frame on a larger canvas; black that is drawn stays black beside what is transparent."""
+    rng = np.random.default_rng(0)
+    indices, second = rng.integers(0, 4, (5, 6), np.uint8), rng.integers(0, 4, (9, 9), np.uint8)
+    expected = np.full((11, 12, 3), 255, np.uint8)
+    expected[4:9, 2:8] = np.where((indices == transparent)[..., None], 255, GIF_COLOURS[indices])
+    for frames in ([((2, 4), indices)], [((2, 4), indices), ((0, 0), second)]):
+        np.testing.assert_array_equal(_decode(gif(frames, (12, 11), transparent, local)), expected)
+    whole = gif([((0, 0), second)], (9, 9), transparent, local)
+    np.testing.assert_array_equal(_decode(whole), pillow(whole))
+
+
+def test_a_gif_whose_frame_reaches_over_its_canvas_is_as_large_as_both():
+    indices = np.random.default_rng(0).integers(0, 4, (5, 6), np.uint8)
+    encoded = gif([((3, 1), indices)], (4, 20), transparent=0)
+    np.testing.assert_array_equal(_decode(encoded), pillow(encoded))
+
+
+def test_what_a_frame_of_an_animated_webp_does_not_cover_is_white():
+    frame = photo("RGBA", (20, 10))
+    for options in ({"lossless": True, "exact": True}, {"exact": True}):
+        still = saved(frame, "WEBP", **options)
+        chunks = still[30:] if still[12:16] == b"VP8X" else still[12:]
+        place = struct.pack("<I", 3)[:3] + struct.pack("<I", 2)[:3]  # pairs of pixels from the left and from the top
+        size = struct.pack("<I", 19)[:3] + struct.pack("<I", 9)[:3]
+        canvas = struct.pack("<I", 39)[:3] + struct.pack("<I", 29)[:3]
+        body = b"VP8X" + struct.pack("<II", 10, 0x12) + canvas + b"ANIM" + struct.pack("<IIH", 6, 0, 0)
+        body += b"ANMF" + struct.pack("<I", 16 + len(chunks)) + place + size + bytes(4) + chunks
+        encoded = b"RIFF" + struct.pack("<I", 4 + len(body)) + b"WEBP" + body
+        expected = np.full((30, 40, 3), 255, np.uint8)
+        expected[4:14, 6:26] = _decode(still)
+        np.testing.assert_array_equal(_decode(encoded), expected)
+        assert np.abs(pillow(encoded).astype(int) - expected).max() <= 2
 
 
 def test_sixteen_bits_keep_the_high_byte():
