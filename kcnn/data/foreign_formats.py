@@ -5,9 +5,8 @@ Sources: the formats' own specifications, and https://github.com/file/file/tree/
 
 import os
 
-from kcnn.data.input_pipeline.magic import BMP, GIF, JPEG, PNG, WEBP
+from kcnn.data.input_pipeline.magic import FORMATS
 
-SUPPORTED = ("BMP", "GIF", "JPEG", "PNG", "WEBP")
 HEAD = 512  # bytes of a file that tell its format
 
 _MAGICK, _RAW_READER = "ImageMagick", "rawpy, dcraw_emu of LibRaw or darktable-cli"
@@ -91,7 +90,7 @@ def explain_format(head: bytes, filename: str) -> str | None:
     if found is None:
         return None
     name, reader = found
-    return f"{name} is not a supported format ({', '.join(SUPPORTED)}); {reader} reads it"
+    return f"{name} is not a supported format ({', '.join(sorted(FORMATS.values()))}); {reader} reads it"
 
 
 def _recognize(head: bytes, ending: str) -> tuple[str, str] | None:
@@ -105,7 +104,7 @@ def _recognize(head: bytes, ending: str) -> tuple[str, str] | None:
     for position, magic, name, reader in _MAGIC:
         if head.startswith(magic, position):
             return name, reader
-    if head.startswith((JPEG, PNG, GIF, BMP, WEBP)):
+    if head.startswith(tuple(FORMATS)):
         return None
     if head.startswith(_TIFF):
         raw = ending in _RAW_ENDINGS

@@ -174,7 +174,7 @@ def read_file(path: str) -> bytes:
         raise OSError(0, f"too large ({size})")
     with open(path, "rb") as file:
         beginning = file.read(HEAD)
-        if state.st_size > _LARGE and not beginning.startswith(FORMATS):
+        if state.st_size > _LARGE and not beginning.startswith(tuple(FORMATS)):
             raise OSError(0, explain_format(beginning, path) or f"{size} that do not begin like an image")
         file.seek(0)
         return file.read()

@@ -1,29 +1,32 @@
 """Examination of images: each is read, identified by its header, and decoded as training and serving decode it.
 
-An image that cannot be decoded is excluded by name and with its reason. It is never replaced.
+An image that cannot be decoded is excluded by name and with its reason, and so is one that an export or a server would
+refuse. It is never replaced.
 """
 
 import dataclasses
 import hashlib
-import io
 import itertools
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
 import tensorflow as tf
-from PIL import Image, UnidentifiedImageError
 
+from kcnn.data import pictures
 from kcnn.data.datasets import ImageSource
 from kcnn.data.drivers import advance_progress
-from kcnn.data.foreign_formats import SUPPORTED, explain_format
+from kcnn.data.foreign_formats import explain_format
 from kcnn.data.ingestion.parts import PartFiles, load_items, store_items
 from kcnn.data.ingestion.tally import ReadableImage
 from kcnn.data.ingestion.threads import map_in_threads
+from kcnn.data.input_pipeline.containers import stored_pixels
 from kcnn.data.input_pipeline.decode import decode_image
-from kcnn.data.pictures import DAMAGE
+from kcnn.data.input_pipeline.headers import pixels
+from kcnn.data.input_pipeline.limits import MAX_PIXELS
+from kcnn.data.input_pipeline.magic import find_format
 
-FORMATS = {"JPEG": "JPEG", "MPO": "JPEG", "PNG": "PNG", "GIF": "GIF", "BMP": "BMP", "DIB": "BMP", "WEBP": "WEBP"}
 CORRUPT = "corrupt or truncated"
+TOO_LARGE = f"too large: more than {MAX_PIXELS:,} pixels"
 _BATCH, _BATCH_BYTES = 64, 2**20  # images that are decoded together; bytes that are collected before decoding
 
 
@@ -97,10 +100,8 @@ def examine_images(sources: Iterable[ImageSource]) -> list[ExaminedImage]:
 
     def decode() -> None:
         # Pillow reads headers alone: TensorFlow notices more missing parts.
-        if waiting and not _can_decode(list(waiting.values())):
-            for index, encoded in waiting.items():
-                if not _can_decode([encoded]):
-                    images[index] = dataclasses.replace(images[index], reason=CORRUPT)
+        for index, reason in zip(waiting, _decode(list(waiting.values())), strict=True):
+            images[index] = dataclasses.replace(images[index], reason=reason)
         waiting.clear()
 
     for image, encoded in map(_read_header, sources):
@@ -126,32 +127,38 @@ def _read_header(source: ImageSource) -> tuple[ExaminedImage, bytes]:
     facts = ExaminedImage(sha256=hashlib.sha256(encoded).hexdigest(), bytes=len(encoded))
     if reason := explain_format(encoded, source.filename):
         return dataclasses.replace(facts, reason=reason), encoded
-    try:
-        with Image.open(io.BytesIO(encoded)) as image:
-            found, (width, height) = str(image.format), image.size
-    except UnidentifiedImageError:
+    found = find_format(encoded)
+    if found is None:
         return dataclasses.replace(facts, reason="not an image"), encoded
-    except Image.DecompressionBombError:
-        return dataclasses.replace(facts, reason="too many pixels"), encoded
-    except DAMAGE:
-        return dataclasses.replace(facts, reason=CORRUPT), encoded
-    if found not in FORMATS:
-        reason = f"{found} is not a supported format ({', '.join(SUPPORTED)}); Pillow reads it"
+    if pixels(encoded) > MAX_PIXELS:
+        reason = TOO_LARGE + ", all frames together" * (found == "GIF")
         return dataclasses.replace(facts, reason=reason), encoded
-    return dataclasses.replace(facts, format=FORMATS[found], height=height, width=width), encoded
-
-
-def _can_decode(encoded: Sequence[bytes]) -> bool:
     try:
-        _count_samples(tf.constant(encoded))
-    except tf.errors.InvalidArgumentError:
-        return False
-    return True
+        with pictures.open_picture(encoded) as image:
+            width, height = image.size
+    except pictures.DamagedPictureError:
+        return dataclasses.replace(facts, reason=CORRUPT), encoded
+    return dataclasses.replace(facts, format=found, height=height, width=width), encoded
+
+
+def _decode(encoded: Sequence[bytes]) -> list[str | None]:
+    """Return of each image why it cannot be decoded, or None. A batch that fails is decoded image by image."""
+    if not encoded:
+        return []
+    try:
+        return [TOO_LARGE if large else None for large in _find_large(tf.constant(encoded)).numpy()]
+    except tf.errors.OpError:
+        return [CORRUPT] if len(encoded) == 1 else [reason for one in encoded for reason in _decode([one])]
 
 
 @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
-def _count_samples(encoded: tf.Tensor) -> tf.Tensor:
-    """Decode images one after the other; one call for a batch of small ones takes a fifth of the time of many calls."""
-    return tf.reduce_sum(
-        tf.map_fn(lambda one: tf.size(decode_image(one)), encoded, fn_output_signature=tf.int32, parallel_iterations=1)
-    )
+def _find_large(encoded: tf.Tensor) -> tf.Tensor:
+    """Return which images are too large, bool [N], and decode the others one after the other.
+
+    One call for a batch of small ones takes a fifth of the time of many calls.
+    """
+
+    def is_large(one: tf.Tensor) -> tf.Tensor:
+        return tf.cond(stored_pixels(one) > MAX_PIXELS, lambda: True, lambda: tf.size(decode_image(one)) < 0)
+
+    return tf.map_fn(is_large, encoded, fn_output_signature=tf.bool, parallel_iterations=1)

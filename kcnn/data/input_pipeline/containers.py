@@ -112,8 +112,8 @@ def read_uint24_pair(encoded: tf.Tensor, position: tf.Tensor | int) -> tf.Tensor
 def stored_pixels(encoded: tf.Tensor) -> tf.Tensor:
     """Return the number of pixels that a file states in its headers, int64 scalar; -1 for an unknown format.
 
-    An animation counts one frame. But a GIF's frames count a third each on top: TensorFlow holds them all, with a byte
-    a pixel, before it takes the first. A file that passes a limit of `limits` has `ENDLESS` pixels.
+    An animation counts one frame. But a GIF's frames count a third each on top, as in `headers`. A file that passes a
+    limit of `limits` has `ENDLESS` pixels.
 
     Args:
         encoded: scalar string, an image file's bytes.

@@ -1,13 +1,14 @@
 """The limits of the work that an image file may cause, in one table.
 
 The decoder's graph (`kcnn.data.input_pipeline.containers`) and the server's check of headers
-(`kcnn.serving.server.image_headers`) walk through the same files. Both stop at the limits here, so that both accept
+(`kcnn.data.input_pipeline.headers`) walk through the same files. Both stop at the limits here, so that both accept
 and refuse the same GIFs and WebPs. (A JPEG's segments are followed by libjpeg in the graph, without a limit of ours.)
 This module imports nothing: the server loads no TensorFlow for it.
 """
 
-# Pixels of an image that a server decodes, by its header; `--max_pixels` changes it.
-MAX_PIXELS = 50_000_000
+# Pixels that an image states in its header, for all that decodes one: a larger image is excluded by name when examples
+# are made, it gets a status from an export, and a server refuses it (where `--max_pixels` does not say otherwise).
+MAX_PIXELS = 100_000_000
 
 # Segments of a JPEG or chunks of a PNG or WebP before the one that is looked for. Files of cameras have under 100.
 MAX_SEGMENTS = 4096

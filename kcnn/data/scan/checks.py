@@ -69,6 +69,8 @@ class ImageCheck:
         limit: returns what the value is compared with.
         bad: returns from value and limit whether the image has the finding.
         reason: why this matters, and why at this limit.
+        warned: whether it is told before training.
+        usual: whether it belongs to a data set's nature where most images show it; then these are no findings.
     """
 
     name: str
@@ -77,6 +79,8 @@ class ImageCheck:
     limit: Callable[[ScannedImage, Norms], _Value]
     bad: Callable[[Any, Any], bool]
     reason: str
+    warned: bool = False
+    usual: bool = True
 
 
 def _unless_blank(value: Callable[[ScannedImage], _Value]) -> Callable[[ScannedImage], _Value]:
@@ -95,6 +99,8 @@ CHECKS = (
         _constant(""),
         operator.ne,
         "TensorFlow reads the file, Pillow does not: part of the image may be missing.",
+        warned=True,
+        usual=False,
     ),
     ImageCheck(
         "wrong_extension",
@@ -118,9 +124,29 @@ CHECKS = (
         lambda one: one.mode or None,
         lambda one, norms: norms.modes,
         lambda value, limit: value not in limit,
-        "Everything becomes 8-bit RGB: alpha is dropped and shows what it hid, CMYK changes colours, 16 bits lose the "
-        f"lower 8. Greyscale among colour, or the reverse, in less than {_RARE:.0%} of the images, can be learned "
-        "instead of the content.",
+        "Everything becomes 8-bit RGB: CMYK changes colours, 16 bits lose the lower 8. Greyscale among colour, or the "
+        f"reverse, in less than {_RARE:.0%} of the images, can be learned instead of the content.",
+    ),
+    ImageCheck(
+        "transparent",
+        "Transparent, shown on white",
+        lambda one: one.transparent,
+        _constant(0.0),
+        operator.gt,
+        "Share of the pixels that are not opaque. They are put on white, in training as in serving: what is white "
+        "itself cannot be seen there.",
+        warned=True,
+    ),
+    ImageCheck(
+        "narrow_range",
+        "Narrow range of 16 bits",
+        lambda one: one.bits or None,
+        _constant(13),
+        operator.lt,
+        "Bits that the range of a 16-bit picture takes. The upper 8 of the 16 are kept: of a range of 12 bits 4 are "
+        "left, or 16 shades. Stretch it to all 16 bits, or to 8.",
+        warned=True,
+        usual=False,
     ),
     ImageCheck(
         "exif_rotated",
@@ -153,6 +179,8 @@ CHECKS = (
         _constant(BLANK),
         operator.lt,
         "Standard deviation of the luminance (0 to 255); noise and compression alone make about 1% of the range.",
+        warned=True,
+        usual=False,
     ),
     ImageCheck(
         "dark",
@@ -162,6 +190,8 @@ CHECKS = (
         operator.lt,
         "99% of the pixels are darker than the value (0 to 255): nearly all are in the lowest quarter of the range. "
         "A night scene with lights is not dark in this sense.",
+        warned=True,
+        usual=False,
     ),
     ImageCheck(
         "bright",

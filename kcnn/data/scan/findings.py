@@ -5,7 +5,8 @@ from collections.abc import Mapping
 
 from kcnn.data.scan.checks import CHECKS
 
-_WARNED_OF = ("leak", "contradiction", "damaged", "blank")  # findings that matter before training
+# Findings that matter before training.
+_WARNED_OF = ("leak", "contradiction", *(check.name for check in CHECKS if check.warned))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,7 +98,9 @@ def scan_warnings(scan: Scan, page: object) -> list[str]:
     units = {kind.name: "group" for kind in COPIES}
     lines = []
     for name in _WARNED_OF:
-        if count := sum(finding.finding == name for finding in scan.findings):
+        if name in scan.usual:
+            lines.append(f"{titles[name]}: {scan.usual[name]} of {scan.images} images")
+        elif count := sum(finding.finding == name for finding in scan.findings):
             unit = units.get(name, "image") + "s" * (count != 1)
             lines.append(f"{titles[name]}: {count} {unit}, see {page}#{name}")
     return lines

@@ -49,7 +49,7 @@ def judge_images(images: Iterable[ScannedImage]) -> Scan:
     findings, usual = list(group_copies(ordered)), {}
     for check in CHECKS:
         found = _apply_check(check, ordered, norms)
-        if len(found) > _USUAL * len(ordered):
+        if check.usual and len(found) > _USUAL * len(ordered):
             usual[check.name] = len(found)
         else:
             findings += found

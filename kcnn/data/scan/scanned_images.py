@@ -1,7 +1,6 @@
 """The facts of each image by which a scan judges, under 2 kB each."""
 
 import dataclasses
-import io
 from collections.abc import Iterable
 from typing import Any
 
@@ -27,7 +26,9 @@ class ScannedImage:
         damage: why Pillow cannot read what TensorFlow could; then all below is empty.
         width: columns of the stored pixels.
         height: rows of the stored pixels.
-        mode: "colour", "greyscale", "transparent" (some pixel is), "CMYK" or "16-bit".
+        mode: "colour", "greyscale", "CMYK" or "16-bit".
+        bits: of a 16-bit image, the bits that the range of its samples takes, 8 or more; 0 for other images.
+        transparent: share of the pixels that are not opaque, 0 to 1.
         frames: frames of an animation; 1 for anything else.
         orientation: the EXIF orientation, 1 to 8.
         deviation: standard deviation of the luminance, 0 to 255; this and the next three of the image shrunk to fit
@@ -48,6 +49,8 @@ class ScannedImage:
     width: int = 0
     height: int = 0
     mode: str = ""
+    bits: int = 0
+    transparent: float = 0.0
     frames: int = 1
     orientation: int = 1
     deviation: float = 0.0
@@ -74,18 +77,32 @@ def scan_record(serialized: bytes) -> ScannedImage:
     digest = bytes.fromhex(text("image/key/sha256"))
     facts = ScannedImage(text("image/filename"), text("image/class/text"), digest, text("image/format"))
     try:
-        with Image.open(io.BytesIO(encoded)) as image:
-            return dataclasses.replace(facts, **_scan_pixels(image, encoded))
-    except pictures.DAMAGE as error:
-        return dataclasses.replace(facts, damage=str(error).partition("<")[0].strip() or type(error).__name__)
+        with pictures.open_picture(encoded) as image:
+            stored, grey = _read_stored(image, encoded), pictures.decode_luminance(image)
+    except pictures.DamagedPictureError as error:
+        return dataclasses.replace(facts, damage=str(error))
+    return dataclasses.replace(
+        facts, **stored, **_measure_luminance(pictures.turn_upright(grey, stored["orientation"]))
+    )
 
 
-def _scan_pixels(image: Image.Image, encoded: bytes) -> dict[str, Any]:
-    width, height = image.size
+def _read_stored(image: Image.Image, encoded: bytes) -> dict[str, Any]:
+    """Return how an opened image is stored."""
     frames = getattr(image, "n_frames", 1) if image.format in ("GIF", "PNG", "WEBP") else 1
     mode = _mode(image, encoded)
-    orientation = pictures.read_orientation(image)
-    grey = pictures.turn_upright(pictures.decode_luminance(image), orientation)
+    return {
+        "width": image.width,
+        "height": image.height,
+        "mode": mode,
+        "bits": _bits(image) if mode == "16-bit" else 0,
+        "transparent": round(pictures.transparent_share(image), 4),
+        "frames": frames,
+        "orientation": pictures.read_orientation(image),
+    }
+
+
+def _measure_luminance(grey: Image.Image) -> dict[str, Any]:
+    """Return the facts that follow from an upright image's luminance."""
     thumbnail = grey.resize((copies.SIDE, copies.SIDE), Image.Resampling.BILINEAR)
     grey.thumbnail((_SHARPNESS_SIDE, _SHARPNESS_SIDE), Image.Resampling.BOX)
     counts = np.array(grey.histogram())
@@ -93,11 +110,6 @@ def _scan_pixels(image: Image.Image, encoded: bytes) -> dict[str, Any]:
     mean = counts @ values / total
     low, high = np.searchsorted(np.cumsum(counts), [0.01 * total, 0.99 * total])
     return {
-        "width": width,
-        "height": height,
-        "mode": mode,
-        "frames": frames,
-        "orientation": orientation,
         "deviation": round(float(np.sqrt(counts @ (values - mean) ** 2 / total)), 3),
         "low": int(low),
         "high": int(high),
@@ -111,9 +123,16 @@ def _mode(image: Image.Image, encoded: bytes) -> str:
         return "16-bit"
     if image.mode == "CMYK":
         return "CMYK"
-    if image.has_transparency_data and np.asarray(image.convert("RGBA").getchannel("A")).min() < 255:
-        return "transparent"
     return "greyscale" if image.mode in ("1", "L", "LA") else "colour"
+
+
+def _bits(image: Image.Image) -> int:
+    """Return the bits that the range of a 16-bit image's samples takes, 8 or more; Pillow has high bytes of colour."""
+    samples = np.asarray(image)
+    if samples.ndim == 2:
+        return max(8, (int(samples.max()) - int(samples.min())).bit_length())
+    colours = samples[..., : 1 if samples.shape[-1] == 2 else 3]
+    return 8 + (int(colours.max()) - int(colours.min())).bit_length()
 
 
 def _sharpness(pixels: np.ndarray) -> float | None:

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from PIL import Image, ImageOps
 
-from kcnn.data.pictures import DAMAGE, read_orientation, turn_upright
+from kcnn.data import pictures
 from kcnn.data.records import TFExample, read_records
 
 _SIDE = 96  # pixels
@@ -36,16 +36,16 @@ def make_thumbnails(paths: Iterable[str], filenames: set[str]) -> dict[str, byte
 
 def make_thumbnail(encoded: bytes) -> bytes:
     """Return a WebP of at most 96 pixels a side, upright; b"" where Pillow cannot read the image."""
-    buffer = io.BytesIO()
     try:
-        with Image.open(io.BytesIO(encoded)) as image:
+        with pictures.open_picture(encoded) as image:
             image.draft("RGB", (2 * _SIDE, 2 * _SIDE))
-            orientation = read_orientation(image)
-            small = image.convert("RGB")
-            small.thumbnail((_SIDE, _SIDE))
-            small = turn_upright(small, orientation)
-            small = ImageOps.scale(small, max(1, _SIDE // max(small.size)), Image.Resampling.NEAREST)
-            small.save(buffer, "WEBP", quality=80)
-    except DAMAGE:
+            orientation = pictures.read_orientation(image)
+            small = pictures.decode_colours(image)
+    except pictures.DamagedPictureError:
         return b""
+    small.thumbnail((_SIDE, _SIDE))
+    small = pictures.turn_upright(small, orientation)
+    small = ImageOps.scale(small, max(1, _SIDE // max(small.size)), Image.Resampling.NEAREST)
+    buffer = io.BytesIO()
+    small.save(buffer, "WEBP", quality=80)
     return buffer.getvalue()

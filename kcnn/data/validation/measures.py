@@ -1,7 +1,6 @@
 """Measures of an example: the features of its tf.Example, and others that follow from its image."""
 
 import dataclasses
-import io
 from collections.abc import Collection
 
 import numpy as np
@@ -90,11 +89,11 @@ def measure_example(serialized: bytes) -> Measurements:
 def _measure_pixels(encoded: bytes) -> Measurements:
     """Measure the pixels of a file; return nothing where Pillow cannot read what TensorFlow could."""
     try:
-        with Image.open(io.BytesIO(encoded)) as image:
+        with pictures.open_picture(encoded) as image:
             width, height = image.size
             channels = 3 if image.mode == "P" else len(image.getbands())
             grey = pictures.decode_luminance(image)
-    except pictures.DAMAGE:
+    except pictures.DamagedPictureError:
         return {}
     grey.thumbnail((_SMALL_SIDE, _SMALL_SIDE), Image.Resampling.BOX)
     pixels = np.asarray(grey).astype(np.int32)

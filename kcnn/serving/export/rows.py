@@ -5,9 +5,9 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from kcnn.data.input_pipeline.containers import stored_pixels
+from kcnn.data.input_pipeline.limits import MAX_PIXELS
 from kcnn.data.input_pipeline.transform import Preprocessing, preprocess
 
-PIXEL_LIMIT = 100_000_000
 _PARALLEL = 8  # rows: enough to fill the cores, few enough that large photos do not fill the memory
 _GOOD, _EMPTY, _FOREIGN, _HUGE, _UNREADABLE = range(5)
 
@@ -18,7 +18,7 @@ def read_images(
     *,
     encoded: Callable[[tf.Tensor], tf.Tensor] = tf.identity,
     unreadable: str = "a damaged image: it cannot be decoded",
-    pixel_limit: int = PIXEL_LIMIT,
+    pixel_limit: int = MAX_PIXELS,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Decode and preprocess each row of a request, on the CPU wherever it is called.
 

@@ -15,8 +15,9 @@ from typing import Any, Protocol
 
 import numpy as np
 import tensorflow as tf
-from PIL import Image, ImageOps
+from PIL import Image
 
+from kcnn.data import pictures
 from kcnn.data.foreign_formats import explain_format
 from kcnn.errors import UserError
 from kcnn.plain_paths import plain_path
@@ -107,7 +108,8 @@ class Classifier:
                 answered by a `Prediction` with an `error`; the others are not affected.
                 an encoded image's bytes.
                 RGB pixels from 0 to 255, uint8 or float, [H, W, 3] or, each of them answered, [N, H, W, 3].
-                a PIL image; EXIF orientation is honoured and alpha dropped, as of files.
+                a PIL image; EXIF orientation is honoured, and what is transparent is on white, as of
+                files.
                 a URL, where `fetch` allows it.
             batch_size: images in one request, ≥ 1; fewer when they are large files.
             top: how many classes to name, ≥ 1.
@@ -227,7 +229,8 @@ def _batches(
                 size += source.size
             else:
                 batch.append(source)
-                size += len(source[1]) if isinstance(source[1], bytes) else source[1].nbytes
+                content = source[1]
+                size += len(content) if isinstance(content, bytes) else getattr(content, "nbytes", 0)
         return batch
 
     try:
@@ -247,7 +250,9 @@ def _read(future: "Future[bytes]") -> bytes | UnreadableError:
         return error
 
 
-def _contents(item: Item, fetch: Fetch | None) -> Iterator[InputImage | tuple[str, bytes | np.ndarray]]:
+def _contents(
+    item: Item, fetch: Fetch | None
+) -> Iterator[InputImage | tuple[str, bytes | np.ndarray | UnreadableError]]:
     """Yield the images that one of the inputs stands for."""
     if isinstance(item, InputImage):
         yield item
@@ -281,17 +286,16 @@ def _checked(array: np.ndarray) -> np.ndarray:
     return array.astype(np.float32, copy=False)
 
 
-def _pixels(image: Image.Image) -> np.ndarray:
-    """Return the pixels that a file of the image would have: upright, RGB, without alpha, the high byte of 16 bits."""
+def _pixels(image: Image.Image) -> np.ndarray | UnreadableError:
+    """Return the pixels that a file of the image would have: upright, RGB on white, the high byte of 16 bits."""
+    if image.mode in ("I", "F"):
+        raise UserError(f"a PIL image of mode {image.mode}, whose range is unknown: convert it to L or RGB")
     try:
-        upright = ImageOps.exif_transpose(image)
-    except OSError as error:  # it is read only now
-        raise UserError(f"{getattr(image, 'filename', '') or '<image>'}: {error}") from None
-    if upright.mode.startswith("I;16"):
-        return np.repeat((np.asarray(upright) >> 8).astype(np.uint8)[..., None], 3, axis=2)
-    if upright.mode in ("I", "F"):
-        raise UserError(f"a PIL image of mode {upright.mode}, whose range is unknown: convert it to L or RGB")
-    return _checked(np.asarray(upright.convert("RGB")))
+        with pictures.reading_picture():  # it is read only now
+            upright = pictures.turn_upright(pictures.decode_colours(image), pictures.read_orientation(image))
+    except pictures.DamagedPictureError as error:
+        return UnreadableError(str(error))
+    return _checked(np.asarray(upright))
 
 
 def _encoded(name: str, content: bytes | np.ndarray | UnreadableError) -> bytes:

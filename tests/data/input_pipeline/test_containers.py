@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from kcnn.data.input_pipeline import limits
 from kcnn.data.input_pipeline.containers import stored_pixels
-from kcnn.serving.server.image_headers import pixels
+from kcnn.data.input_pipeline.headers import pixels
 from tests.data.input_pipeline.image_files import photo, saved
 
 _pixels = tf.function(stored_pixels, input_signature=[tf.TensorSpec([], tf.string)])

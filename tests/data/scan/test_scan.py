@@ -11,9 +11,11 @@ from PIL import Image, ImageFilter
 
 from kcnn.data.examples import Example
 from kcnn.data.records import SPLITS
-from kcnn.data.scan.findings import Scan
+from kcnn.data.scan.checks import CHECKS
+from kcnn.data.scan.findings import Scan, scan_warnings
 from kcnn.data.scan.scan import judge_images, scan_shards
 from kcnn.errors import UserError
+from tests.data.input_pipeline.image_files import png
 from tests.data.scan.scan_pictures import encode, facts_of, findings_of, picture, turned
 from tests.shards import write
 
@@ -47,10 +49,10 @@ def defects():
         "still.gif": (encode(photo[8], "GIF"), "GIF", None),
         "two.jpg": (encode(photo[9], "MPO", save_all=True, append_images=film), "JPEG", None),
         "cmyk.jpg": (encode(photo[10].convert("CMYK")), "JPEG", "odd_mode"),
-        "alpha.png": (translucent(photo[11], half), "PNG", "odd_mode"),
+        "alpha.png": (translucent(photo[11], half), "PNG", "transparent"),
         "opaque.png": (translucent(photo[12], 255), "PNG", None),
         "palette.png": (encode(photo[13].convert("P"), "PNG"), "PNG", None),
-        "palette_alpha.png": (encode(palette, "PNG", transparency=palette.getpixel((0, 0))), "PNG", "odd_mode"),
+        "palette_alpha.png": (encode(palette, "PNG", transparency=palette.getpixel((0, 0))), "PNG", "transparent"),
         "sixteen.png": (encode(Image.fromarray(sixteen), "PNG"), "PNG", "odd_mode"),
         "grey.jpg": (encode(photo[15].convert("L")), "JPEG", "odd_mode"),
         "turned.jpg": (turned(photo[16]), "JPEG", "exif_rotated"),
@@ -89,7 +91,7 @@ def test_each_defect_is_found_under_its_name_and_nothing_else_is(ordinary):
     assert values["turned.jpg"] == (6, 1)
     assert values["wide.jpg"] == (4.0, 3.0)
     assert values["tiny.png"] == (31, 32)
-    assert values["alpha.png"] == ("transparent", "colour")
+    assert values["alpha.png"] == (pytest.approx(1, abs=0.02), 0.0)
     assert values["sixteen.png"][0] == "16-bit"
 
 
@@ -111,6 +113,62 @@ def test_what_most_images_show_is_usual():
     files = {f"{seed}.png": (encode(picture(seed, (16, 16)), "PNG"), "PNG") for seed in range(30)}
     result = judge_images(facts_of(files))
     assert (result.images, result.usual, result.findings) == (30, {"tiny": 30}, ())
+
+
+def icon(seed, shade):
+    """Return a PNG whose shape is in the alpha channel alone."""
+    shape = picture(seed).convert("L").point(lambda value: 255 * (value > 120))
+    return translucent(Image.new("RGB", shape.size, (shade,) * 3), shape)
+
+
+def test_a_shape_in_the_alpha_channel_is_seen_on_white_and_that_is_told_once():
+    files = {f"{seed}.png": (icon(seed, 0), "PNG") for seed in range(30)}
+    result = judge_images(facts_of(files))
+    assert (result.usual, result.findings) == ({"transparent": 30}, ())
+    assert scan_warnings(result, "page") == ["Transparent, shown on white: 30 of 30 images"]
+    (fact,) = facts_of({"icon.png": (icon(3, 0), "PNG")})
+    assert fact.deviation > 100
+    assert 0.2 < fact.transparent < 0.8
+
+
+@pytest.mark.parametrize(
+    ("name", "draw"),
+    [
+        ("blank", lambda seed: icon(seed, 255)),  # white on white
+        ("blank", lambda seed: encode(Image.new("RGB", (90, 60), (seed, 9, 9)), "PNG")),
+        ("damaged", lambda seed: encode(picture(seed), "PNG")[:-500]),
+        ("dark", lambda seed: encode(picture(seed).point(lambda value: value // 6), "PNG")),
+        ("narrow_range", lambda seed: encode(sixteen_bits(seed, 4095), "PNG")),
+        ("narrow_range", lambda seed: encode(sixteen_bits(seed, 1023), "PNG")),
+        ("narrow_range", lambda seed: encode(sixteen_bits(seed, 4095, 40_000), "PNG")),
+    ],
+)
+def test_what_leaves_nothing_to_learn_is_never_usual(name, draw):
+    result = judge_images(facts_of({f"{seed}.png": (draw(seed), "PNG") for seed in range(30)}))
+    assert name not in result.usual
+    assert len(findings_of(result)[name]) == 30
+    title = {check.name: check.title for check in CHECKS}[name]
+    assert f"{title}: 30 images, see page#{name}" in scan_warnings(result, "page")
+
+
+def sixteen_bits(seed, greatest, least=0):
+    """Return a grey picture of 16 bits, from `least` to the sum of both."""
+    grey = np.asarray(picture(seed).convert("L")).astype(float)
+    grey = (grey - grey.min()) / np.ptp(grey)
+    return Image.fromarray((least + greatest * grey).astype(np.uint16))
+
+
+@pytest.mark.parametrize(("greatest", "bits"), [(255, 8), (4095, 12), (4096, 13), (65535, 16)])
+@pytest.mark.parametrize("alpha", [False, True])
+@pytest.mark.parametrize("colour", [False, True])
+def test_the_bits_that_the_range_of_16_takes(greatest, bits, colour, alpha):
+    grey = np.asarray(sixteen_bits(1, greatest))
+    channels = [grey] * (3 if colour else 1) + [np.full_like(grey, 65535)] * alpha
+    samples = np.dstack(channels).astype(">u2")
+    rows = b"".join(b"\0" + row.tobytes() for row in samples)
+    data = png(2 * colour + 4 * alpha, 16, grey.shape[::-1], rows)
+    (fact,) = facts_of({"16.png": (data, "PNG")})
+    assert (fact.mode, fact.bits, fact.transparent) == ("16-bit", bits, 0)
 
 
 def test_greyscale_is_odd_only_among_colour():

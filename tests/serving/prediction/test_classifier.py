@@ -17,6 +17,7 @@ from kcnn.errors import UserError
 from kcnn.serving.prediction.classifier import Prediction, _batches, load_classifier
 from kcnn.serving.publishing.card import write_card
 from kcnn.serving.publishing.rollback import republish_version
+from tests.data.input_pipeline.image_files import png
 
 
 @pytest.fixture(scope="module")
@@ -267,6 +268,36 @@ def test_pil_images_are_upright(classifier):
     (given,) = classifier.predict(Image.open(file))
     (stored,) = classifier.predict(file.getvalue())
     np.testing.assert_allclose(given.probabilities, stored.probabilities, atol=1e-6)
+
+
+def test_a_transparent_picture_is_answered_as_the_same_on_white(classifier, tmp_path):
+    alpha = np.asarray(Image.open(io.BytesIO(picture("PNG", (40, 30), 9))).convert("L"))
+    black = np.zeros((30, 40, 3), np.uint8)
+    image = Image.fromarray(np.dstack([black, alpha]))
+    image.save(tmp_path / "black.png")
+    image.save(tmp_path / "black.webp", lossless=True, exact=True)
+    white = np.repeat(255 - alpha[..., None], 3, axis=2)
+    asked = [white, image, tmp_path / "black.png", tmp_path / "black.webp", (tmp_path / "black.png").read_bytes()]
+    expected, *found = classifier.predict(asked)
+    (opaque,) = classifier.predict(black)
+    assert abs(opaque.probabilities[0] - expected.probabilities[0]) > 1e-3
+    for answer in found:
+        assert answer.classes == expected.classes
+        np.testing.assert_allclose(answer.probabilities, expected.probabilities, atol=1e-6)
+
+
+def test_a_pil_image_that_cannot_be_read_does_not_disturb_the_others(classifier, pictures, tmp_path):
+    broken = [tmp_path / f"{index}.png" for index in range(2)]
+    broken[0].write_bytes(picture("PNG", (400, 300), 9)[:-500])
+    # A chunk of one byte that has to have four, which Pillow meets with struct.error.
+    whole = picture("PNG", (40, 30), 9)
+    broken[1].write_bytes(whole[:-12] + png(0, 8, (1, 1), b"\0\0", gAMA=b"\1")[33:46] + whole[-12:])
+    first, second, third = classifier.predict([Image.open(broken[0]), Image.open(broken[1]), pictures[0]])
+    assert [one.file for one in (first, second)] == [str(path) for path in broken]
+    assert first.error
+    assert third.classes
+    with pytest.raises(UserError, match=r"0\.png: "):
+        classifier.embed(Image.open(broken[0]))
 
 
 @pytest.mark.parametrize(

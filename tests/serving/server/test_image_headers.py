@@ -11,8 +11,9 @@ import tensorflow as tf
 from PIL import Image
 
 from kcnn.data.input_pipeline.containers import stored_pixels
+from kcnn.data.input_pipeline.headers import pixels
 from kcnn.data.input_pipeline.limits import ENDLESS, MAX_GIF_BLOCKS
-from kcnn.serving.server.image_headers import is_base64_of_image, most_pixels, pixels
+from kcnn.serving.server.image_headers import is_base64_of_image, most_pixels
 
 SIZES = [(1, 1), (37, 100), (640, 3), (5000, 3001)]
 # Of libjxl: 64x64 and 100x37, as a codestream and in a box, and the first bytes of 5000x3001.
