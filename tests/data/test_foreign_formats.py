@@ -5,7 +5,8 @@ import io
 import pytest
 from PIL import Image
 
-from kcnn.data.foreign_formats import SUPPORTED, explain_format
+from kcnn.data.foreign_formats import explain_format
+from kcnn.data.input_pipeline.magic import FORMATS
 
 
 def ftyp(*brands):
@@ -49,7 +50,7 @@ def test_formats_of_others_are_named_with_what_reads_them(name, head, format, re
     assert reader in found
 
 
-@pytest.mark.parametrize("format", [*SUPPORTED, "MPO"])
+@pytest.mark.parametrize("format", [*FORMATS.values(), "MPO"])
 @pytest.mark.parametrize("name", ["a.nef", "a.heic", "a.tga", "a"])
 def test_what_is_read_is_not_taken_for_another_format(format, name):
     buffer = io.BytesIO()

@@ -137,8 +137,8 @@ def _decode_jpeg_window(encoded: tf.Tensor, begin: tf.Tensor, size: tf.Tensor, r
 
 def _show_on_white(image: tf.Tensor) -> tf.Tensor:
     """Return uint8 [H, W, 3] of RGBA, uint8 [H, W, 4]: each sample between white and itself, rounded as Pillow does."""
-    distance, alpha = (tf.cast(part, tf.uint16) for part in (255 - image[..., :3], image[..., 3:]))
-    return 255 - tf.cast((distance * alpha + 127) // 255, tf.uint8)
+    distance, alpha = (tf.cast(part, tf.float32) for part in (255 - image[..., :3], image[..., 3:]))
+    return 255 - tf.cast(distance * (alpha / 255) + 0.5, tf.uint8)
 
 
 def _place_on_canvas(image: tf.Tensor, begin: tf.Tensor, canvas: tf.Tensor) -> tf.Tensor:

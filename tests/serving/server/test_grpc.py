@@ -96,7 +96,7 @@ def test_what_is_wrong_is_said_by_grpc(stub, channel):
     refused(stub.Predict, request(signature="images", images=np.zeros((1, 0, 2, 3), np.uint8)), bad, "each row")
     refused(stub.Predict, request("other", x=[np.nan], y=[0.0]), bad, "NaN")
     refused(stub.Predict, request("other", x=[1.0, 2.0], y=[0.0]), bad, "different numbers of rows")
-    refused(stub.Predict, request(image_bytes=[png_header(10_000, 10_000)]), bad, "100000000 pixels")
+    refused(stub.Predict, request(image_bytes=[png_header(10_000, 10_001)]), bad, "100010000 pixels")
     refused(stub.Predict, request(image_bytes=[base64.b64encode(picture("PNG", (9, 9)))]), bad, "an image in base64")
     full = grpc.StatusCode.RESOURCE_EXHAUSTED
     refused(stub.Predict, request(image_bytes=[bytes(2_000_001)]), full, "larger than max")

@@ -54,7 +54,7 @@ WRONG = {
     "no pixels": ({**PIXELS, "inputs": [[], []]}, "found uint8 [2, 0]"),
     "empty rows": ({**PIXELS, "inputs": [[[]]]}, "found uint8"),
     "NaN": (b'{"signature_name": "images", "instances": [[[[NaN, 1, 2]]]]}', "JSON Parse error"),
-    "100 megapixels": ({"instances": [b64(png_header(10_000, 10_000))]}, "100000000 pixels"),
+    "more than 100 megapixels": ({"instances": [b64(png_header(10_000, 10_001))]}, "100010000 pixels"),
     "bomb": ({"instances": [b64(png_header(60_000, 60_000, zlib.compress(bytes(10**7))))]}, "3600000000 pixels"),
     "base64 alone": ({"instances": [BASE64]}, WITHOUT_OBJECT),
     "base64 alone, by name": ({"instances": [{"image_bytes": BASE64}]}, WITHOUT_OBJECT),
