@@ -17,6 +17,21 @@ _NEEDED: dict[str, Any] = {
 
 
 @contextlib.contextmanager
+def dtype_policy(name: str) -> Iterator[None]:
+    """Build the block's layers in one dtype policy, and restore the global policy at its end.
+
+    Args:
+        name: a policy of Keras: "float32", "mixed_bfloat16", "mixed_float16".
+    """
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(name)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+@contextlib.contextmanager
 def needed_settings() -> Iterator[None]:
     """Give Keras the settings that the networks need, within the block or the decorated function.
 

@@ -16,7 +16,7 @@ from kcnn.data.input_pipeline.batches import TrainingShards
 from kcnn.data.input_pipeline.crops import Crops, crop_batches
 from kcnn.errors import UserError
 from kcnn.models.factory import create_model
-from kcnn.nn.precision import dtype_policy
+from kcnn.nn.keras_settings import dtype_policy
 from kcnn.progress import bar
 from kcnn.weights import load_weights
 

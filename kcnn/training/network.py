@@ -6,7 +6,7 @@ import keras
 
 from kcnn.config import Config
 from kcnn.models.factory import create_model
-from kcnn.nn.precision import dtype_policy
+from kcnn.nn.keras_settings import dtype_policy
 from kcnn.training.auxiliary import without_auxiliary
 from kcnn.weights import load_weights
 

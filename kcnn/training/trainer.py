@@ -10,8 +10,7 @@ from kcnn.config import Config, Phase
 from kcnn.data.input_pipeline.batches import steps_per_epoch
 from kcnn.models.spec import model_spec
 from kcnn.nn.inference import inference_function
-from kcnn.nn.keras_settings import needed_settings
-from kcnn.nn.precision import dtype_policy
+from kcnn.nn.keras_settings import dtype_policy, needed_settings
 from kcnn.progress import bar
 from kcnn.training.auxiliary import Loss, with_auxiliary, without_auxiliary
 from kcnn.training.batch_norm import memory_of, recalibrate_batch_norm, shorten_batch_norm_memory

@@ -21,7 +21,7 @@ from safetensors.numpy import save_file
 
 from kcnn.errors import UserError
 from kcnn.models.spec import model_spec
-from kcnn.nn.precision import dtype_policy
+from kcnn.nn.keras_settings import dtype_policy
 from kcnn.weights.copy import LoadReport, assign, copy_weights
 from kcnn.weights.designs import Layers, check_default_design, check_layers, describe_layers, read_layers
 from kcnn.weights.torch_checkpoints import read_state_dict

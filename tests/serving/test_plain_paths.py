@@ -17,7 +17,10 @@ from kcnn.serving.prediction.classifier import load_classifier
 from kcnn.serving.server.runtime import RUNTIMES
 from kcnn.serving.validation.saved_model import validate_export
 
-NAMES = ["photos [2024]", "a\\b", "a*?[!b]{c}"]
+NAMES = [
+    "a\\b [2024]",
+    *(pytest.param(name, marks=pytest.mark.slow) for name in ("photos [2024]", "a\\b", "a*?[!b]{c}")),
+]
 
 
 @pytest.fixture(params=NAMES)

@@ -66,4 +66,4 @@ def test_auxiliary_classifiers_are_trained_and_do_not_answer(tmp_path):
 def test_one_place_sets_the_global_policy():
     sources = Path(__file__).parents[2].glob("kcnn/**/*.py")
     found = [path.name for path in sources if "set_dtype_policy" in path.read_text(encoding="utf-8")]
-    assert found == ["precision.py"]
+    assert found == ["keras_settings.py"]
