@@ -104,8 +104,8 @@ def _count(pictures: Sequence[str], progress: Any) -> None:
 def read_names(pictures: Sequence[str], files_from: str | None) -> Iterator[str | InputImage]:
     """Yield the pictures, and then those of a list as its lines come; "-" becomes the picture of standard input.
 
-    Files that systems leave (`kcnn.leftovers`), which a shell's `*` stands for too, are skipped; standard error names
-    them.
+    What systems leave in folders (`kcnn.leftovers`), which a shell's `*` stands for too, is skipped; standard error
+    names it.
 
     Args:
         pictures: as in `print_predictions`, like `files_from`.
@@ -129,7 +129,7 @@ def read_names(pictures: Sequence[str], files_from: str | None) -> Iterator[str 
 
 
 def _is_picture(name: str) -> bool:
-    if not is_leftover(os.path.basename(name)) or os.path.isdir(name):
+    if not is_leftover(os.path.basename(os.path.normpath(name))):
         return True
     print(f"{one_line(name)}: skipped, as a system left it", file=sys.stderr)
     return False
