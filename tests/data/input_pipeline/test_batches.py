@@ -160,6 +160,7 @@ def test_a_damaged_image_is_an_error_and_not_left_out(encoded, tmp_path):
         arrays(evaluation_batches(shards, num_classes=COUNT, batch_size=8, preprocessing=SPEC))
 
 
+@pytest.mark.slow
 def test_under_a_distribution_strategy(paths):
     strategy = tf.distribute.MirroredStrategy(["CPU:0"])
     with strategy.scope():
