@@ -14,7 +14,7 @@ from typing import NamedTuple
 from kcnn.data.datasets import Dataset, ImageSource, digest_parts, split_name
 from kcnn.data.datasets.image_folder import file_state, read_file
 from kcnn.data.datasets.table_columns import EXPECTED, ROLES, TableColumns, read_rows, understand_columns
-from kcnn.data.datasets.table_paths import find_files, find_folder, plain_path
+from kcnn.data.datasets.table_paths import find_files, find_folder, normalize_path
 from kcnn.data.records import SPLITS
 from kcnn.data.text_files import COMMA, check_text, decode_lines, has_swallowed_row
 from kcnn.errors import UserError, nearest
@@ -109,7 +109,7 @@ def load(path: Path, data_dir: str | None = None) -> Dataset:
         found = find_files(folder, row.path)
         if len(found) > 1:
             raise UserError(f"{origin}, line {row.line}: is {row.path!r} {' or '.join(found)}? Write which")
-        return found[0] if found else plain_path(row.path)
+        return found[0] if found else normalize_path(row.path)
 
     def states() -> Iterator[tuple[object, ...]]:
         nonlocal count, there
@@ -117,7 +117,7 @@ def load(path: Path, data_dir: str | None = None) -> Dataset:
             count += 1
             labels.update([row.label] if row.label else [])
             name = find(row)
-            if name != plain_path(row.path) and not completed:
+            if name != normalize_path(row.path) and not completed:
                 completed.extend([row.path, name])
             state = file_state(os.path.join(folder, name))
             there += state[1] is not None
@@ -132,7 +132,7 @@ def load(path: Path, data_dir: str | None = None) -> Dataset:
     def sources() -> Iterator[ImageSource]:
         for row in _read_table(open_lines(), origin, columns, folder):
             # Where each name is as the table has it, none is looked for again.
-            name = find(row) if completed else plain_path(row.path)
+            name = find(row) if completed else normalize_path(row.path)
             read = partial(read_file, os.path.abspath(os.path.join(folder, name)))
             yield ImageSource(name, row.label or None, split_name(row.split), read, columns=row.columns)
 

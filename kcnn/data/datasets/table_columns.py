@@ -155,7 +155,7 @@ class _Held:
 
     @property
     def width(self) -> int:
-        """How many cells the longest row has, without empty ones at its end."""
+        """Return the cells of the longest row, without empty ones at its end."""
         return len(self.splits)
 
     def add(self, row: TextRow) -> None:

@@ -15,10 +15,10 @@ def find_files(folder: str, cell: str) -> list[str]:
     The ways are: as it is written; with back slashes as slashes; with its letters composed or decomposed (Unicode's NFC
     and NFD); and with the extension of an image after it.
     """
-    plain = plain_path(cell)
+    plain = normalize_path(cell)
     if _is_file(folder, plain):
         return [plain]
-    slashed = plain_path(cell.replace("\\", "/"))
+    slashed = normalize_path(cell.replace("\\", "/"))
     names = list(dict.fromkeys([slashed, *(unicodedata.normalize(form, slashed) for form in ("NFC", "NFD"))]))
     if found := [name for name in names if _is_file(folder, name)]:
         return found[:1]
@@ -35,7 +35,7 @@ def _is_file(folder: str, name: str) -> bool:
     return os.path.isfile(os.path.join(folder, name))
 
 
-def plain_path(cell: str) -> str:
+def normalize_path(cell: str) -> str:
     """Return a cell's path without "./" and the like, so that a file has one name."""
     usual = cell[:1] != "." and "/." not in cell and "//" not in cell and cell[-1:] != "/"
     return cell if usual else os.path.normpath(cell)

@@ -108,8 +108,7 @@ class Classifier:
                 answered by a `Prediction` with an `error`; the others are not affected.
                 an encoded image's bytes.
                 RGB pixels from 0 to 255, uint8 or float, [H, W, 3] or, each of them answered, [N, H, W, 3].
-                a PIL image; EXIF orientation is honoured, and what is transparent is on white, as of
-                files.
+                a PIL image; EXIF orientation is honoured, and what is transparent is on white, as of files.
                 a URL, where `fetch` allows it.
             batch_size: images in one request, ≥ 1; fewer when they are large files.
             top: how many classes to name, ≥ 1.

@@ -110,7 +110,8 @@ def _below(name: str) -> Iterator[InputImage]:
 
 
 def _walk(folder: str, above: frozenset[str]) -> Iterator[InputImage]:
-    above |= {str(path) for path in (Path(os.path.realpath(folder)), *Path(os.path.realpath(folder)).parents)}
+    here = Path(os.path.realpath(folder))
+    above |= {str(path) for path in (here, *here.parents)}
     try:
         with os.scandir(folder) as listing:
             entries = sorted(listing, key=lambda entry: entry.name)
