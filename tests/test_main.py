@@ -55,7 +55,7 @@ def workplace(tmp_path_factory):
         photo(folder / "photos" / "red fox" / f"{index}.jpg", (200, 60, 60), index)
         photo(folder / "photos" / "blåbær" / f"{index}.jpg", (60, 60, 200), 1000 + index, size=(30 + index, 41))
     (folder / "photos" / "red fox" / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 no image")
-    done = kcnn(*SMALL, "--finetune", "--dataset", "photos", "--epochs", 6, "--seed", 3, cwd=folder)
+    done = kcnn(*SMALL, "--finetune", "--dataset", "photos", "--epochs", 2, "--seed", 3, cwd=folder)
     return folder, done
 
 
@@ -235,7 +235,7 @@ def test_predict_shows_a_bar_on_a_terminal_alone(workplace, tmp_path):
 
 def test_the_same_command_again_reuses_the_work_and_publishes_the_next_version(workplace, call):
     folder, _ = workplace
-    arguments = [*SMALL, "--finetune", "--dataset", "photos", "--epochs", 6, "--seed", 3]
+    arguments = [*SMALL, "--finetune", "--dataset", "photos", "--epochs", 2, "--seed", 3]
     done = call(*arguments, cwd=folder)
     assert "Trainer: unchanged" in done.out
     assert "Published: saved_models/mobilenetv2_0.35/2" in done.out

@@ -232,6 +232,7 @@ def test_names_are_utf8_in_every_locale(environment, shown):
     assert done.stderr.decode().startswith(f"main.py: error: unknown command {shown}: ")
 
 
+@pytest.mark.slow
 def test_classes_keep_their_names_in_a_locale_of_ascii(tmp_path):
     for name in ("café", "thé"):
         (tmp_path / "photos" / name).mkdir(parents=True)

@@ -83,6 +83,7 @@ def make(tmp_path_factory):
     return run
 
 
+@pytest.mark.slow
 def test_two_workers_make_what_one_makes(make):
     made = make("alone", "pool")
     assert made["pool"] == made["alone"]

@@ -39,6 +39,10 @@ def test_every_reader_loads_it(version, export_dir, pictures, tmp_path):
     assert served["top_classes"][:, 0].tolist() == [row.classes[0].encode() for row in expected[:2]]
     loaded.close()
 
+
+@pytest.mark.slow
+def test_it_is_evaluated_and_validated_there(version, export_dir, pictures, tmp_path):
+    expected = load_classifier(export_dir).predict(pictures, top=7)
     shard = version.parent / "[shards]" / "data.gz"
     shard.parent.mkdir()
     records = [

@@ -6,6 +6,7 @@ python steps.py ROOT '{}' full 5000                            cannot write file
 """
 
 import hashlib
+import itertools
 import json
 import os
 import resource
@@ -271,13 +272,11 @@ def afterwards(root, expected, resume):
     assert 1 <= len(shelf) <= 2
 
 
-def kill_everywhere(folder):
-    """Die before each write in turn, and go on after it; returns the number of writes."""
+def kill_everywhere(folder, step):
+    """Die before each write in turn, or before one in `step`, and go on after it; return the last write's number."""
     without_waiting_for_the_disk()
     _, expected = undisturbed(folder / "whole")
-    count = 0
-    while True:
-        count += 1
+    for count in itertools.count(1, step):
         root = folder / str(count) / "root"
         root.parent.mkdir()
         status = forked(dying_run, root, count)

@@ -52,8 +52,9 @@ def done(*names):
     return [(name, "COMPLETE") for name in names]
 
 
-def test_killed_before_any_write_it_goes_on_as_if_nothing_had_been(tmp_path):
-    code = "import sys, pathlib, steps; print('writes:', steps.kill_everywhere(pathlib.Path(sys.argv[1])))"
+@pytest.mark.parametrize("step", [7, pytest.param(1, marks=pytest.mark.slow)])
+def test_killed_before_any_write_it_goes_on_as_if_nothing_had_been(tmp_path, step):
+    code = f"import sys, pathlib, steps; print('writes:', steps.kill_everywhere(pathlib.Path(sys.argv[1]), {step}))"
     folder = Path(steps.__file__).parent
     command = [sys.executable, "-c", code, str(tmp_path)]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)

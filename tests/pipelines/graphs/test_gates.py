@@ -433,6 +433,7 @@ test_gates.run(pathlib.Path(sys.argv[2]))
 """
 
 
+@pytest.mark.slow
 def test_what_is_published_is_recorded_though_the_run_was_killed_right_then(copy):
     def end(how):
         command = [sys.executable, "-c", PROGRAM, ROOT, copy, how]

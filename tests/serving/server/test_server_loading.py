@@ -6,7 +6,7 @@ import shutil
 import grpc
 import pytest
 from served_application import served
-from serving_process import Client, Server, b64, predict_request
+from serving_process import Client, Server, b64, other_model, predict_request
 from tensorflow_serving.apis import (
     get_model_metadata_pb2,
     get_model_status_pb2,
@@ -73,9 +73,10 @@ def test_http_and_grpc_say_that_a_model_is_being_loaded(export_dir, pictures):
     asyncio.run(ask())
 
 
-def test_what_answers_while_a_version_is_loaded(export_dir, tmp_path):
+def test_what_answers_while_a_version_is_loaded(tmp_path):
     """Ask all the time: at the start, when a version comes back, and when another comes beside it."""
-    folder = tmp_path / "tiny"
+    folder, made = tmp_path / "tiny", tmp_path / "made"
+    other_model(made)
 
     async def ask():
         models = Models(Settings((ServedModel("tiny", folder),)), Metrics())
@@ -96,14 +97,14 @@ def test_what_answers_while_a_version_is_loaded(export_dir, tmp_path):
             await asyncio.gather(*models._unloading)
             return list(dict.fromkeys(found))
 
-        shutil.copytree(export_dir, folder / "1")
+        shutil.copytree(made, folder / "1")
         assert await outcomes() == ["UNAVAILABLE", 1]
         shutil.rmtree(folder / "1")
         await outcomes()
         assert outcome() == "NOT_FOUND"
-        shutil.copytree(export_dir, folder / "1")
+        shutil.copytree(made, folder / "1")
         assert await outcomes(version=1) == ["NOT_FOUND", "UNAVAILABLE", 1]
-        shutil.copytree(export_dir, folder / "2")
+        shutil.copytree(made, folder / "2")
         assert await outcomes() == [1, 2]
         (folder / "3").mkdir()
         (folder / "3" / "saved_model.pb").write_bytes(b"broken")

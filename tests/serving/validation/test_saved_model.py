@@ -30,6 +30,7 @@ def by_name(checks):
     return {check.name: check for check in checks}
 
 
+@pytest.fixture(scope="module")
 def serving(export_dir):
     """Return the signatures as a server answers them, in JSON's types."""
     served = tf.saved_model.load(str(export_dir))
@@ -51,14 +52,14 @@ def serving(export_dir):
 
 
 def test_agrees_with_keras_in_its_own_process_and_in_tensorflow_serving(
-    export_dir, model, pictures, tmp_path, monkeypatch
+    export_dir, model, pictures, serving, tmp_path, monkeypatch
 ):
     images = [pictures[0] + b"\0\0", *pictures] * 5  # more than one request, and bytes that end in zeros
     assert len(images) > standalone.BATCH
     ballast = np.ones(2**30, np.uint8)  # what this process holds is none of the other's memory
     limits = {"max_latency_ms": 10_000, "max_memory_mb": 100_000}
     expected = expected_probabilities(model, images)
-    with fake_docker(tmp_path, monkeypatch, serving(export_dir)):
+    with fake_docker(tmp_path, monkeypatch, serving):
         facts, checks = validate_export(export_dir, images, expected, LABELS, serving_image="sha256:1", **limits)
     found = by_name(checks)
     assert list(found) == [
@@ -83,13 +84,13 @@ def test_agrees_with_keras_in_its_own_process_and_in_tensorflow_serving(
     assert facts["memory_mb"]["before"] < ballast.nbytes / 2**20
 
 
-def test_disagreement_slowness_and_size_are_measured(export_dir, model, pictures, tmp_path, monkeypatch):
+def test_disagreement_slowness_and_size_are_measured(export_dir, model, pictures, serving, tmp_path, monkeypatch):
     expected = expected_probabilities(model, pictures)
     wrong = expected.copy()
     wrong[0] = np.roll(wrong[0], 1)
     largest = np.abs(wrong - expected).max()
     limits = {"max_latency_ms": 1e-3, "max_memory_mb": 10}
-    with fake_docker(tmp_path, monkeypatch, serving(export_dir)):
+    with fake_docker(tmp_path, monkeypatch, serving):
         _, checks = validate_export(export_dir, pictures, wrong, LABELS, serving_image="sha256:1", **limits)
     found = by_name(checks)
     failed = found["answers, serving_default"]
