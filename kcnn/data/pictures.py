@@ -11,6 +11,9 @@ from collections.abc import Iterator
 import numpy as np
 from PIL import Image
 
+from kcnn.data.input_pipeline.headers import decoding_cost, find_excess, strip_png
+from kcnn.data.input_pipeline.magic import PNG
+
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # large photos are no attack
 
 _FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP")  # Pillow's names of what kcnn reads; no other decoder is run
@@ -49,8 +52,12 @@ def open_picture(encoded: bytes) -> Iterator[Image.Image]:
     """Open an image file of a format that kcnn reads. Only what Pillow does with it belongs into the context.
 
     Raises:
-        DamagedPictureError: it cannot be opened, or anything fails within the context.
+        DamagedPictureError: it passes a limit, it cannot be opened, or anything fails within the context.
     """
+    if excess := find_excess(decoding_cost(encoded)):
+        raise DamagedPictureError(f"too large: {excess}")
+    if encoded.startswith(PNG):
+        encoded = strip_png(encoded)
     with reading_picture(), Image.open(io.BytesIO(encoded), formats=_FORMATS) as image:
         yield image
 

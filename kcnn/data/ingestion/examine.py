@@ -19,11 +19,11 @@ from kcnn.data.foreign_formats import explain_format
 from kcnn.data.ingestion.parts import PartFiles, load_items, store_items
 from kcnn.data.ingestion.tally import ReadableImage
 from kcnn.data.ingestion.threads import map_in_threads
-from kcnn.data.input_pipeline.containers import stored_pixels
 from kcnn.data.input_pipeline.decode import decode_image
-from kcnn.data.input_pipeline.headers import pixels
+from kcnn.data.input_pipeline.headers import decoding_cost, find_excess
 from kcnn.data.input_pipeline.limits import MAX_PIXELS
 from kcnn.data.input_pipeline.magic import find_format
+from kcnn.data.input_pipeline.stored_pixels import stored_pixels
 
 CORRUPT = "corrupt or truncated"
 TOO_LARGE = f"too large: more than {MAX_PIXELS:,} pixels"
@@ -130,9 +130,10 @@ def _read_header(source: ImageSource) -> tuple[ExaminedImage, bytes]:
     found = find_format(encoded)
     if found is None:
         return dataclasses.replace(facts, reason="not an image"), encoded
-    if pixels(encoded) > MAX_PIXELS:
-        reason = TOO_LARGE + ", all frames together" * (found == "GIF")
-        return dataclasses.replace(facts, reason=reason), encoded
+    cost = decoding_cost(encoded)
+    if excess := find_excess(cost):
+        together = ", all frames together" * (found == "GIF" and not cost.excess)
+        return dataclasses.replace(facts, reason=f"too large: {excess}{together}"), encoded
     try:
         with pictures.open_picture(encoded) as image:
             width, height = image.size

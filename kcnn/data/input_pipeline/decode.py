@@ -17,9 +17,7 @@ import tensorflow as tf
 
 from kcnn.data.input_pipeline.containers import (
     chunk_code,
-    colour_table_size,
     contains,
-    find_gif_frame,
     find_riff_chunk,
     find_webp_bitstream,
     not_inlined,
@@ -30,7 +28,11 @@ from kcnn.data.input_pipeline.containers import (
     write_bytes,
 )
 from kcnn.data.input_pipeline.exif import REVERSED, TRANSPOSED, apply_orientation, exif_orientation
+from kcnn.data.input_pipeline.gif_blocks import colour_table_size, find_gif_frame
 from kcnn.data.input_pipeline.magic import BMP, GIF, JPEG, PNG, WEBP
+from kcnn.data.input_pipeline.png_chunks import needed_chunks
+
+_STRIP_PIXELS = 2**20
 
 
 def decode_image(encoded: tf.Tensor, webp: bool = True) -> tf.Tensor:
@@ -121,7 +123,8 @@ def _decode(encoded: tf.Tensor, *more: tuple[tf.Tensor, Callable[[], tf.Tensor]]
         (starts_with(encoded, BMP) & has_palette, functools.partial(_decode_bmp_with_palette, encoded)),
         (starts_with(encoded, BMP), functools.partial(_decode_bmp, encoded)),
     ]
-    others = functools.partial(tf.io.decode_image, encoded, channels=3, expand_animations=False)
+    # TensorFlow's decoder would know more formats than there are limits for: of nothing it makes an error.
+    others = functools.partial(tf.io.decode_png, b"", channels=3)
     return apply_orientation(tf.case(decoders, default=others), exif_orientation(encoded))
 
 
@@ -136,9 +139,23 @@ def _decode_jpeg_window(encoded: tf.Tensor, begin: tf.Tensor, size: tf.Tensor, r
 
 
 def _show_on_white(image: tf.Tensor) -> tf.Tensor:
-    """Return uint8 [H, W, 3] of RGBA, uint8 [H, W, 4]: each sample between white and itself, rounded as Pillow does."""
-    distance, alpha = (tf.cast(part, tf.float32) for part in (255 - image[..., :3], image[..., 3:]))
-    return 255 - tf.cast(distance * (alpha / 255) + 0.5, tf.uint8)
+    """Return uint8 [H, W, 3] of RGBA, uint8 [H, W, 4]: each sample between white and itself, rounded as Pillow does.
+
+    Strips of rows keep the memory small: the numbers in between take five times as much as the image.
+    """
+    height, width = tf.unstack(tf.shape(image)[:2])
+    rows = tf.maximum(_STRIP_PIXELS // tf.maximum(width, 1), 1)
+
+    def step(start: tf.Tensor, strips: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
+        strip = image[start : start + rows]
+        distance, alpha = (tf.cast(part, tf.float32) for part in (255 - strip[..., :3], strip[..., 3:]))
+        shown = 255 - tf.cast(distance * (alpha / 255) + 0.5, tf.uint8)
+        return start + rows, strips.write(start // rows, shown)
+
+    count = -(-height // rows)
+    strips = tf.TensorArray(tf.uint8, count, element_shape=[None, None, 3], infer_shape=False)
+    _, strips = tf.while_loop(lambda start, _: start < height, step, (0, strips), parallel_iterations=1)
+    return strips.concat()
 
 
 def _place_on_canvas(image: tf.Tensor, begin: tf.Tensor, canvas: tf.Tensor) -> tf.Tensor:
@@ -151,10 +168,11 @@ def _place_on_canvas(image: tf.Tensor, begin: tf.Tensor, canvas: tf.Tensor) -> t
 def _decode_png(encoded: tf.Tensor) -> tf.Tensor:
     """Decode a PNG with an alpha channel, with a palette or a colour that is transparent, or without any of these."""
     channel = read_integers(encoded, 25, 1, tf.uint8)[0] & 4 != 0
+    needed = needed_chunks(encoded)
     return tf.cond(
         channel | contains(encoded, "tRNS"),
-        lambda: _show_on_white(tf.io.decode_png(encoded, channels=4)),
-        lambda: tf.io.decode_png(encoded, channels=3),
+        lambda: _show_on_white(tf.io.decode_png(needed, channels=4)),
+        lambda: tf.io.decode_png(needed, channels=3),
     )
 
 
@@ -242,9 +260,9 @@ def _decode_bmp_with_palette(encoded: tf.Tensor) -> tf.Tensor:
     whole = tf.debugging.Assert(fits & known & (width > 0) & (rows > 0), ["damaged or unsupported BMP"])
     with tf.control_dependencies([whole] if whole is not None else []):
         raw = tf.reshape(tf.io.decode_raw(tf.strings.substr(encoded, offset, stride * rows), tf.uint8), [rows, stride])
-    pixels_of_byte = tf.cast(raw, tf.int64)[:, :, None] // 2 ** tf.range(8 - bits, -1, -bits)
-    indices = tf.reshape(pixels_of_byte % 2**bits, [rows, -1])[:, :width]
     palette = read_integers(encoded, 14 + tf.cast(header_size, tf.int32), 1024, tf.uint8)
-    palette = tf.reshape(palette, [256, 4])[:, 2::-1]
-    image = tf.gather(tf.cast(palette, tf.uint8), indices)
-    return tf.cond(height > 0, lambda: image[::-1], lambda: image)
+    palette = tf.cast(tf.reshape(palette, [256, 4])[:, 2::-1], tf.uint8)
+    indices_of_byte = tf.range(256, dtype=tf.int64)[:, None] // 2 ** tf.range(8 - bits, -1, -bits) % 2**bits
+    colours_of_byte = tf.gather(palette, indices_of_byte)  # so that memory holds a number a byte, not a pixel
+    raw = tf.cond(height > 0, lambda: tf.reverse(raw, [0]), lambda: raw)
+    return tf.reshape(tf.gather(colours_of_byte, tf.cast(raw, tf.int32)), [rows, -1, 3])[:, :width]

@@ -1,60 +1,199 @@
-"""The pixels of an encoded image, from its header alone: nothing is decoded, and no TensorFlow is loaded.
+"""What it takes to decode an image, from its bytes alone: nothing is decoded, and no TensorFlow is loaded.
 
-A file that cannot be read has no pixels: the decoder refuses it later. The walks through files end at the limits of
+A file that cannot be read costs nothing: the decoder refuses it later. The walks through files end at the limits of
 `kcnn.data.input_pipeline.limits`, as the decoder's do.
 """
 
+import re
 import struct
+from collections.abc import Iterator
+from typing import NamedTuple
 
-from kcnn.data.input_pipeline.limits import ENDLESS, MAX_GIF_BLOCKS, MAX_SEGMENTS
+from kcnn.data.input_pipeline.limits import (
+    BLOCK_NANOSECONDS,
+    BYTE_NANOSECONDS,
+    ENDLESS,
+    INFLATION,
+    MAX_BYTES_OF_TEXT,
+    MAX_DATA_CHUNKS,
+    MAX_GIF_BLOCKS,
+    MAX_PIXELS,
+    MAX_SCANNED_PIXELS,
+    MAX_SCANS,
+    MAX_SEGMENTS,
+    MAX_TEXT_BYTES,
+    NANOSECONDS,
+    SCAN_NANOSECONDS,
+    STEP_NANOSECONDS,
+)
 
 
-def pixels(encoded: bytes) -> int:
-    """Return the pixels of the image that is decoded; 0 when these are not the bytes of an image.
+class DecodingCost(NamedTuple):
+    """What it takes to decode an image.
 
-    A GIF's frames count as a third each: many decoders hold them all, with a byte a pixel, before they take the first.
+    Attributes:
+        pixels: of the image that is decoded; 0 when these are not the bytes of an image, and ENDLESS past a limit. A
+            GIF's frames count as a third each: many decoders hold them all, with a byte a pixel, before they take the
+            first.
+        nanoseconds: of one core, estimated (see `limits.NANOSECONDS`).
+        excess: the limit that the file passes, as "more than 64 scans"; "" for none, or for too many pixels.
     """
+
+    pixels: int = 0
+    nanoseconds: int = 0
+    excess: str = ""
+
+
+def decoding_cost(encoded: bytes) -> DecodingCost:
+    """Return what it takes to decode an image; nothing when these are not the bytes of one."""
     for magic, read in READERS.items():
         if encoded.startswith(magic):
             try:
                 return read(encoded)
             except (struct.error, IndexError):  # it ends within its header
-                return 0
-    return 0
+                return DecodingCost()
+    return DecodingCost()
 
 
-def _jpeg(encoded: bytes) -> int:
-    """Return the pixels in the first frame header. ITU-T T.81, B.1.1 and B.2.2."""
-    position = 2
-    for _ in range(MAX_SEGMENTS):
-        position = encoded.find(b"\xff", position)  # as libjpeg, which skips what stands between segments
-        if position < 0:
-            return 0
-        while encoded[position] == 0xFF:
-            position += 1
+def find_excess(cost: DecodingCost, most_pixels: int = MAX_PIXELS) -> str:
+    """Return the limit that an image passes, as "more than 100,000,000 pixels"; "" for none."""
+    return cost.excess or (f"more than {most_pixels:,} pixels" if cost.pixels > most_pixels else "")
+
+
+def _cost(name: str, width: int, height: int, encoded: bytes, walk: int = 0) -> DecodingCost:
+    """Return the cost of an image of these sides, of any sign.
+
+    Args:
+        name: key of NANOSECONDS.
+        width: as stored.
+        height: as stored.
+        encoded: the file.
+        walk: nanoseconds of the graph's walk through it.
+    """
+    time = _area(width, height) * NANOSECONDS[name] + len(encoded) * BYTE_NANOSECONDS + walk
+    return DecodingCost(abs(width * height), time)
+
+
+def _area(width: int, height: int) -> int:
+    """Return the pixels with both sides rounded up to 32: a JPEG's blocks, and the work for each row of any format."""
+    return (abs(width) + 31 & -32) * (abs(height) + 31 & -32)
+
+
+def _beyond(most: int, what: str) -> DecodingCost:
+    return DecodingCost(ENDLESS, ENDLESS, f"more than {most:,} {what}")
+
+
+def _jpeg(encoded: bytes) -> DecodingCost:
+    """Return the cost by the first frame header and the scans. ITU-T T.81, B.1.1 and B.2.2."""
+    position, frame, walk = 2, (0, 0, 0, 0), 0
+    for step in range(MAX_SEGMENTS):
+        found = _MARKER.search(encoded, position)  # as libjpeg, which skips what stands between segments
+        if not found:
+            break
+        position, walk = found.start() + 1, step * STEP_NANOSECONDS
         marker = encoded[position]
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            height, width = struct.unpack_from(">HH", encoded, position + 4)
-            return height * width
-        if marker == 0xDA:  # the compressed data
-            return 0
-        alone = marker in (0x00, 0x01) or 0xD0 <= marker <= 0xD9
-        position += 1 if alone else 1 + struct.unpack_from(">H", encoded, position + 1)[0]
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC) and not frame[0]:
+            frame = (marker, *struct.unpack_from(">HHB", encoded, position + 4))
+        elif marker == 0xDA:  # the compressed data
+            break
+        position += 1 + (struct.unpack_from(">H", encoded, position + 1)[0] if marker in _WITH_LENGTH else 0)
+    else:
+        return _beyond(MAX_SEGMENTS, "segments")
+    kind, height, width, components = frame
+    interleaved = found and encoded[position + 3] == components
+    if not found or (kind not in _PROGRESSIVE and interleaved):  # the decoder refuses a second scan
+        return _cost("JPEG", width, height, encoded, walk)
+    scans = _count_scans(encoded, position)
+    if scans > MAX_SCANS:
+        return _beyond(MAX_SCANS, "scans")
+    if scans * height * width > MAX_SCANNED_PIXELS:
+        return _beyond(MAX_SCANNED_PIXELS, "pixels in all scans")
+    walk += scans * SCAN_NANOSECONDS * _area(width, height)
+    return _cost("progressive JPEG", width, height, encoded, walk)
+
+
+def _count_scans(encoded: bytes, position: int) -> int:
+    """Return the number of scans of a JPEG, the first of whose markers ends at `position`; more than any when endless.
+
+    Within the compressed data the decoder passes over markers below 0xC0 where it looks for a restart.
+    """
+    scans = 0
+    for _ in range(MAX_SEGMENTS):
+        scans += encoded[position] == 0xDA
+        if encoded[position] == 0xD9 or scans > MAX_SCANS:
+            return scans
+        if encoded[position] in _WITH_LENGTH:
+            position += int.from_bytes(encoded[position + 1 : position + 3], "big")
+        found = _MARKER_BETWEEN_SCANS.search(encoded, position + 1)
+        if not found:
+            return scans
+        position = found.start() + 1
     return ENDLESS
 
 
-def _png(encoded: bytes) -> int:
+_MARKER = re.compile(rb"\xff[^\x00\xff]")
+_MARKER_BETWEEN_SCANS = re.compile(rb"\xff[\xc0-\xcf\xd8-\xfe]")
+_PROGRESSIVE = {0xC2, 0xC6, 0xCA, 0xCE}
+_WITH_LENGTH = {*range(0xC0, 0xD0), *range(0xDA, 0xDE), *range(0xE0, 0xF0), 0xFE}
+
+
+def walk_png(encoded: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Yield the name of each chunk of a PNG, and where it begins and ends; none where the header is not the first.
+
+    A second header ends the walk: Pillow would take it.
+    """
+    position, name = 8, b""
+    while position + 12 <= len(encoded) and name != b"IEND":
+        length, name = struct.unpack_from(">I4s", encoded, position)
+        if (name == b"IHDR") != (position == 8) or (position == 8 and length != 13):
+            return
+        yield name, position, position + 12 + length
+        position += 12 + length
+
+
+def _png(encoded: bytes) -> DecodingCost:
+    """Return the cost by the header, which must be the first chunk, and by the chunks.
+
+    https://www.w3.org/TR/png-3
+    """
+    steps = data_chunks = last = texts = 0
+    alpha = encoded[25:26] in (b"\4", b"\6")
+    for name, start, end in walk_png(encoded):
+        alpha |= name == b"tRNS"
+        texts += min((end - start) * INFLATION, MAX_BYTES_OF_TEXT) if name in _INFLATED else 0
+        data_chunks += name == b"IDAT"
+        steps += name != b"IDAT" or end - start != last
+        last = end - start
+        if steps > MAX_SEGMENTS:
+            return _beyond(MAX_SEGMENTS, "chunks")
+        if data_chunks > MAX_DATA_CHUNKS:
+            return _beyond(MAX_DATA_CHUNKS, "chunks of data")
+        if texts > MAX_TEXT_BYTES:
+            return _beyond(MAX_TEXT_BYTES, "bytes that compressed texts may become")
+    if not steps:
+        return DecodingCost()
     width, height = struct.unpack_from(">II", encoded, 16)
-    return width * height
+    return _cost("PNG with alpha" if alpha else "PNG", width, height, encoded, steps * STEP_NANOSECONDS)
 
 
-def _bmp(encoded: bytes) -> int:
+def strip_png(encoded: bytes) -> bytes:
+    """Return a PNG with what its pixels and its orientation take, and no other chunk; b"" without a header in front."""
+    kept = [encoded[start:end] for name, start, end in walk_png(encoded) if name in _NEEDED]
+    return encoded[:8] + b"".join(kept) if kept else b""
+
+
+_INFLATED = {b"zTXt", b"iTXt", b"iCCP"}
+# Those of animations tell how many frames there are.
+_NEEDED = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"eXIf", b"acTL", b"fcTL"}
+
+
+def _bmp(encoded: bytes) -> DecodingCost:
     width, height = struct.unpack_from("<ii", encoded, 18)
-    return abs(width * height)
+    return _cost("BMP", width, height, encoded)
 
 
-def _gif(encoded: bytes) -> int:
-    """Return the pixels of the canvas, and a third of those of all frames.
+def _gif(encoded: bytes) -> DecodingCost:
+    """Return the cost of the canvas, and a third of the pixels of all frames.
 
     The blocks are counted as `kcnn.data.input_pipeline.containers` counts them: the beginnings of frames and
     extensions, the blocks that are not full, and the terminators.
@@ -82,38 +221,48 @@ def _gif(encoded: bytes) -> int:
             size = encoded[position]
             position += 1 + size
             blocks += size < 255
-    return ENDLESS if blocks > MAX_GIF_BLOCKS else width * height + frames // 3
+    if blocks > MAX_GIF_BLOCKS:
+        return _beyond(MAX_GIF_BLOCKS, "blocks")
+    cost = _cost("GIF", width, height, encoded, blocks * BLOCK_NANOSECONDS + frames * NANOSECONDS["GIF"])
+    return cost._replace(pixels=cost.pixels + frames // 3)
 
 
-def _webp(encoded: bytes) -> int:
-    """Return the pixels of the canvas or of the first bitstream, whichever is larger.
+def _webp(encoded: bytes) -> DecodingCost:
+    """Return the cost of the canvas or of the first bitstream, whichever is larger.
 
     https://developers.google.com/speed/webp/docs/riff_container
     """
-    position, largest = 12, 0
-    for _ in range(MAX_SEGMENTS):
+    position, largest, animated, walk = 12, (0, 0), False, 0
+    for step in range(MAX_SEGMENTS):
+        walk = step * STEP_NANOSECONDS
         if position + 8 > len(encoded):
-            return largest
+            break
         name, size = encoded[position : position + 4], struct.unpack_from("<I", encoded, position + 4)[0]
         content = position + 8
+        sides = (0, 0)
         if name == b"VP8X":
             canvas = int.from_bytes(encoded[content + 4 : content + 10], "little")
-            largest = max(largest, (1 + (canvas & 0xFFFFFF)) * (1 + (canvas >> 24)))
+            sides = (1 + (canvas & 0xFFFFFF), 1 + (canvas >> 24))
         elif name == b"VP8 ":
             width, height = struct.unpack_from("<HH", encoded, content + 6)
-            return max(largest, (width & 0x3FFF) * (height & 0x3FFF))
+            sides = (width & 0x3FFF, height & 0x3FFF)
         elif name == b"VP8L":
             (bits,) = struct.unpack_from("<I", encoded, content + 1)
-            return max(largest, (1 + (bits & 0x3FFF)) * (1 + (bits >> 14 & 0x3FFF)))
-        elif name == b"ANMF":  # chunks stand in it, after the frame's 16 bytes
-            position = content + 16
+            sides = (1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF))
+        largest = max(largest, sides, key=lambda pair: pair[0] * pair[1])
+        if name in (b"VP8 ", b"VP8L"):
+            break
+        if name == b"ANMF" and not animated:  # chunks stand in it, after the frame's 16 bytes
+            position, animated = content + 16, True
             continue
         position = content + size + (size & 1)
-    return ENDLESS
+    else:
+        return _beyond(MAX_SEGMENTS, "chunks")
+    return _cost("WEBP", *largest, encoded, walk)
 
 
-def _jpeg_xl(encoded: bytes) -> int:
-    """Return the pixels of the codestream, which stands alone or in a box. ISO/IEC 18181-1, SizeHeader, and 18181-2."""
+def _jpeg_xl(encoded: bytes) -> DecodingCost:
+    """Return the cost of the codestream, which stands alone or in a box. ISO/IEC 18181-1, SizeHeader, and 18181-2."""
     start = 2
     if encoded[:2] != b"\xff\x0a":
         found = [encoded.find(b"jxlc"), encoded.find(b"jxlp")]
@@ -134,7 +283,7 @@ def _jpeg_xl(encoded: bytes) -> int:
     height = side()
     ratio = read(3)
     width = height * _JPEG_XL_RATIOS[ratio - 1] if ratio else side()
-    return int(width * height)
+    return _cost("JPEG XL", int(width), height, encoded)
 
 
 _JPEG_XL_RATIOS = (1, 1.2, 4 / 3, 1.5, 16 / 9, 1.25, 2)  # width to height

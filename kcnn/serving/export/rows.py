@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from kcnn.data.input_pipeline.containers import stored_pixels
 from kcnn.data.input_pipeline.limits import MAX_PIXELS
+from kcnn.data.input_pipeline.stored_pixels import stored_pixels
 from kcnn.data.input_pipeline.transform import Preprocessing, preprocess
 
 _PARALLEL = 8  # rows: enough to fill the cores, few enough that large photos do not fill the memory

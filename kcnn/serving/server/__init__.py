@@ -8,7 +8,7 @@ rest_bodies.py     the bodies of REST requests
 rpc.py             gRPC: PredictionService, ModelService, health
 requests.py        the work that both share: find the model, check the inputs, answer
 tensors.py         JSON and TensorProto to arrays and back
-image_headers.py   the pixels of the images in a request, from their headers
+image_headers.py   what it takes to decode the images of a request, from their headers
 batching.py        requests joined into batches, in a bounded queue
 models.py          versions: found, loaded beside the old one, swapped, drained, freed
 runtime.py         a version that is loaded

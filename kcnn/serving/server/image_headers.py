@@ -1,20 +1,21 @@
-"""The pixels of the images in a text of a request, which may be an image, or a tf.Example with one."""
+"""What it takes to decode the image in a text of a request, which may be an image, or a tf.Example with one."""
 
 import binascii
 import re
 from collections.abc import Iterator
 
-from kcnn.data.input_pipeline.headers import READERS, pixels
+from kcnn.data.input_pipeline.headers import READERS, DecodingCost, decoding_cost
 
 _EXAMPLE_TEXTS = (1, 1, 2, 1, 1)  # features, an entry of their map, its value, bytes_list, value
 _SIZES = {1: 8, 3: 0, 4: 0, 5: 4}  # of a field, by its wire type; a group's own fields come next
 
 
-def most_pixels(text: bytes) -> int:
-    """Return the pixels of a text as an image, or of the largest image in it as a tf.Example: it may be both."""
+def text_cost(text: bytes) -> DecodingCost:
+    """Return the cost of a text as an image, and the most of the images in it as a tf.Example: it may be both."""
     if not any(magic in text for magic in READERS):  # as quick as the fields of a long text may be slow
-        return 0
-    return max(pixels(text), max(map(pixels, _fields(memoryview(text), _EXAMPLE_TEXTS)), default=0))
+        return DecodingCost()
+    costs = [decoding_cost(text), *map(decoding_cost, _fields(memoryview(text), _EXAMPLE_TEXTS))]
+    return DecodingCost(*(max(values) for values in zip(*costs, strict=True)))
 
 
 def is_base64_of_image(text: bytes) -> bool:
@@ -37,7 +38,7 @@ def _stands_for_image(text: bytes) -> bool:
         decoded = binascii.a2b_base64(written[: len(written) // 4 * 4])
     except ValueError:
         return False
-    return decoded.startswith(tuple(READERS)) or most_pixels(decoded) > 0
+    return decoded.startswith(tuple(READERS)) or text_cost(decoded).pixels > 0
 
 
 def _fields(message: memoryview, path: tuple[int, ...]) -> Iterator[bytes]:

@@ -3,16 +3,18 @@
 import asyncio
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import numpy as np
 from grpc import StatusCode
 
+from kcnn.data.input_pipeline.headers import DecodingCost
+from kcnn.data.input_pipeline.limits import MAX_PIXELS, REQUEST_NANOSECONDS, REQUEST_PIXELS
 from kcnn.errors import nearest
 from kcnn.serving.server.batching import Arrays, Batcher
-from kcnn.serving.server.image_headers import is_base64_of_image, most_pixels
+from kcnn.serving.server.image_headers import is_base64_of_image, text_cost
 from kcnn.serving.server.metrics import Metrics
 from kcnn.serving.server.models import Models, Servable
 from kcnn.serving.server.runtime import CLASSIFY, DEFAULT_SIGNATURE, ArraySpec, Signature
@@ -178,22 +180,38 @@ class Requests:
             if min(counts.values()) != rows:
                 raise invalid(f"inputs have different numbers of rows: {counts}")
             self.check_rows(signature, rows)
-        for name, array in inputs.items():
-            if array.dtype == object:
-                self._check_images(name, array, signature.inputs[name].binary)
+        texts = {name: array for name, array in inputs.items() if array.dtype == object}
+        costs = [cost for name, array in texts.items() for cost in self._check_images(name, array, signature)]
+        self._check_sum(costs)
         return rows
 
-    def _check_images(self, name: str, array: np.ndarray, binary: bool) -> None:
+    def _check_images(self, name: str, array: np.ndarray, signature: Signature) -> Iterator[DecodingCost]:
+        """Check the images of an input, and yield what it takes to decode each."""
         most = self.settings.max_pixels
         for row, value in enumerate(array.ravel()):
-            if binary and is_base64_of_image(value):
+            if signature.inputs[name].binary and is_base64_of_image(value):
                 raise invalid(
                     f"input {name!r}, row {row}: an image in base64: expected its bytes, which JSON holds as "
                     '{"b64": "..."}, encoded once'
                 )
-            size = most_pixels(value)
-            if size > most:
-                raise invalid(f"input {name!r}, row {row}: an image of {size} pixels: expected at most {most}")
+            cost = text_cost(value)
+            if cost.excess:
+                raise invalid(f"input {name!r}, row {row}: an image of {cost.excess}")
+            if cost.pixels > most:
+                raise invalid(f"input {name!r}, row {row}: an image of {cost.pixels} pixels: expected at most {most}")
+            yield cost
+
+    def _check_sum(self, costs: Sequence[DecodingCost]) -> None:
+        """Raise StatusError INVALID_ARGUMENT where all images of a request together take too much."""
+        largest = max(self.settings.max_pixels, MAX_PIXELS)
+        for what, found, most in (
+            ("pixels", sum(cost.pixels for cost in costs), largest * REQUEST_PIXELS),
+            ("nanoseconds to decode", sum(cost.nanoseconds for cost in costs), largest * REQUEST_NANOSECONDS),
+        ):
+            if found > most:
+                raise invalid(
+                    f"images of {found:,} {what} in a request: expected at most {most:,}; send them in several requests"
+                )
 
 
 class Held:

@@ -10,10 +10,10 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from kcnn.data.input_pipeline.containers import stored_pixels
-from kcnn.data.input_pipeline.headers import pixels
+from kcnn.data.input_pipeline.headers import decoding_cost
 from kcnn.data.input_pipeline.limits import ENDLESS, MAX_GIF_BLOCKS
-from kcnn.serving.server.image_headers import is_base64_of_image, most_pixels
+from kcnn.data.input_pipeline.stored_pixels import stored_pixels
+from kcnn.serving.server.image_headers import is_base64_of_image, text_cost
 
 SIZES = [(1, 1), (37, 100), (640, 3), (5000, 3001)]
 # Of libjxl: 64x64 and 100x37, as a codestream and in a box, and the first bytes of 5000x3001.
@@ -39,18 +39,18 @@ def written(format, size, **options):
     ids=str,
 )
 def test_as_pillow_wrote_it(format, options, size):
-    assert pixels(written(format, size, **options)) == size[0] * size[1]
+    assert decoding_cost(written(format, size, **options)).pixels == size[0] * size[1]
 
 
 def test_metadata_before_the_size():
     exif = Image.Exif()
     exif[0x010E] = "x" * 60_000
     for format in ("JPEG", "PNG", "WEBP"):
-        assert pixels(written(format, (30, 20), exif=exif)) == 600
+        assert decoding_cost(written(format, (30, 20), exif=exif)).pixels == 600
     image = Image.fromarray(np.zeros((20, 30, 4), np.uint8))
     file = io.BytesIO()
     image.save(file, "WEBP")  # with alpha, in the extended format
-    assert pixels(file.getvalue()) == 600
+    assert decoding_cost(file.getvalue()).pixels == 600
 
 
 def test_all_frames_count():
@@ -58,12 +58,12 @@ def test_all_frames_count():
     for format, counted in (("GIF", 600 + 9 * 600 // 3), ("WEBP", 600)):
         file = io.BytesIO()
         frames[0].save(file, format, save_all=True, append_images=frames[1:])
-        assert pixels(file.getvalue()) == counted
+        assert decoding_cost(file.getvalue()).pixels == counted
 
 
 def test_jpeg_xl():
     for content, size in JPEG_XL.items():
-        assert pixels(base64.b64decode(content)) == size
+        assert decoding_cost(base64.b64decode(content)).pixels == size
 
 
 def gif(blocks):
@@ -78,7 +78,7 @@ def gif(blocks):
 def test_gifs_at_the_limit_are_accepted_and_refused_as_by_the_decoder(beyond, full):
     counted = MAX_GIF_BLOCKS - 5 + beyond  # two beginnings, the frame's block and two terminators are counted too
     content = gif((b"\xff" + bytes(255)) * full + b"\x01x" * counted)
-    found = {pixels(content), int(stored_pixels(tf.constant(content)))}
+    found = {decoding_cost(content).pixels, int(stored_pixels(tf.constant(content)))}
     if beyond > 0:
         assert min(found) >= ENDLESS // 3
     else:
@@ -88,34 +88,34 @@ def test_gifs_at_the_limit_are_accepted_and_refused_as_by_the_decoder(beyond, fu
 def test_a_gif_that_is_cut_off_has_the_pixels_of_its_frames():
     content = gif(b"\x01x")
     for length in range(len(content) - 1, 13, -1):
-        assert pixels(content[:length]) == stored_pixels(tf.constant(content[:length]))
+        assert decoding_cost(content[:length]).pixels == stored_pixels(tf.constant(content[:length]))
 
 
 def test_bombs():
     # A GIF whose second frame is far larger than its canvas.
     frame = b"\x2c" + struct.pack("<HHHHB", 0, 0, 60_000, 60_000, 0) + b"\x02\x02\x4c\x01\x00"
     small = b"GIF89a" + struct.pack("<HHBBB", 1, 1, 0, 0, 0)
-    assert pixels(small + frame + b";") > 10**9
+    assert decoding_cost(small + frame + b";").pixels > 10**9
     # One of a million tiny blocks.
-    assert pixels(small + b"\x21\xfe" + b"\x01x" * 10**6 + b"\x00;") > 10**9
+    assert decoding_cost(small + b"\x21\xfe" + b"\x01x" * 10**6 + b"\x00;").pixels > 10**9
     # A WebP with a canvas of 2^48 pixels around a picture of one.
     canvas = b"VP8X" + struct.pack("<I", 10) + bytes(4) + b"\xff" * 6
-    assert pixels(b"RIFF\0\0\0\0WEBP" + canvas + written("WEBP", (1, 1))[12:]) == 2**48
+    assert decoding_cost(b"RIFF\0\0\0\0WEBP" + canvas + written("WEBP", (1, 1))[12:]).pixels == 2**48
     # JPEG segments without end.
-    assert pixels(b"\xff\xd8" + b"\xff\xe1\x00\x02" * 10_000) > 10**9
-    assert pixels(b"BM" + bytes(16) + struct.pack("<ii", 100_000, -100_000)) == 10**10
+    assert decoding_cost(b"\xff\xd8" + b"\xff\xe1\x00\x02" * 10_000).pixels > 10**9
+    assert decoding_cost(b"BM" + bytes(16) + struct.pack("<ii", 100_000, -100_000)).pixels == 10**10
 
 
 def test_anything_else_has_none():
     for content in (b"", b"x", b"\xff\xd8\xff", b"\x89PNG", b"GIF89a", b"RIFF", b"BM"):
-        assert pixels(content) == 0
+        assert decoding_cost(content).pixels == 0
     chance = random.Random(0)
     sources = [written(format, (64, 48)) for format in ("JPEG", "PNG", "GIF", "BMP", "WEBP")]
     sources += map(base64.b64decode, JPEG_XL)
     for _ in range(20_000):
         content = bytearray(chance.choice(sources)[: chance.randrange(1, 200)])
         content[chance.randrange(len(content))] = chance.randrange(256)
-        assert pixels(bytes(content)) >= 0
+        assert decoding_cost(bytes(content)).pixels >= 0
 
 
 def field(number, content):
@@ -146,9 +146,9 @@ def test_an_image_in_an_example_is_found_wherever_tensorflow_finds_it():
     ):
         parsed = tf.io.parse_single_example(written, {"image": tf.io.FixedLenFeature([], tf.string)})
         assert parsed["image"] == image
-        assert most_pixels(written) >= 81_000_000
+        assert text_cost(written).pixels >= 81_000_000
     for written in (b"", b"\x0a", b"\x0a\xff", b"\xff" * 100, example[:-1], "naïve".encode(), b"BM" + bytes(100)):
-        assert most_pixels(written) in (0, 81_000_000)
+        assert text_cost(written).pixels in (0, 81_000_000)
 
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "GIF", "BMP", "WEBP"])

@@ -6,8 +6,8 @@ import pytest
 import tensorflow as tf
 
 from kcnn.data.input_pipeline import limits
-from kcnn.data.input_pipeline.containers import stored_pixels
-from kcnn.data.input_pipeline.headers import pixels
+from kcnn.data.input_pipeline.headers import decoding_cost
+from kcnn.data.input_pipeline.stored_pixels import stored_pixels
 from tests.data.input_pipeline.image_files import photo, saved
 
 _pixels = tf.function(stored_pixels, input_signature=[tf.TensorSpec([], tf.string)])
@@ -27,16 +27,16 @@ def gif_of_blocks(count: int) -> bytes:
 def test_the_decoder_and_the_server_refuse_the_same_gifs(more):
     encoded = gif_of_blocks(limits.MAX_GIF_BLOCKS + more)
     if more:
-        assert min(int(_pixels(encoded)), pixels(encoded)) > limits.ENDLESS // 4
+        assert min(int(_pixels(encoded)), decoding_cost(encoded).pixels) > limits.ENDLESS // 4
     else:
-        assert int(_pixels(encoded)) == pixels(encoded) == 1 + 10_000 // 3
+        assert int(_pixels(encoded)) == decoding_cost(encoded).pixels == 1 + 10_000 // 3
 
 
 @pytest.mark.parametrize("size", [0, 1, 254, 255, 256, 255 * 1024, 255 * 1024 + 1, 255 * 2050 + 254])
 def test_the_decoder_and_the_server_walk_alike_through_data_of_any_size(size):
     blocks = b"".join(bytes([len(part)]) + part for part in (bytes(size)[at : at + 255] for at in range(0, size, 255)))
     encoded = EMPTY_GIF + FRAME + blocks + b"\x00" + FRAME.replace(b"\x01\x00", b"\x09\x00") + b"\x01x\x00\x3b"
-    assert int(_pixels(encoded)) == pixels(encoded) == 1 + (1 + 81) // 3
+    assert int(_pixels(encoded)) == decoding_cost(encoded).pixels == 1 + (1 + 81) // 3
 
 
 def test_the_decoder_and_the_server_refuse_the_same_webps():
@@ -44,14 +44,14 @@ def test_the_decoder_and_the_server_refuse_the_same_webps():
     encoded = saved(photo(), "WEBP")
     for count, refused in ((limits.MAX_SEGMENTS - 1, False), (limits.MAX_SEGMENTS, True)):
         longer = encoded[:12] + (b"NONE" + bytes(4)) * count + encoded[12:]
-        assert (pixels(longer) > limits.ENDLESS // 4) == refused
+        assert (decoding_cost(longer).pixels > limits.ENDLESS // 4) == refused
         assert (int(_pixels(longer)) != 53 * 38) == refused
 
 
 def test_a_large_gif_is_not_refused_for_its_size():
     """Read a GIF of 60 MB, of which few blocks count, since full ones do not."""
     encoded = EMPTY_GIF + FRAME + FULL * 234_000 + b"\x00" + b"\x21\xfe\x01x\x00\x3b"
-    assert int(_pixels(encoded)) == pixels(encoded) == 1
+    assert int(_pixels(encoded)) == decoding_cost(encoded).pixels == 1
 
 
 @pytest.mark.parametrize("size", [(1, 1), (37, 100), (640, 3)])
