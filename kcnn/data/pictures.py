@@ -11,8 +11,9 @@ from collections.abc import Iterator
 import numpy as np
 from PIL import Image
 
-from kcnn.data.input_pipeline.headers import decoding_cost, find_excess, strip_png
+from kcnn.data.input_pipeline.headers import decoding_cost, find_excess
 from kcnn.data.input_pipeline.magic import PNG
+from kcnn.data.input_pipeline.png_files import strip_png
 
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # large photos are no attack
 

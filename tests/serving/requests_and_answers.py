@@ -36,7 +36,7 @@ def png_header(width, height, data=b""):
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
 
 
-HUGE = "too large: more than 100000000 pixels"
+HUGE = "too large: more than 100000000 pixels, or too many scans or blocks"
 
 
 BROKEN = {

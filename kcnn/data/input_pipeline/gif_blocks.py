@@ -20,9 +20,17 @@ def find_gif_frame(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
 
 
 @not_inlined
-def gif_frame_pixels(encoded: tf.Tensor) -> tf.Tensor:
-    """Return the pixels of all frames of a GIF, int64 scalar; ENDLESS where more than `MAX_GIF_BLOCKS` blocks count."""
-    return _walk_gif(encoded, NOWHERE)[2]
+def gif_frames(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Return how far the first frame of a GIF reaches, and the pixels of all.
+
+    Returns:
+        the right and the lower edge of the first frame, int32 [2], 0 where there is none; and the pixels, int64 scalar,
+        ENDLESS where more than `MAX_GIF_BLOCKS` blocks count.
+    """
+    first, _, pixels = _walk_gif(encoded, NOWHERE)
+    edges = tf.reduce_sum(tf.reshape(read_integers(encoded, first + 1, 4, tf.uint16), [2, 2]), axis=0)
+    exists = read_integers(encoded, first, 1, tf.uint8)[0] == _FRAME
+    return tf.where(exists, edges, 0), pixels
 
 
 def _walk_gif(encoded: tf.Tensor, most_frames: int) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:

@@ -6,7 +6,6 @@ A file that cannot be read costs nothing: the decoder refuses it later. The walk
 
 import re
 import struct
-from collections.abc import Iterator
 from typing import NamedTuple
 
 from kcnn.data.input_pipeline.limits import (
@@ -26,6 +25,7 @@ from kcnn.data.input_pipeline.limits import (
     SCAN_NANOSECONDS,
     STEP_NANOSECONDS,
 )
+from kcnn.data.input_pipeline.png_files import walk_png
 
 
 class DecodingCost(NamedTuple):
@@ -86,24 +86,27 @@ def _beyond(most: int, what: str) -> DecodingCost:
 def _jpeg(encoded: bytes) -> DecodingCost:
     """Return the cost by the first frame header and the scans. ITU-T T.81, B.1.1 and B.2.2."""
     position, frame, walk = 2, (0, 0, 0, 0), 0
-    for step in range(MAX_SEGMENTS):
-        found = _MARKER.search(encoded, position)  # as libjpeg, which skips what stands between segments
-        if not found:
+    for _ in range(MAX_SEGMENTS):
+        walk += STEP_NANOSECONDS
+        if encoded[position] != 0xFF or encoded[position + 1] in b"\x00\xff":
+            found = _MARKER.search(encoded, position)  # as libjpeg, which skips what stands between segments
+            if not found:
+                return DecodingCost()
+            position = found.start()
+        marker = encoded[position + 1]
+        if marker == 0xDA:  # the compressed data
             break
-        position, walk = found.start() + 1, step * STEP_NANOSECONDS
-        marker = encoded[position]
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC) and not frame[0]:
-            frame = (marker, *struct.unpack_from(">HHB", encoded, position + 4))
-        elif marker == 0xDA:  # the compressed data
-            break
-        position += 1 + (struct.unpack_from(">H", encoded, position + 1)[0] if marker in _WITH_LENGTH else 0)
+        if marker in _FRAMES and not frame[0]:
+            frame = (marker, *_FRAME.unpack_from(encoded, position + 5))
+        position += 2
+        if marker in _WITH_LENGTH:
+            position += encoded[position] << 8 | encoded[position + 1]
     else:
         return _beyond(MAX_SEGMENTS, "segments")
     kind, height, width, components = frame
-    interleaved = found and encoded[position + 3] == components
-    if not found or (kind not in _PROGRESSIVE and interleaved):  # the decoder refuses a second scan
+    if kind not in _PROGRESSIVE and encoded[position + 4] == components:  # the decoder refuses a second scan
         return _cost("JPEG", width, height, encoded, walk)
-    scans = _count_scans(encoded, position)
+    scans = _count_scans(encoded, position + 1)
     if scans > MAX_SCANS:
         return _beyond(MAX_SCANS, "scans")
     if scans * height * width > MAX_SCANNED_PIXELS:
@@ -133,22 +136,10 @@ def _count_scans(encoded: bytes, position: int) -> int:
 
 _MARKER = re.compile(rb"\xff[^\x00\xff]")
 _MARKER_BETWEEN_SCANS = re.compile(rb"\xff[\xc0-\xcf\xd8-\xfe]")
+_FRAME = struct.Struct(">HHB")  # height, width, components
+_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 _PROGRESSIVE = {0xC2, 0xC6, 0xCA, 0xCE}
 _WITH_LENGTH = {*range(0xC0, 0xD0), *range(0xDA, 0xDE), *range(0xE0, 0xF0), 0xFE}
-
-
-def walk_png(encoded: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """Yield the name of each chunk of a PNG, and where it begins and ends; none where the header is not the first.
-
-    A second header ends the walk: Pillow would take it.
-    """
-    position, name = 8, b""
-    while position + 12 <= len(encoded) and name != b"IEND":
-        length, name = struct.unpack_from(">I4s", encoded, position)
-        if (name == b"IHDR") != (position == 8) or (position == 8 and length != 13):
-            return
-        yield name, position, position + 12 + length
-        position += 12 + length
 
 
 def _png(encoded: bytes) -> DecodingCost:
@@ -176,15 +167,7 @@ def _png(encoded: bytes) -> DecodingCost:
     return _cost("PNG with alpha" if alpha else "PNG", width, height, encoded, steps * STEP_NANOSECONDS)
 
 
-def strip_png(encoded: bytes) -> bytes:
-    """Return a PNG with what its pixels and its orientation take, and no other chunk; b"" without a header in front."""
-    kept = [encoded[start:end] for name, start, end in walk_png(encoded) if name in _NEEDED]
-    return encoded[:8] + b"".join(kept) if kept else b""
-
-
 _INFLATED = {b"zTXt", b"iTXt", b"iCCP"}
-# Those of animations tell how many frames there are.
-_NEEDED = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"eXIf", b"acTL", b"fcTL"}
 
 
 def _bmp(encoded: bytes) -> DecodingCost:
@@ -193,7 +176,7 @@ def _bmp(encoded: bytes) -> DecodingCost:
 
 
 def _gif(encoded: bytes) -> DecodingCost:
-    """Return the cost of the canvas, and a third of the pixels of all frames.
+    """Return the cost of the canvas, as large as its first frame makes it, and a third of the pixels of all frames.
 
     The blocks are counted as `kcnn.data.input_pipeline.containers` counts them: the beginnings of frames and
     extensions, the blocks that are not full, and the terminators.
@@ -205,14 +188,16 @@ def _gif(encoded: bytes) -> DecodingCost:
         return 3 * 2 ** (1 + (flags & 7)) if flags & 0x80 else 0
 
     width, height, flags = struct.unpack_from("<HHB", encoded, 6)
-    position, frames, blocks = 13 + colours(flags), 0, 0
+    position, frames, blocks, first = 13 + colours(flags), 0, 0, True
     while position < len(encoded) and encoded[position] in b"\x21\x2c" and blocks <= MAX_GIF_BLOCKS:
         blocks += 1
         if encoded[position] == 0x2C:
             # A descriptor that the file cuts off ends in zeros: the frames before it still count.
-            descriptor = encoded[position + 5 : position + 10].ljust(5, b"\0")
-            frame_width, frame_height, flags = struct.unpack("<HHB", descriptor)
+            descriptor = encoded[position + 1 : position + 10].ljust(9, b"\0")
+            left, top, frame_width, frame_height, flags = struct.unpack("<HHHHB", descriptor)
             frames += frame_width * frame_height
+            if first:
+                width, height, first = max(width, left + frame_width), max(height, top + frame_height), False
             position += 11 + colours(flags)
         else:
             position += 2
@@ -228,11 +213,11 @@ def _gif(encoded: bytes) -> DecodingCost:
 
 
 def _webp(encoded: bytes) -> DecodingCost:
-    """Return the cost of the canvas or of the first bitstream, whichever is larger.
+    """Return the cost of the canvas or of the first bitstream, whichever is larger; a frame may reach past the canvas.
 
     https://developers.google.com/speed/webp/docs/riff_container
     """
-    position, largest, animated, walk = 12, (0, 0), False, 0
+    position, canvas, largest, place, animated, walk = 12, (0, 0), (0, 0), (0, 0), False, 0
     for step in range(MAX_SEGMENTS):
         walk = step * STEP_NANOSECONDS
         if position + 8 > len(encoded):
@@ -241,24 +226,33 @@ def _webp(encoded: bytes) -> DecodingCost:
         content = position + 8
         sides = (0, 0)
         if name == b"VP8X":
-            canvas = int.from_bytes(encoded[content + 4 : content + 10], "little")
-            sides = (1 + (canvas & 0xFFFFFF), 1 + (canvas >> 24))
+            sides = canvas = _uint24_pair(encoded, content + 4, 1)
         elif name == b"VP8 ":
             width, height = struct.unpack_from("<HH", encoded, content + 6)
             sides = (width & 0x3FFF, height & 0x3FFF)
         elif name == b"VP8L":
             (bits,) = struct.unpack_from("<I", encoded, content + 1)
             sides = (1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF))
+        found = name in (b"VP8 ", b"VP8L")
+        if found and animated:
+            sides = (max(canvas[0], place[0] + sides[0]), max(canvas[1], place[1] + sides[1]))
         largest = max(largest, sides, key=lambda pair: pair[0] * pair[1])
-        if name in (b"VP8 ", b"VP8L"):
+        if found:
             break
         if name == b"ANMF" and not animated:  # chunks stand in it, after the frame's 16 bytes
-            position, animated = content + 16, True
+            left, top = _uint24_pair(encoded, content, 0)
+            position, animated, place = content + 16, True, (2 * left, 2 * top)
             continue
         position = content + size + (size & 1)
     else:
         return _beyond(MAX_SEGMENTS, "chunks")
     return _cost("WEBP", *largest, encoded, walk)
+
+
+def _uint24_pair(encoded: bytes, position: int, more: int) -> tuple[int, int]:
+    """Return two 24-bit integers, each and `more`."""
+    both = int.from_bytes(encoded[position : position + 6], "little")
+    return (both & 0xFFFFFF) + more, (both >> 24) + more
 
 
 def _jpeg_xl(encoded: bytes) -> DecodingCost:

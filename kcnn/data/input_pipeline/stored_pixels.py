@@ -10,7 +10,7 @@ from kcnn.data.input_pipeline.containers import (
     read_uint24_pair,
     starts_with,
 )
-from kcnn.data.input_pipeline.gif_blocks import gif_frame_pixels
+from kcnn.data.input_pipeline.gif_blocks import gif_frames
 from kcnn.data.input_pipeline.jpeg_scans import count_scans
 from kcnn.data.input_pipeline.limits import ENDLESS, MAX_SCANNED_PIXELS, MAX_SCANS
 from kcnn.data.input_pipeline.magic import BMP, GIF, JPEG, PNG, WEBP
@@ -20,8 +20,8 @@ from kcnn.data.input_pipeline.png_chunks import begins_with_header
 def stored_pixels(encoded: tf.Tensor) -> tf.Tensor:
     """Return the number of pixels that a file states in its headers, int64 scalar; -1 for an unknown format.
 
-    An animation counts one frame. But a GIF's frames count a third each on top, as in `headers`. A file that passes a
-    limit of `limits` has `ENDLESS` pixels.
+    An animation counts one frame, and what it reaches past the canvas. But a GIF's frames count a third each on top,
+    as in `headers`. A file that passes a limit of `limits` has `ENDLESS` pixels.
 
     Args:
         encoded: scalar string, an image file's bytes.
@@ -55,15 +55,20 @@ def _stored_pixels(encoded: tf.Tensor) -> tf.Tensor:
     def webp() -> tf.Tensor:
         extended = read_integers(encoded, 12, 1, tf.int32)[0] == chunk_code(b"VP8X")
         canvas = 1 + read_uint24_pair(encoded, 24)
-        _, _, start = find_webp_bitstream(encoded)
+        frame, animated, start = find_webp_bitstream(encoded)
         lossy = read_integers(encoded, start + 14, 2, tf.uint16) & 0x3FFF
         bits = read_integers(encoded, start + 9, 1, tf.int32)[0]
-        lossless = 1 + tf.stack([bits & 0x3FFF, tf.bitwise.right_shift(bits, 14) & 0x3FFF])
+        lossless = 1 + tf.stack([tf.bitwise.right_shift(bits, 14) & 0x3FFF, bits & 0x3FFF])
         is_lossless = read_integers(encoded, start, 1, tf.int32)[0] == chunk_code(b"VP8L")
-        return tf.maximum(tf.where(extended, product(canvas), 0), product(tf.where(is_lossless, lossless, lossy)))
+        canvas = tf.where(extended, canvas, 0)
+        sides = tf.where(is_lossless, lossless, lossy[::-1])
+        # Where a frame reaches past the canvas, the decoded image is as large.
+        reached = tf.maximum(canvas, 2 * read_uint24_pair(encoded, frame + 8) + sides)
+        return tf.maximum(product(canvas), product(tf.where(animated, reached, sides)))
 
     def gif() -> tf.Tensor:
-        return product(read_integers(encoded, 6, 2, tf.uint16)) + gif_frame_pixels(encoded) // 3
+        reached, frames = gif_frames(encoded)
+        return product(tf.maximum(read_integers(encoded, 6, 2, tf.uint16), reached)) + frames // 3
 
     def png() -> tf.Tensor:
         sides = product(read_integers(encoded, 16, 2, tf.int32, little=False))

@@ -12,7 +12,7 @@ from PIL import Image, ImageCms, PngImagePlugin
 from kcnn.data import pictures
 from kcnn.data.ingestion.examine import examine_images
 from kcnn.data.input_pipeline.decode import decode_image
-from kcnn.data.input_pipeline.headers import decoding_cost, find_excess, strip_png
+from kcnn.data.input_pipeline.headers import decoding_cost, find_excess
 from kcnn.data.input_pipeline.limits import (
     MAX_DATA_CHUNKS,
     MAX_PIXELS,
@@ -22,6 +22,7 @@ from kcnn.data.input_pipeline.limits import (
     MAX_TEXT_BYTES,
 )
 from kcnn.data.input_pipeline.png_chunks import needed_chunks
+from kcnn.data.input_pipeline.png_files import strip_png
 from kcnn.data.input_pipeline.stored_pixels import stored_pixels
 from tests.data.input_pipeline.hostile_images import (
     END,
@@ -225,6 +226,22 @@ def test_an_animation_in_an_animation_has_one_size():
 
     encoded = b"RIFF\xff\xff\0\0WEBP" + frame(frame(small) + large)
     assert decoding_cost(encoded).pixels == int(_pixels(encoded)) == 300 * 200
+
+
+@pytest.mark.parametrize(("place", "size"), [((60_000, 50_000), (1, 1)), ((0, 0), (16_000, 15_000))], ids=str)
+def test_a_frame_past_its_canvas_counts(place, size):
+    """Put a frame where the image that is decoded must reach, though its canvas is small."""
+    descriptor = struct.pack("<HHHHB", *place, *size, 0)
+    still = b"GIF89a" + struct.pack("<HHBBB", 1, 1, 0, 0, 0) + b"\x2c" + descriptor + b"\2\2\x4c\1\0;"
+    expected = (place[0] + size[0]) * (place[1] + size[1]) + size[0] * size[1] // 3
+    assert decoding_cost(still).pixels == int(_pixels(still)) == expected > MAX_PIXELS
+    canvas = b"VP8X" + struct.pack("<I", 10) + b"\2\0\0\0" + bytes(6)
+    lossless = b"VP8L" + struct.pack("<IBI", 8, 0x2F, size[0] - 1 | size[1] - 1 << 14) + bytes(3)
+    where = b"".join((side // 2).to_bytes(3, "little") for side in place)
+    frame = b"ANMF" + struct.pack("<I", 16 + len(lossless)) + where + bytes(10) + lossless
+    animated = b"RIFF\xff\xff\0\0WEBP" + canvas + frame
+    expected = (place[0] + size[0]) * (place[1] + size[1])
+    assert decoding_cost(animated).pixels == int(_pixels(animated)) == expected
 
 
 def test_a_bmp_of_one_bit_takes_little_memory():

@@ -9,6 +9,8 @@ from requests_and_answers import png_header
 from serving_process import OTHER, TINY, b64
 from tiny_classifier import picture
 
+from tests.data.input_pipeline.hostile_images import END, jpeg_of_scans, scan, text_bomb, with_chunks
+
 PHOTO = picture("JPEG", (64, 40), 1)
 BASE64 = base64.b64encode(PHOTO).decode()
 URL_SAFE = base64.urlsafe_b64encode(PHOTO).decode()
@@ -16,6 +18,10 @@ assert {"+", "/", "="} < set(BASE64)
 WITHOUT_OBJECT = 'expected {"b64": "..."}, found text'
 ONCE = 'which JSON holds as {"b64": "..."}, encoded once'
 PIXELS = {"signature_name": "images"}
+FIRST_SCAN = scan(3, 0, 0)
+MANY_SCANS = jpeg_of_scans((64, 48), FIRST_SCAN, scan() * 99, END)
+LARGE_SCANS = jpeg_of_scans((3000, 2000), FIRST_SCAN, scan() * 60, END)
+TEXTS = with_chunks(picture("PNG", (9, 9)), middle=text_bomb() * 9)
 
 
 WRONG = {
@@ -55,6 +61,16 @@ WRONG = {
     "empty rows": ({**PIXELS, "inputs": [[[]]]}, "found uint8"),
     "NaN": (b'{"signature_name": "images", "instances": [[[[NaN, 1, 2]]]]}', "JSON Parse error"),
     "more than 100 megapixels": ({"instances": [b64(png_header(10_000, 10_001))]}, "100010000 pixels"),
+    "five of 50 megapixels": (
+        {"instances": [b64(png_header(7000, 7000))] * 5},
+        "images of 245,000,000 pixels in a request: expected at most 200,000,000",
+    ),
+    "scans": ({"instances": [b64(MANY_SCANS)]}, "an image of more than 64 scans"),
+    "texts": ({"instances": [b64(TEXTS)]}, "an image of more than 64,000,000 bytes that compressed texts may become"),
+    "many scans in few pixels": (
+        {"instances": [b64(LARGE_SCANS)] * 16},
+        "nanoseconds to decode in a request: expected at most 5,500,000,000",
+    ),
     "bomb": ({"instances": [b64(png_header(60_000, 60_000, zlib.compress(bytes(10**7))))]}, "3600000000 pixels"),
     "base64 alone": ({"instances": [BASE64]}, WITHOUT_OBJECT),
     "base64 alone, by name": ({"instances": [{"image_bytes": BASE64}]}, WITHOUT_OBJECT),
