@@ -11,6 +11,7 @@ from typing import NamedTuple
 from kcnn.data.input_pipeline.limits import (
     BLOCK_NANOSECONDS,
     BYTE_NANOSECONDS,
+    CODES_NANOSECONDS,
     ENDLESS,
     INFLATION,
     MAX_BYTES_OF_TEXT,
@@ -24,6 +25,7 @@ from kcnn.data.input_pipeline.limits import (
     NANOSECONDS,
     SCAN_NANOSECONDS,
     STEP_NANOSECONDS,
+    WEBP_CODES,
 )
 from kcnn.data.input_pipeline.png_files import walk_png
 
@@ -217,7 +219,7 @@ def _webp(encoded: bytes) -> DecodingCost:
 
     https://developers.google.com/speed/webp/docs/riff_container
     """
-    position, canvas, largest, place, animated, walk = 12, (0, 0), (0, 0), (0, 0), False, 0
+    position, canvas, largest, place, animated, lossless, walk = 12, (0, 0), (0, 0), (0, 0), False, False, 0
     for step in range(MAX_SEGMENTS):
         walk = step * STEP_NANOSECONDS
         if position + 8 > len(encoded):
@@ -233,6 +235,7 @@ def _webp(encoded: bytes) -> DecodingCost:
         elif name == b"VP8L":
             (bits,) = struct.unpack_from("<I", encoded, content + 1)
             sides = (1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF))
+        lossless |= name in (b"VP8L", b"ALPH")
         found = name in (b"VP8 ", b"VP8L")
         if found and animated:
             sides = (max(canvas[0], place[0] + sides[0]), max(canvas[1], place[1] + sides[1]))
@@ -246,6 +249,8 @@ def _webp(encoded: bytes) -> DecodingCost:
         position = content + size + (size & 1)
     else:
         return _beyond(MAX_SEGMENTS, "chunks")
+    if lossless:
+        walk += CODES_NANOSECONDS * min(WEBP_CODES, largest[0] * largest[1] // 16, len(encoded) // 2)
     return _cost("WEBP", *largest, encoded, walk)
 
 

@@ -37,8 +37,8 @@ INFLATION = 1032
 # Blocks of a GIF that are counted: the beginning of a frame or an extension, a data block of less than 255 bytes, and
 # a terminator. Full data blocks (255 bytes) are not counted: the decoder passes up to RUN of them together with the
 # block after them in one step, so that they cost next to nothing. The size of the file bounds them.
-# A frame with its graphic control extension has 6 counted blocks, so that 50,000 are more than 8,000 frames.
-MAX_GIF_BLOCKS = 50_000
+# A frame with its graphic control extension has 6 counted blocks, so that 16,000 are more than 2,600 frames.
+MAX_GIF_BLOCKS = 16_000
 
 # Nanoseconds of one core, rounded up from measurements: to decode a pixel of a format, for a further scan's pass over a
 # pixel, for a compressed byte, and for a step of the graph's walk through the chunks or the blocks of a file.
@@ -55,7 +55,12 @@ NANOSECONDS = {
 SCAN_NANOSECONDS = 3
 BYTE_NANOSECONDS = 16
 STEP_NANOSECONDS = 20_000
-BLOCK_NANOSECONDS = 80_000
+BLOCK_NANOSECONDS = 160_000  # it is walked through twice: to count, and to find the first frame
+
+# Sets of codes that a lossless WebP, or the alpha of a WebP, may have: one for each 16 pixels and 2 bytes at most. How
+# many it has stands within its compressed data; building one takes so long.
+WEBP_CODES = 65_536
+CODES_NANOSECONDS = 8_000
 
 # The number of pixels that stands for "more than any limit allows": the walk through the file ended at a limit.
 ENDLESS = 2**62

@@ -19,6 +19,7 @@ from PIL import Image
 
 from kcnn.data import pictures
 from kcnn.data.foreign_formats import explain_format
+from kcnn.data.input_pipeline.headers import decoding_cost
 from kcnn.errors import UserError
 from kcnn.plain_paths import plain_path
 from kcnn.serving.prediction import runtimes
@@ -153,7 +154,10 @@ class Classifier:
         answers: dict[int, Prediction] = {}
         kinds: dict[tuple[Any, ...], list[int]] = {}
         for index, (name, content) in enumerate(batch):
-            if isinstance(content, UnreadableError):
+            # Exports of earlier versions of this program count the pixels alone.
+            if isinstance(content, bytes) and (excess := decoding_cost(content).excess):
+                answers[index] = Prediction(name, error=f"too large: {excess}")
+            elif isinstance(content, UnreadableError):
                 answers[index] = Prediction(name, error=str(content))
             else:
                 kind = ("bytes",) if isinstance(content, bytes) else (content.dtype.name, *content.shape)

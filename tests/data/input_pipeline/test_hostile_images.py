@@ -228,6 +228,14 @@ def test_an_animation_in_an_animation_has_one_size():
     assert decoding_cost(encoded).pixels == int(_pixels(encoded)) == 300 * 200
 
 
+def test_the_codes_of_a_lossless_webp_cost_time():
+    """Compare a lossless image with a lossy one; their pixels are the same."""
+    lossy, lossless = (saved(photo(size=(300, 200)), "WEBP", lossless=kind) for kind in (False, True))
+    alpha = saved(photo("RGBA", size=(300, 200)), "WEBP")
+    for encoded in (lossless, alpha):
+        assert decoding_cost(encoded).nanoseconds - decoding_cost(lossy).nanoseconds > 8_000 * 300 * 200 // 17
+
+
 @pytest.mark.parametrize(("place", "size"), [((60_000, 50_000), (1, 1)), ((0, 0), (16_000, 15_000))], ids=str)
 def test_a_frame_past_its_canvas_counts(place, size):
     """Put a frame where the image that is decoded must reach, though its canvas is small."""

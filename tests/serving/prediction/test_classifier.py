@@ -17,6 +17,7 @@ from kcnn.errors import UserError
 from kcnn.serving.prediction.classifier import Prediction, _batches, load_classifier
 from kcnn.serving.publishing.card import write_card
 from kcnn.serving.publishing.rollback import republish_version
+from tests.data.input_pipeline.hostile_images import END, jpeg_of_scans, scan
 from tests.data.input_pipeline.image_files import png
 
 
@@ -394,3 +395,10 @@ def test_exports_without_status_are_asked_again_in_halves(tmp_path, pictures):
     assert answers[0] == answers[4]
     with pytest.raises(UserError, match="takes no uint8 pixels"):
         load_classifier(tmp_path).predict(np.zeros((2, 2, 3), np.uint8))
+
+
+def test_a_file_that_hides_work_is_not_decoded(classifier, pictures):
+    hostile = jpeg_of_scans((64, 48), scan(3, 0, 0), scan() * 99, END)
+    refused, answered = classifier.predict([hostile, pictures[0]])
+    assert refused.error == "too large: more than 64 scans"
+    assert answered.error is None
