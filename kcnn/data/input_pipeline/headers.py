@@ -180,7 +180,7 @@ def _bmp(encoded: bytes) -> DecodingCost:
 def _gif(encoded: bytes) -> DecodingCost:
     """Return the cost of the canvas, as large as its first frame makes it, and a third of the pixels of all frames.
 
-    The blocks are counted as `kcnn.data.input_pipeline.containers` counts them: the beginnings of frames and
+    The blocks are counted as `kcnn.data.input_pipeline.gif_blocks` counts them: the beginnings of frames and
     extensions, the blocks that are not full, and the terminators.
 
     Source: https://www.w3.org/Graphics/GIF/spec-gif89a.txt, sections 18 to 25

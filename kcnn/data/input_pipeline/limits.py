@@ -1,6 +1,6 @@
 """The limits of the work that an image file may cause, in one table.
 
-The decoder's graph (`kcnn.data.input_pipeline.containers`) and the check of headers in Python
+The decoder's graph (`kcnn.data.input_pipeline.stored_pixels`) and the check of headers in Python
 (`kcnn.data.input_pipeline.headers`: for examples, for Pillow, for the server) walk through the same files. Both stop at
 the limits here. This module imports nothing: the server loads no TensorFlow for it.
 """
