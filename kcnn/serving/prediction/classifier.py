@@ -113,7 +113,7 @@ class Classifier:
                 a URL, where `fetch` allows it.
             batch_size: images in one request, ≥ 1; fewer when they are large files.
             top: how many classes to name, ≥ 1.
-            fetch: gives what a URL answers, as `kcnn.serving.prediction.inputs.fetch_url` does; None refuses URLs.
+            fetch: gives what a URL answers, as `kcnn.serving.prediction.urls.fetch_url` does; None refuses URLs.
 
         Raises:
             UserError: `batch_size` or `top` is out of range, or an input is none of these; the message names its type.

@@ -2,15 +2,10 @@
 
 import functools
 import glob
-import http.client
-import ipaddress
 import os
 import queue
-import socket
 import stat
 import threading
-import time
-import urllib.parse
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
@@ -19,12 +14,8 @@ from typing import Any, NamedTuple
 from kcnn.leftovers import is_data, is_leftover
 
 LIMIT = 256 * 2**20  # bytes of a file
-FETCH_LIMIT = 32 * 2**20  # bytes of a URL's answer
 _FETCH_SIZE = 8 * 2**20  # the size that is assumed before it is known, so that few are in memory at once
-SECONDS = 30.0  # for a URL, from the connection to the last byte
-REDIRECTS = 5
 THREADS = 8
-_SCHEMES = {"http": http.client.HTTPConnection, "https": http.client.HTTPSConnection}
 NOT_FETCHED = "a URL, which is fetched only where that is asked for (--allow_urls)"
 
 
@@ -150,68 +141,6 @@ def read_image_file(path: str) -> bytes:
     if len(content) > LIMIT:
         raise UnreadableError(f"more than {LIMIT >> 20} MiB")
     return content
-
-
-def fetch_url(url: str, private_redirects: bool = False) -> bytes:
-    """Return the bytes that a URL answers, over at most five redirects.
-
-    No proxy is used, and no cookie or password is sent.
-
-    Args:
-        url: http or https.
-        private_redirects: whether a redirect may lead to this machine, to a private network or another address that is
-            not public. The connection's own address is checked, not an earlier answer of the name server.
-
-    Raises:
-        UnreadableError: it is of another kind, answers anything but 200, more than FETCH_LIMIT bytes, or too late.
-    """
-    deadline = time.monotonic() + SECONDS
-    try:
-        for hop in range(REDIRECTS + 1):
-            parts = urllib.parse.urlsplit(url)
-            if parts.scheme not in _SCHEMES:
-                raise UnreadableError(f"{'redirected to ' * bool(hop)}{parts.scheme}: expected http or https")
-            content = _get(parts, deadline, public=bool(hop) and not private_redirects)
-            if isinstance(content, bytes):
-                return content
-            url = urllib.parse.urljoin(url, content)
-        raise UnreadableError(f"more than {REDIRECTS} redirects")
-    except (OSError, http.client.HTTPException, ValueError, UnreadableError) as error:
-        late = f"no whole answer within {SECONDS:g} s" if time.monotonic() >= deadline else None
-        reason = late or getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise UnreadableError(reason) from None
-
-
-def _get(parts: urllib.parse.SplitResult, deadline: float, public: bool) -> bytes | str:
-    """Return the answer, or the address that it redirects to."""
-    left = max(deadline - time.monotonic(), 0.001)
-    connection = _SCHEMES[parts.scheme](parts.hostname or "", parts.port, timeout=left)
-    connection.connect()
-    # The timeout holds for each step, and a server may take any number of steps.
-    watch = threading.Timer(deadline - time.monotonic(), connection.sock.shutdown, [socket.SHUT_RDWR])
-    watch.daemon = True
-    watch.start()
-    try:
-        address = ipaddress.ip_address(connection.sock.getpeername()[0].partition("%")[0])
-        if public and not (getattr(address, "ipv4_mapped", None) or address).is_global:
-            raise UnreadableError(f"redirected to {address}, which is no public address (--allow_private_redirects)")
-        path = urllib.parse.quote(parts.path or "/", safe="/%:@!$&'()*+,;=~")
-        query = urllib.parse.quote(parts.query, safe="/%:@!$&'()*+,;=~?")
-        connection.request("GET", f"{path}?{query}" if query else path, headers={"User-Agent": "kcnn", "Accept": "*/*"})
-        response = connection.getresponse()
-        if response.status in (301, 302, 303, 307, 308) and (location := response.headers.get("Location")):
-            return str(location)
-        if response.status != 200:
-            raise UnreadableError(f"the server answers {response.status} {response.reason}".rstrip())
-        content: bytes = response.read(FETCH_LIMIT + 1)
-        if len(content) > FETCH_LIMIT:
-            raise UnreadableError(f"more than {FETCH_LIMIT >> 20} MiB")
-        if response.length:
-            raise UnreadableError(f"the answer ends {response.length} bytes early")
-        return content
-    finally:
-        watch.cancel()
-        connection.close()
 
 
 class ReaderThreads:

@@ -14,7 +14,7 @@ from kcnn.data.text_files import decode_lines
 from kcnn.errors import UserError
 from kcnn.leftovers import is_leftover
 from kcnn.progress import bar, hidden
-from kcnn.serving.prediction import inputs
+from kcnn.serving.prediction import inputs, urls
 from kcnn.serving.prediction.inputs import InputImage, UnreadableError
 from kcnn.tables import json_line, one_line
 
@@ -73,10 +73,10 @@ def print_predictions(
         top: how many classes to name, ≥ 1.
         batch_size: images in one request, ≥ 1.
         allow_urls: whether to fetch URLs.
-        private_redirects: as in `inputs.fetch_url`.
+        private_redirects: as in `urls.fetch_url`.
     """
     header, row = _layouts(layout, min(top, len(classifier.labels)))
-    fetch = functools.partial(inputs.fetch_url, private_redirects=private_redirects) if allow_urls else None
+    fetch = functools.partial(urls.fetch_url, private_redirects=private_redirects) if allow_urls else None
     failed = total = 0
     shown = contextlib.nullcontext() if sys.stderr.isatty() else hidden()
     with shown, bar(description="Predicting", unit="img", after=1.0) as progress:
