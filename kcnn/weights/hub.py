@@ -28,6 +28,7 @@ from kcnn.progress import bar
 from kcnn.weights.copy import LoadReport
 from kcnn.weights.files import fit_tensors, load_file
 from kcnn.weights.hub_names import HubFile, describe_other_network, names_in, parse_source
+from kcnn.weights.stored import StoredTensor, check_file_size
 
 if TYPE_CHECKING:
     from huggingface_hub import SafetensorsFileMetadata
@@ -85,10 +86,16 @@ def describe_hub_file(source: str, model: str) -> dict[str, str]:
             "sha256": hashlib.file_digest(file, "sha256").hexdigest(),
         }
     readme = _find_cached(wanted, "README.md")
-    text = readme.read_text(encoding="utf-8", errors="replace") if readme is not None else ""
+    text = _read_start(readme).decode(errors="replace") if readme is not None else ""
     front = re.match(r"\s*---\n(.*?)\n---", text, re.DOTALL)
     licence = re.search(r"^license:[ \t]*([\w.+-]+)[ \t]*$", front[1], re.MULTILINE) if front else None
     return {**found, "license": licence[1]} if licence else found
+
+
+def _read_start(path: Path) -> bytes:
+    """Return the bytes of a small file; of one that another program has put into the cache, the first."""
+    with path.open("rb") as file:
+        return file.read(_SMALL)
 
 
 def _client(wanted: HubFile) -> Any:
@@ -150,16 +157,14 @@ def _fetch(model: keras.Model, wanted: HubFile, *, offline: bool) -> tuple[Path,
             )
 
     def download(name: str) -> Path:
-        with _asking(wanted):
-            return Path(
-                _bounded(
-                    lambda begun: client.hf_hub_download(
-                        filename=name, etag_timeout=_PATIENCE, tqdm_class=_make_bars(wanted.repo, begun), **where
-                    ),
-                    _BEGUN,
-                )
-            )
+        def fetch(begun: threading.Event) -> str:
+            bars = _make_bars(files[name].size or 0, wanted.repo, begun)
+            return str(client.hf_hub_download(filename=name, etag_timeout=_PATIENCE, tqdm_class=bars, **where))
 
+        with _asking(wanted):
+            return Path(_bounded(fetch, _BEGUN))
+
+    check_file_size(model, files[wanted.file].size or 0, wanted.source)
     _check_header(model, wanted, read_header)
     for name in ("config.json", "README.md"):
         if name in files and (files[name].size or 0) <= _SMALL:
@@ -174,12 +179,26 @@ def _fetch(model: keras.Model, wanted: HubFile, *, offline: bool) -> tuple[Path,
     return path, remarks
 
 
-def _make_bars(repo: str, begun: threading.Event) -> Callable[..., Any]:
-    """Return what makes the client's bars: this project's, once the first bytes are there."""
+def _make_bars(size: int, repo: str, begun: threading.Event) -> Callable[..., Any]:
+    """Return what makes the client's bars: this project's, which end a download of more than the announced bytes.
+
+    What is sent may be compressed, and the client unpacks it as long as it lasts.
+    """
 
     def make(*, total: int | None = None, **_: Any) -> Any:
         begun.set()
-        return bar(total=total, description=f"Fetching {repo}", unit="B", after=_QUIET, scaled=True)
+        progress = bar(total=total, description=f"Fetching {repo}", unit="B", after=_QUIET, scaled=True)
+        draw, received = progress.update, 0
+
+        def update(count: int) -> None:
+            nonlocal received
+            received += count
+            if received > size:
+                raise ValueError(f"more than the {size:,} bytes that were announced")
+            draw(count)
+
+        progress.update = update
+        return progress
 
     return make
 
@@ -243,14 +262,26 @@ def _check_header(model: keras.Model, wanted: HubFile, read: "Callable[[], Safet
     """Raise UserError where the names and shapes in a file's header do not fit `model`."""
     try:
         header = read()
-        # Of the right shapes, and of one number each.
-        tensors = {name: np.broadcast_to(np.float32(0), tensor.shape) for name, tensor in header.tensors.items()}
+        tensors = {
+            name: StoredTensor(tuple(map(_count, tensor.shape)), _never) for name, tensor in header.tensors.items()
+        }
         fit_tensors(model, tensors, header.metadata, wanted.source)
     except UserError:
         raise
     except Exception as error:  # a damaged header holds anything
         line = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(f"weights {wanted.source!r}: {wanted.file} cannot be read: {line}") from None
+
+
+def _count(length: Any) -> int:
+    if type(length) is not int or length < 0:
+        raise ValueError(f"{str(length)[:20]} is no length of an axis")
+    return length
+
+
+def _never() -> np.ndarray:
+    """Stand for what reads a tensor of which nothing but the header is here."""
+    raise AssertionError("only the header has been fetched")
 
 
 def _check_configuration(model: keras.Model, wanted: HubFile) -> tuple[str, ...]:
@@ -264,7 +295,7 @@ def _check_configuration(model: keras.Model, wanted: HubFile) -> tuple[str, ...]
     """
     path = _find_cached(wanted, "config.json")
     try:
-        found = json.loads(path.read_bytes()) if path is not None else {}
+        found = json.loads(_read_start(path)) if path is not None else {}
         architecture, trained_on = found.get("architecture"), found.get("pretrained_cfg", {})
         pixels = np.array([trained_on.get("mean"), trained_on.get("std")], np.float64)  # None becomes nan
     except (ValueError, TypeError, AttributeError, RecursionError):

@@ -1,15 +1,18 @@
 """Checkpoint files of torch, `.pth`, read without torch: both kinds, since torch 1.6 and before."""
 
+import contextlib
 import io
 import math
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from kcnn.errors import UserError
+from kcnn.weights.stored import StoredTensor
 from kcnn.weights.torch_pickles import DTYPES, PickleMachine, RefusedPickle, StoredArray, TensorView, shown
 
 _MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001  # at the start of files before torch 1.6
@@ -21,25 +24,32 @@ _LONGEST_REASON = 200
 _Contents = Callable[[StoredArray], bytes | memoryview]
 
 
-def read_state_dict(path: Path) -> dict[str, np.ndarray]:
-    """Read the tensors of a `.pth` file: of a state dict, or of one within a checkpoint.
+@contextlib.contextmanager
+def open_state_dict(path: Path) -> Iterator[Mapping[str, StoredTensor]]:
+    """Open a `.pth` file: of a state dict, or of one within a checkpoint.
 
     Args:
         path: the file.
 
-    Returns:
-        name → array, read-only, in the tensor's own dtype, bfloat16 as float32. Together they can be larger than the
-        file, since tensors may share what is stored.
+    Yields:
+        name → tensor. Its numbers are read-only, in the tensor's own dtype, bfloat16 as float32; tensors that share
+        what is stored share the memory.
 
     Raises:
-        UserError: the file is damaged, is none of torch's, or asks for what is not done for it.
+        UserError: the file is damaged, is none of torch's, or asks for what is not done for it; also where that is
+            found while a tensor is read.
         OSError: it cannot be read.
     """
-    data = path.read_bytes()
     try:
-        contents, stored = (_read_archive if data.startswith(b"PK\3\4") else _read_sequence)(data)
-        arrays: dict[StoredArray, np.ndarray] = {}
-        return {name: _view(tensor, stored, arrays) for name, tensor in _named_tensors(contents)}
+        with path.open("rb") as file:
+            contents, stored = (_read_archive if file.read(4) == b"PK\3\4" else _read_sequence)(file)
+            arrays: dict[StoredArray, np.ndarray] = {}
+            yield {
+                name: StoredTensor(tensor.shape, partial(_view, tensor, stored, arrays))
+                for name, tensor in _named_tensors(contents)
+            }
+    except UserError:
+        raise
     except RefusedPickle as error:
         raise UserError(f"weights {str(path)!r}: refused: {error}") from None
     except Exception as error:  # a damaged file makes whatever is asked of it fail
@@ -60,13 +70,13 @@ def _named_tensors(contents: Any) -> Iterator[tuple[str, TensorView]]:
             yield name.removeprefix("module."), value
 
 
-def _read_archive(data: bytes) -> tuple[Any, _Contents]:
+def _read_archive(file: BinaryIO) -> tuple[Any, _Contents]:
     """Read a file since torch 1.6: an uncompressed ZIP archive of a pickle and a record for each storage."""
-    archive = zipfile.ZipFile(io.BytesIO(data))
+    archive = zipfile.ZipFile(file)
     records = {record.filename: record for record in archive.infolist()}
     if len(records) < len(archive.infolist()):
         raise RefusedPickle("two records of one name")
-    if sum(record.file_size for record in records.values()) > len(data):
+    if sum(record.file_size for record in records.values()) > file.seek(0, io.SEEK_END):
         raise RefusedPickle("records that are larger than the file")
     roots = [name.removesuffix("/data.pkl") for name in records if name.endswith("/data.pkl") and name.count("/") == 1]
     if len(roots) != 1 or f"{roots[0]}/constants.pkl" in records:
@@ -79,9 +89,11 @@ def _read_archive(data: bytes) -> tuple[Any, _Contents]:
     return contents, lambda storage: archive.read(f"{roots[0]}/data/{storage.key}")
 
 
-def _read_sequence(data: bytes) -> tuple[Any, _Contents]:
+def _read_sequence(opened: BinaryIO) -> tuple[Any, _Contents]:
     """Read a file before torch 1.6: pickles one after another, then each storage with its number of elements."""
-    file, machine = io.BytesIO(data), PickleMachine()
+    opened.seek(0)
+    data, machine = opened.read(), PickleMachine()
+    file = io.BytesIO(data)
     if machine.run(file) != _MAGIC or machine.run(file) != _PROTOCOL:
         raise RefusedPickle("neither of torch's two kinds of file")
     system = machine.run(file)

@@ -11,8 +11,8 @@ import numpy as np
 
 from kcnn.errors import UserError
 from kcnn.models.spec import MODELS, model_spec
-from kcnn.weights.copy import LoadReport, assign
 from kcnn.weights.designs import check_default_design
+from kcnn.weights.stored import StoredTensor, WeightsMatch, shown_name
 from kcnn.weights.torch_names import TORCH_NAMES
 
 _SUFFIX = {
@@ -27,8 +27,8 @@ _UNUSED = re.compile(r"(.*\.)?num_batches_tracked|aux.*", re.IGNORECASE)  # coun
 _SHOWN = 3
 
 
-def fit_state_dict(model: keras.Model, tensors: Mapping[str, np.ndarray], source: str) -> Callable[[], LoadReport]:
-    """Match the tensors of a torch network with the layers of `model`, which stays as it is.
+def fit_state_dict(model: keras.Model, tensors: Mapping[str, StoredTensor], source: str) -> WeightsMatch:
+    """Match the tensors of a torch network with the layers of `model`, by their names and shapes.
 
     Args:
         model: of `create_model`.
@@ -36,8 +36,8 @@ def fit_state_dict(model: keras.Model, tensors: Mapping[str, np.ndarray], source
         source: where they are from, for messages.
 
     Returns:
-        what gives `model` the tensors, and says what was loaded; layers of the classifier head whose shapes differ
-        (other classes, another image size) keep what they have.
+        which tensors go where; layers of the classifier head whose shapes differ (other classes, another image size)
+        keep what they have.
 
     Raises:
         UserError: tensors are missing, left over or of another shape, or the network computes something else than
@@ -58,7 +58,7 @@ def fit_state_dict(model: keras.Model, tensors: Mapping[str, np.ndarray], source
         rows = [row for row in MODELS if row.startswith(f"{spec.name}.") and project in MODELS.get(row).torch]
         raise UserError(f"{misfit}, which is not {project}'s network" + (f": {' or '.join(rows)} is" if rows else ""))
     modules = candidates[project]
-    pairs: list[tuple[Any, Any]] = []
+    pairs: list[tuple[list[keras.Variable], list[Callable[[], np.ndarray]]]] = []
     kept, left_over = [], {key for key in tensors if not _UNUSED.fullmatch(key)}
     missing: list[str] = []
     misshapen: list[str] = []
@@ -66,14 +66,14 @@ def fit_state_dict(model: keras.Model, tensors: Mapping[str, np.ndarray], source
         keys = [_key(modules[name], variable.name, tensors) for variable in layer.weights]
         left_over.difference_update(keys)
         absent = [key for key in keys if key not in tensors]
-        arrays = [] if absent else [_convert(tensors[k], v, layer) for k, v in zip(keys, layer.weights, strict=True)]
+        stored = [] if absent else [(tensors[k], v, layer) for k, v in zip(keys, layer.weights, strict=True)]
         wrong = [
-            f"{key} {list(tensors[key].shape)} for {variable.path} {list(variable.shape)}"
-            for key, variable, array in zip(keys, layer.weights, arrays, strict=False)
-            if array is None
+            f"{key} {shown_name(str(list(tensor.shape)))} for {variable.path} {list(variable.shape)}"
+            for key, (tensor, variable, _) in zip(keys, stored, strict=False)
+            if not _takes(variable, layer, tensor.shape)
         ]
         if not absent and not wrong:
-            pairs.append((layer.weights, arrays))
+            pairs.append((layer.weights, [partial(_read, *each) for each in stored]))
         elif name.startswith("head_"):
             kept.append(name)
         else:
@@ -85,18 +85,32 @@ def fit_state_dict(model: keras.Model, tensors: Mapping[str, np.ndarray], source
     if any(found.values()):
         raise UserError(f"{misfit}: " + "; ".join(f"{what}: {_some(keys)}" for what, keys in found.items() if keys))
     check_default_design(model, f"weights {source!r} for {model.name}")
-    return partial(assign, pairs, source=source, kept=kept)
+    return WeightsMatch(pairs, source, kept)
 
 
-def _key(module: str, variable: str, tensors: Mapping[str, np.ndarray]) -> str:
+def _key(module: str, variable: str, tensors: Mapping[str, StoredTensor]) -> str:
     """Return the name of a variable's tensor; what is no layer in torch, as a residual branch's scale, has its own."""
     return module if module in tensors else f"{module}.{_SUFFIX[variable]}"
 
 
+def _takes(variable: keras.Variable, layer: keras.Layer, shape: tuple[int, ...]) -> bool:
+    """Return whether a tensor of this shape can become the variable."""
+    if math.prod(shape) != math.prod(variable.shape):
+        return False
+    # One number in place of all shows what becomes of the shape.
+    return _convert(np.broadcast_to(np.float32(0), shape), variable, layer) is not None
+
+
+def _read(tensor: StoredTensor, variable: keras.Variable, layer: keras.Layer) -> np.ndarray:
+    """Return the numbers of a tensor as Keras lays them out."""
+    array = _convert(tensor.read(), variable, layer)
+    if array is None:
+        raise ValueError(f"the numbers for {variable.path} are not of the shape that the file declares")
+    return array
+
+
 def _convert(tensor: np.ndarray, variable: keras.Variable, layer: keras.Layer) -> np.ndarray | None:
     """Return a tensor as Keras lays it out, or None when it has another shape."""
-    if tensor.size != math.prod(variable.shape):
-        return None  # before anything is copied
     if variable.name != "kernel":
         array: np.ndarray = tensor.reshape(-1)  # of an affine map, sometimes with axes of length 1
     elif isinstance(layer, keras.layers.DepthwiseConv2D):
@@ -131,4 +145,4 @@ def _flattened(layer: keras.Layer) -> tuple[int, ...]:
 
 def _some(keys: list[str]) -> str:
     more = len(keys) - _SHOWN
-    return ", ".join(keys[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
+    return ", ".join(map(shown_name, keys[:_SHOWN])) + (f" and {more} more" if more > 0 else "")

@@ -1,5 +1,6 @@
 """A hub for tests: the few endpoints that its client asks for weights, on localhost, with faults on demand."""
 
+import gzip
 import hashlib
 import http.server
 import json
@@ -15,7 +16,7 @@ class Hub:
     Attributes:
         repos: "owner/name" → file → content, or a fault: an HTTP status, or seconds to hang.
         faults: "owner/name" → what happens to the first request for a weights file's whole content: "drop" it before
-            its end, "flip" a byte.
+            its end, "flip" a byte, "swell" it by a hundred megabytes that are compressed on the way.
         gated: repositories whose files need a login.
         requests: (method, path, Range or "", whether a token came along), of all that were asked.
         sent: path → bytes of content that were sent.
@@ -124,12 +125,16 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self.send_header("Content-Range", f"bytes {first}-{end - 1}/{len(content)}")
         self.send_header("X-Repo-Commit", COMMIT)
         self.send_header("ETag", f'"{hashlib.sha1(content).hexdigest()}"')
-        self.send_header("Content-Length", str(end - first))
+        whole = self.command == "GET" and not asked and name.endswith(".safetensors")
+        fault = self.hub.faults.pop(repo, None) if whole else None
+        body = content[first:end]
+        if fault == "swell":
+            body = gzip.compress(body + bytes(10**8))
+            self.send_header("Content-Encoding", "gzip")
+        self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         if self.command == "HEAD":
             return
-        body = content[first:end]
-        fault = None if asked or not name.endswith(".safetensors") else self.hub.faults.pop(repo, None)
         if fault == "flip":
             body = body[:-1] + bytes([body[-1] ^ 1])
         elif fault == "drop":

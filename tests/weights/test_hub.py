@@ -16,7 +16,7 @@ import kcnn
 from kcnn.errors import UserError
 from kcnn.models.spec import MODELS, model_spec
 from kcnn.recipes import build
-from kcnn.weights import describe_weights, hub, load_weights, save_weights
+from kcnn.weights import describe_weights, hub, load_weights, save_weights, stored
 from kcnn.weights.hub_names import HubFile, parse_source
 from kcnn.weights.timm_tags import TIMM_TAGS
 from kcnn.weights.torch_names import TORCH_NAMES
@@ -201,6 +201,23 @@ def test_a_damaged_byte_is_noticed_and_not_kept(server, lenet, client):
     with pytest.raises(UserError, match="damaged, by the hub's checksum"):
         load_weights(model, "hf://user/flip")
     assert_equal_weights(kcnn.create_model("lenet5", 10, 32, weights="hf://user/flip"), lenet[0])
+
+
+def test_a_file_that_swells_on_the_way_is_given_up(server, lenet, client):
+    server.repos["user/swell"] = {"model.safetensors": lenet[1]}
+    server.faults["user/swell"] = "swell"
+    with pytest.raises(UserError, match=f"more than the {len(lenet[1]):,} bytes that were announced"):
+        load_weights(kcnn.create_model("lenet5", 10, 32), "hf://user/swell")
+    assert not [path for path in client.rglob("*swell*/snapshots/**/*") if path.is_file()]
+
+
+def test_a_file_that_is_larger_than_its_network_explains_is_not_fetched(server, lenet, monkeypatch):
+    server.repos["user/large"] = {"model.safetensors": lenet[1]}
+    monkeypatch.setattr(stored, "FILE_BYTES", 0)
+    monkeypatch.setattr(stored, "FILE_BYTES_A_NUMBER", 3)
+    with pytest.raises(UserError, match=rf"^weights 'hf://user/large': {len(lenet[1]):,} bytes; expected at most "):
+        load_weights(kcnn.create_model("lenet5", 10, 32), "hf://user/large")
+    assert "/storage/user/large/model.safetensors" not in server.sent
 
 
 def test_only_the_header_of_what_does_not_fit_is_fetched(server, mobilenet):

@@ -7,11 +7,11 @@ import keras
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
+from torch_files import read_tensors
 
 import kcnn
 from kcnn.errors import UserError
 from kcnn.models.spec import MODELS
-from kcnn.weights.torch_checkpoints import read_state_dict
 from kcnn.weights.torch_names import TORCH_NAMES
 
 SPECS = [MODELS.get(name) for name in MODELS if MODELS.get(name).torch]
@@ -182,7 +182,7 @@ def test_files_that_torch_writes_here(zipped, tmp_path):
     views |= {str(dtype): base.view(6, 10).to(dtype) for dtype in (torch.float16, torch.float64, torch.bfloat16)}
     views |= {str(dtype): base.to(dtype) for dtype in (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)}
     views |= {"bool": base > 30, "parameter": torch.nn.Parameter(base), "half": torch.nn.Linear(3, 2).half().weight}
-    found = read_state_dict(save(views))
+    found = read_tensors(save(views))
     assert list(found) == list(views)
     for name, tensor in views.items():
         expected = tensor.detach()
@@ -194,16 +194,16 @@ def test_files_that_torch_writes_here(zipped, tmp_path):
     network(torch.randn(2, 3, 8, 8)).sum().backward()
     optimizer.step()
     path = save({"model": network.state_dict(), "optimizer": optimizer.state_dict(), "best": 0.5, "args": {"lr": 1}})
-    found = read_state_dict(path)
+    found = read_tensors(path)
     assert {key: value.shape for key, value in found.items()} == {
         key: tuple(value.shape) for key, value in network.state_dict().items()
     }
     with pytest.raises(UserError, match="does not lie within"):
-        read_state_dict(save({"w": torch.zeros(1).expand(10**9)}))
+        read_tensors(save({"w": torch.zeros(1).expand(10**9)}))
     with pytest.raises(UserError, match=r"refused: it would run torch\.nn\.modules"):
-        read_state_dict(save(network))
+        read_tensors(save(network))
     with pytest.raises(UserError, match=r"refused: it would run torch\._utils\._rebuild_sparse_tensor"):
-        read_state_dict(save({"w": torch.eye(3).to_sparse()}))
+        read_tensors(save({"w": torch.eye(3).to_sparse()}))
 
 
 def test_a_program_of_torch_is_refused(tmp_path):
@@ -213,4 +213,4 @@ def test_a_program_of_torch_is_refused(tmp_path):
 
     torch.jit.save(torch.jit.script(torch.nn.Linear(3, 2)), tmp_path / "w.pt")
     with pytest.raises(UserError, match="a TorchScript archive"):
-        read_state_dict(tmp_path / "w.pt")
+        read_tensors(tmp_path / "w.pt")

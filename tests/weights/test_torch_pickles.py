@@ -23,6 +23,7 @@ from torch_files import (
     archive,
     pickled,
     read_sequence,
+    read_tensors,
     sequence,
     state_dict_file,
     storage,
@@ -31,7 +32,6 @@ from torch_files import (
 
 from kcnn.errors import UserError
 from kcnn.models.spec import MODELS
-from kcnn.weights.torch_checkpoints import read_state_dict
 
 PACKAGES = [MODELS.get(name).package for name in MODELS if MODELS.get(name).package]
 BASE = np.arange(60, dtype=np.float32)
@@ -47,7 +47,7 @@ def read(tmp_path):
     def read(content):
         path = tmp_path / "w.pth"
         path.write_bytes(content)
-        return read_state_dict(path)
+        return read_tensors(path)
 
     return read
 
@@ -117,7 +117,7 @@ def installed(package):
 @pytest.mark.parametrize("package", PACKAGES, ids=lambda package: package.name)
 def test_files_that_torch_wrote_are_read_as_by_pythons_own_pickle(package):
     path = installed(package)
-    found, expected = read_state_dict(path), read_sequence(path)
+    found, expected = read_tensors(path), read_sequence(path)
     assert list(found) == list(expected)
     for name, array in expected.items():
         np.testing.assert_array_equal(found[name], array, strict=True)
@@ -292,7 +292,7 @@ def refuse(tmp_path, read):
         WATCH.on = True
         message = None
         try:
-            found = read_state_dict(path)
+            found = read_tensors(path)
             assert all(array.size <= len(content) for array in found.values())
         except UserError as error:
             message = str(error)

@@ -9,6 +9,8 @@ import zipfile
 import ml_dtypes
 import numpy as np
 
+from kcnn.weights.torch_checkpoints import open_state_dict
+
 MAGIC, PROTOCOL = 119547037146038801333356, 1001  # torch/serialization.py
 KINDS = {
     "float64": "DoubleStorage",
@@ -111,6 +113,12 @@ def state_dict_file(arrays, writer):
     bases = {str(100 + index): array for index, array in enumerate(arrays.values())}
     content = {name: tensor(array, array, key) for (name, array), key in zip(arrays.items(), bases, strict=True)}
     return writer(pickled(collections.OrderedDict(content)), bases)
+
+
+def read_tensors(path):
+    """Return name → numbers of all tensors of a file."""
+    with open_state_dict(path) as tensors:
+        return {name: tensor.read() for name, tensor in tensors.items()}
 
 
 def read_sequence(path):
