@@ -32,6 +32,7 @@ from torch_files import (
 
 from kcnn.errors import UserError
 from kcnn.models.spec import MODELS
+from kcnn.weights.torch_checkpoints import open_state_dict
 
 PACKAGES = [MODELS.get(name).package for name in MODELS if MODELS.get(name).package]
 BASE = np.arange(60, dtype=np.float32)
@@ -100,6 +101,17 @@ def test_checkpoints_of_training_scripts(protocol, writer, read):
     assert list(found) == ["fc.weight", "bias"]
     np.testing.assert_array_equal(found["bias"], BASE)
     assert list(read(writer(pickled({"model": content}), {"0": BASE}))) == []  # a state dict in it is not looked for
+
+
+def test_numbers_are_read_where_they_are_asked_for(tmp_path):
+    content = {"here": tensor(BASE, BASE, "0"), "gone": tensor(BASE.reshape(6, 10), BASE, "1")}
+    path = tmp_path / "w.pth"
+    path.write_bytes(archive(pickled(content), {"0": BASE}))
+    with open_state_dict(path) as tensors:
+        assert {name: stored.shape for name, stored in tensors.items()} == {"here": (60,), "gone": (6, 10)}
+        np.testing.assert_array_equal(tensors["here"].read(), BASE)
+    with pytest.raises(UserError, match="no item named"), open_state_dict(path) as tensors:
+        tensors["gone"].read()
 
 
 def test_a_file_of_python_2(read):
