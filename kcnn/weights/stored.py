@@ -19,9 +19,9 @@ from kcnn.weights.copy import LoadReport, assign
 # What a file may hold. More is refused before it is read.
 FILE_BYTES = 2**30  # beside the network's own numbers: a head for other classes, what is not taken from it
 FILE_BYTES_A_NUMBER = 64  # and for each of them: the optimizer's, averages, double precision
-TEXT_BYTES = 2**23  # of a configuration in it; the longest of ours takes a sixth
+TEXT_BYTES = 2**23  # of a configuration or description in it
 INFLATION = 10  # times the compressed bytes; weights hardly shrink
-OBJECTS = 100_000  # tensors of it, or groups and arrays of HDF5; our networks have thousands
+OBJECTS = 20_000  # tensors of it, or groups and arrays of HDF5; our networks have thousands
 DEPTH = 32  # of its groups
 NAME_LENGTH = 500  # characters of a name
 NAMES_BYTES = 2**26  # of all names in one attribute of it
