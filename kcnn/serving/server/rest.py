@@ -7,9 +7,8 @@ import asyncio
 import base64
 import contextlib
 import hashlib
+import logging
 import re
-import sys
-import traceback
 from collections.abc import Awaitable, Iterator, Mapping
 from http import HTTPStatus
 from pathlib import Path
@@ -20,14 +19,17 @@ import prometheus_client
 from google.protobuf import json_format
 from grpc import StatusCode
 from starlette.applications import Starlette
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 from tensorflow_serving.apis import get_model_metadata_pb2
 
 from kcnn.serving.server.batching import Arrays
 from kcnn.serving.server.models import Servable
+from kcnn.serving.server.origins import refusal
 from kcnn.serving.server.requests import REGRESS, ClassifyExamples, Held, Requests
 from kcnn.serving.server.rest_bodies import inflate, parse_body, read_inputs, serialize_example, too_large
 from kcnn.serving.server.runtime import Signature
@@ -38,6 +40,7 @@ _MODEL = r"(?i:/v1/models/)(?P<model>[^/:]+)(?:(?i:/versions/)(?P<version>\d+)|(
 _ASK = re.compile(_MODEL + r":(?P<method>classify|regress|predict)")
 _LOOK = re.compile(_MODEL + r"(?P<metadata>/metadata)?")
 _JSON = "application/json"
+_log = logging.getLogger(__name__)
 _EXPECTED = "POST /v1/models/NAME[/versions/N|/labels/LABEL]:predict or :classify, or GET /v1/models/NAME[/metadata]"
 _LATER = (StatusCode.RESOURCE_EXHAUSTED, StatusCode.UNAVAILABLE)  # the same request may be answered later
 _METHODS = ["GET", "POST"]
@@ -48,7 +51,7 @@ _CORS = {
 }
 
 
-def application(requests: Requests) -> Starlette:
+def application(requests: Requests) -> ASGIApp:
     """Return the application that uvicorn runs."""
     page = Path(__file__).with_name("page.html").read_bytes()
     headers = {"Content-Security-Policy": _policy(page), "Referrer-Policy": "no-referrer"}
@@ -99,7 +102,14 @@ def application(requests: Requests) -> Starlette:
         exception_handlers={HTTPException: other},
     )
     app.router.redirect_slashes = False
-    return app
+
+    async def own(scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer what no foreign page asks."""
+        reason = refusal(Headers(scope=scope), requests.settings)
+        answer = _json({"error": reason}, 403) if reason else app
+        await answer(scope, receive, send)
+
+    return own
 
 
 def _policy(page: bytes) -> str:
@@ -128,7 +138,7 @@ async def _guarded(answer: Awaitable[Response]) -> Response:
         headers = {"Retry-After": "1"} if error.code in _LATER else {}
         return _json({"error": error.message}, error.http, headers)
     except Exception:  # a mistake here must not look like the client's
-        traceback.print_exc(file=sys.stderr)
+        _log.exception("internal error")
         return _json({"error": "internal error; see the server's output"}, 500)
 
 

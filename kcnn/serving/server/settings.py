@@ -4,6 +4,7 @@ This file imports neither TensorFlow nor the libraries of the server: the comman
 """
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -68,6 +69,7 @@ class Settings:
     rest_api_timeout_in_ms: int = _flag(30_000, "A request that takes longer is given up (504).", 1)
     rest_api_enable_cors_support: bool = _flag(False, "Let the pages of other origins ask the REST API (CORS).")
     file_system_poll_wait_seconds: float = _flag(1.0, "Seconds between two looks for new versions.", 0.01)
+    allowed_hosts: str = _flag("", "Names, by commas, that clients may ask by, and whose web pages may; * for any.")
     drain_seconds: float = _flag(30.0, "Seconds that requests in flight at SIGTERM have to be answered.", 0)
 
     HELD_REQUESTS: ClassVar[int] = 16
@@ -79,6 +81,17 @@ class Settings:
                 raise UserError(f"--{field.name} {value}: expected {lowest} (any that is free) to {highest}")
             if lowest is not None and value < lowest:
                 raise UserError(f"--{field.name} {value}: expected {lowest} or more")
+        for name in sorted(self.hosts):
+            if not re.fullmatch(r"[a-z0-9_.-]+|[0-9a-f:.]+|\*", name):
+                raise UserError(
+                    f"--allowed_hosts {name!r}: expected names or addresses, without scheme and port, as in "
+                    "models.example.com,10.0.0.7"
+                )
+
+    @property
+    def hosts(self) -> frozenset[str]:
+        """The names in --allowed_hosts."""
+        return frozenset(name.strip().lower() for name in self.allowed_hosts.split(",") if name.strip())
 
     @property
     def queue_rows(self) -> int:

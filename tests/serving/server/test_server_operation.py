@@ -41,7 +41,7 @@ def test_what_went_wrong_is_counted(server, stub, client, channel):
     """Count also the requests of other tests."""
     client.ask(TINY, b" " * 2_000_001)
     with socket.create_connection(("127.0.0.1", server.rest)) as connection:
-        connection.sendall(b"POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{" % TINY.encode())
+        connection.sendall(b"POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{" % TINY.encode())
     calls = [
         (stub.Predict, request("other", "slow", data=[b""], rounds=np.int32([200_000])), 0.2),
         (stub.Predict, request(image_bytes=[bytes(2_000_001)]), 30),

@@ -21,7 +21,7 @@ def test_settings_import_no_heavy_package():
 
 
 def test_each_flag_has_a_type_a_default_and_a_help_text():
-    assert len(FLAG_FIELDS) == 14
+    assert len(FLAG_FIELDS) == 15
     for field in FLAG_FIELDS:
         assert field.type in (int, float, str, bool)
         assert isinstance(field.default, field.type)
@@ -40,3 +40,10 @@ def test_values_below_their_range_are_refused(name):
 def test_ports_end_at_65535(name):
     with pytest.raises(UserError, match="65535"):
         Settings(MODELS, **{name: 65536})
+
+
+def test_allowed_hosts_are_names_and_addresses():
+    assert Settings(MODELS, allowed_hosts=" A.example, 10.0.0.7,::1,*").hosts == {"a.example", "10.0.0.7", "::1", "*"}
+    for wrong in ("http://a.example", "a.example:80", "a b", "*.example"):
+        with pytest.raises(UserError, match=re.escape(f"--allowed_hosts {wrong!r}: expected names")):
+            Settings(MODELS, allowed_hosts=f"b.example,{wrong}")
