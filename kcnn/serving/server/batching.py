@@ -53,7 +53,7 @@ class Batcher:
         self._rows = 0
         self._idle = settings.num_batch_threads
         self._threads = ThreadPoolExecutor(settings.num_batch_threads, "batch")
-        self._running: set[asyncio.Task] = set()
+        self._running: dict[asyncio.Task, float] = {}  # each batch → when it began
 
     async def run(self, servable: Servable, signature: Signature, inputs: Arrays, rows: int) -> Arrays:
         """Return the model's outputs for the inputs, of `rows` rows where the signature has rows.
@@ -94,6 +94,11 @@ class Batcher:
             return answers[0]
         return {name: np.concatenate([answer[name] for answer in answers]) for name in answers[0]}
 
+    @property
+    def stuck_seconds(self) -> float:
+        """The time since any batch began or ended, while there is no idle thread to run one; or 0."""
+        return 0.0 if self._idle else asyncio.get_running_loop().time() - max(self._running.values())
+
     def _count(self, rows: int) -> None:
         self._rows += rows
         self._metrics.queue_rows.set(self._rows)
@@ -121,8 +126,8 @@ class Batcher:
             batch = self._take(min(ready, key=lambda pair: pair[0])[1])
             self._idle -= 1
             running = asyncio.get_running_loop().create_task(self._run(batch))
-            self._running.add(running)  # the loop itself would forget it
-            running.add_done_callback(self._running.discard)
+            self._running[running] = now  # the loop itself would forget it
+            running.add_done_callback(self._running.pop)
 
     def _take(self, key: Hashable) -> list[_Task]:
         """Remove and return the next batch of a queue."""

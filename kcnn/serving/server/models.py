@@ -10,9 +10,9 @@ import ctypes
 import enum
 import gc
 import io
+import logging
 import os
 import sys
-import traceback
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -31,6 +31,8 @@ from kcnn.serving.server.metrics import Metrics
 from kcnn.serving.server.runtime import DEFAULT_SIGNATURE, RUNTIMES, LoadedModel
 from kcnn.serving.server.settings import ServedModel, Settings
 from kcnn.serving.server.status import StatusError
+
+_log = logging.getLogger(__name__)
 
 
 class State(enum.IntEnum):
@@ -160,7 +162,7 @@ class Models:
             try:
                 await self.poll()
             except Exception:  # a mistake here must not end the server
-                traceback.print_exc(file=sys.stderr)
+                _log.exception("cannot follow the folders of versions")
 
     async def poll(self) -> None:
         """Load the versions that are to be served; once all of them answer, unload the others."""

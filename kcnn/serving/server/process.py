@@ -3,18 +3,20 @@
 import asyncio
 import contextlib
 import functools
+import os
 import resource
 import signal
 import socket
+import threading
 from collections.abc import Iterator
 from typing import Any
 
 import h11
-import tensorflow as tf
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from kcnn.errors import UserError
+from kcnn.serving.server.log import bound_logs
 from kcnn.serving.server.models import State
 from kcnn.serving.server.requests import Requests
 from kcnn.serving.server.rest import application
@@ -24,6 +26,7 @@ from kcnn.serving.server.status import StatusError
 
 _IDLE_SECONDS = 60  # a connection that asks nothing is closed, and one that takes nothing
 _FILES = 8192  # that the process may have open, connections among them
+_END_SECONDS = 2  # after the drain; a thread that is still at work then is left behind
 
 
 class _Timer:
@@ -93,12 +96,12 @@ class Connection(H11Protocol):
 
 
 def _connections() -> int:
-    """Raise the limit of open files, and return how many connections there may be: half of it."""
+    """Raise the limit of open files to _FILES, and return how many connections a protocol may have: a third."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = _FILES if hard == resource.RLIM_INFINITY else min(hard, _FILES)
     if soft < most:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-    return max(soft, most) // 2
+    return min(max(soft, most), _FILES) // 3
 
 
 class _Http(uvicorn.Server):
@@ -115,23 +118,26 @@ def serve(settings: Settings) -> None:
         UserError: a port is taken, or a model cannot be loaded.
     """
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # a client that has gone must not end the server
-    tf.get_logger().setLevel("ERROR")  # warnings are about deprecated calls
+    bound_logs()
     asyncio.run(_serve(settings))
 
 
 async def _serve(settings: Settings) -> None:
     requests = Requests(settings)
     listener = _listen(settings)
-    rpc = Rpc(requests)
+    connections = _connections()
+    rpc = Rpc(requests, connections)
     http = _Http(
         uvicorn.Config(
             application(requests),
             http=functools.partial(  # type: ignore[arg-type]
                 Connection,
-                most=_connections(),
+                most=connections,
                 request_seconds=settings.rest_api_timeout_in_ms / 1000 + 1,  # a second more than the answer: 504
             ),
+            log_config=None,
             log_level="error",  # what clients do wrong is no warning
+            ws="none",
             access_log=False,
             lifespan="off",
             server_header=False,
@@ -141,8 +147,16 @@ async def _serve(settings: Settings) -> None:
     )
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+
+    def end() -> None:
+        stop.set()
+        # Python itself waits for threads, and what runs in TensorFlow cannot be interrupted.
+        last = threading.Timer(settings.drain_seconds + _END_SECONDS, os._exit, [0])
+        last.daemon = True
+        last.start()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, end)
     await rpc.start()
     serving = asyncio.create_task(http.serve([listener]))
     watching = asyncio.create_task(_watch(requests, rpc, settings, listener))
@@ -151,7 +165,6 @@ async def _serve(settings: Settings) -> None:
     requests.draining = True
     watching.cancel()
     http.should_exit = True
-    await rpc.say(serving=False)
     await asyncio.gather(serving, rpc.stop(settings.drain_seconds))
     requests.batcher.close()
     with contextlib.suppress(asyncio.CancelledError):
@@ -169,7 +182,6 @@ async def _watch(requests: Requests, rpc: Rpc, settings: Settings, listener: soc
         for one in found:
             if one.state is State.END:
                 raise UserError(f"the model in {str(one.path)!r} cannot be loaded: {one.error}")
-    await rpc.say(serving=True)
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     print(f"Serving {', '.join(requests.models.served)}", flush=True)
     print(f"  page and REST API: http://{host}:{listener.getsockname()[1]}/", flush=True)

@@ -59,8 +59,12 @@ class Requests:
 
     @property
     def ready(self) -> bool:
-        """True when requests can be answered."""
-        return not self.draining and self.models.ready()
+        """True when requests can be answered.
+
+        They cannot while each thread is at a batch for longer than a request may take.
+        """
+        stuck = self.batcher.stuck_seconds > self.settings.rest_api_timeout_in_ms / 1000
+        return not self.draining and not stuck and self.models.ready()
 
     def model_label(self, name: str) -> str:
         """Return the model's name for the metrics; "" for names that a client made up."""

@@ -7,16 +7,16 @@ https://github.com/grpc/grpc/blob/master/doc/health-checking.md
 import asyncio
 import contextlib
 import functools
-import sys
-import traceback
+import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from typing import Any
+from weakref import WeakValueDictionary
 
 import grpc
 from google.protobuf.message import DecodeError, Message
 from grpc import StatusCode
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2_grpc
 from tensorflow_serving.apis import (
     classification_pb2,
     get_model_metadata_pb2,
@@ -30,14 +30,20 @@ from tensorflow_serving.apis import (
 
 from kcnn.errors import UserError
 from kcnn.serving.server.batching import Arrays
+from kcnn.serving.server.health import Health
 from kcnn.serving.server.models import Servable
 from kcnn.serving.server.requests import REGRESS, ClassifyExamples, Held, Requests
 from kcnn.serving.server.status import StatusError, invalid
 from kcnn.serving.server.tensors import array_to_proto, proto_to_array
 
-SERVICES = ("", "tensorflow.serving.PredictionService", "tensorflow.serving.ModelService")
+_log = logging.getLogger(__name__)
+_AT_ONCE = 4  # messages of a connection that are read at once
+_TURN_SECONDS = 1.0  # what a message has to come in while others wait; most come in milliseconds
+_SLOW = 32  # messages that take longer
 _STREAMS = 256  # calls at once on a connection; a client's others wait with it
+_HELLO_SECONDS = 10  # what a client has to begin HTTP/2 in
 _IDLE_SECONDS = 60  # a connection that asks nothing is closed, as with HTTP
+_AGE_SECONDS = 120  # then the client connects anew; nothing else ends a call whose answer is not taken
 
 
 def _which(spec: model_pb2.ModelSpec) -> tuple[str, int | None, str | None]:
@@ -70,7 +76,9 @@ class _Reading(grpc.aio.ServerInterceptor):
     """Reads the messages, and ends calls with the status of what goes wrong.
 
     gRPC on its own waits for ever for messages, for any number of them at once. Here the messages of a service take
-    turns, as many as there is memory for; of the others gRPC reads no more than the beginning.
+    turns, as many as there is memory for; of the others gRPC reads no more than the beginning. So that calls which send
+    nothing do not keep the others waiting, a connection has few turns at once, and a message that does not come within
+    its turn joins the slow ones. When these are too many, the one that came first is cut off.
     """
 
     def __init__(self, requests: Requests):
@@ -78,34 +86,39 @@ class _Reading(grpc.aio.ServerInterceptor):
         self._turns: dict[str, asyncio.Semaphore] = defaultdict(
             functools.partial(asyncio.Semaphore, requests.settings.HELD_REQUESTS)
         )
+        self._of_connections: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
+        self._slow: dict[asyncio.Future, None] = {}  # in the order of their coming
 
     async def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
         handler = await continuation(handler_call_details)
-        if handler is None or handler.unary_unary is None:
-            return handler
+        if handler is None:
+            return None
+        behavior = handler.unary_unary or handler.unary_stream
         service, _, method = handler_call_details.method.rpartition("/")
 
         async def answer(_: Any, context: Any) -> Any:
             try:
                 with self._requests.metrics.unread(method.lower().removeprefix("getmodel"), "grpc"):
                     request = await self._request(self._turns[service], handler.request_deserializer, context)
-                return await handler.unary_unary(request, context)
+                return await behavior(request, context)
             except grpc.aio.AbortError:
                 raise
             except StatusError as error:
                 await _abort(context, error.code, error.message)
             except Exception:  # a mistake here must not look like the client's
-                traceback.print_exc(file=sys.stderr)
+                _log.exception("internal error")
                 await _abort(context, StatusCode.INTERNAL, "internal error; see the server's output")
 
         # On the wire a message is a stream of one.
-        return grpc.stream_unary_rpc_method_handler(answer, None, handler.response_serializer)
+        kind = grpc.stream_unary_rpc_method_handler if handler.unary_unary else grpc.stream_stream_rpc_method_handler
+        return kind(answer, None, handler.response_serializer)
 
     async def _request(self, turn: asyncio.Semaphore, parse: Callable[[bytes], Message], context: Any) -> Message:
         limit = self._requests.settings.rest_api_timeout_in_ms
         try:
-            async with asyncio.timeout(limit / 1000), turn:
-                content = await context.read()
+            own = self._of_connections.setdefault(context.peer(), asyncio.Semaphore(_AT_ONCE))
+            async with asyncio.timeout(limit / 1000), own:
+                content = await self._content(turn, context)
         except TimeoutError:
             raise StatusError(StatusCode.DEADLINE_EXCEEDED, f"no whole request within {limit} ms") from None
         if content is grpc.aio.EOF:  # gRPC has refused too large a message already
@@ -114,6 +127,32 @@ class _Reading(grpc.aio.ServerInterceptor):
             return parse(content)
         except DecodeError as error:
             raise invalid(str(error)) from None
+
+    async def _content(self, turn: asyncio.Semaphore, context: Any) -> Any:
+        """Return the bytes of the message, or EOF."""
+        async with turn:
+            reading = asyncio.ensure_future(context.read())
+            try:
+                await asyncio.wait({reading}, timeout=_TURN_SECONDS)
+            except asyncio.CancelledError:
+                reading.cancel()
+                raise
+        if reading.done():
+            return reading.result()
+        if len(self._slow) >= _SLOW:
+            oldest = next(iter(self._slow))
+            del self._slow[oldest]
+            oldest.cancel()
+        self._slow[reading] = None
+        try:
+            await asyncio.wait({reading})
+        finally:
+            self._slow.pop(reading, None)
+            cut_off = reading.cancelled()
+            reading.cancel()
+        if cut_off:
+            raise StatusError(StatusCode.RESOURCE_EXHAUSTED, "the request comes too slowly while others wait")
+        return reading.result()
 
 
 def _inputs(request: predict_pb2.PredictRequest, most_bytes: int) -> Arrays:
@@ -213,25 +252,34 @@ class _Model(model_service_pb2_grpc.ModelServiceServicer):
 
 
 class Rpc:
-    """The server; `port` is where it listens."""
+    """The server; `port` is where it listens.
 
-    def __init__(self, requests: Requests):
+    Args:
+        connections: at once, and calls at once; further ones are closed, or refused.
+    """
+
+    def __init__(self, requests: Requests, connections: int):
         settings = requests.settings
+        grace_ms = min(2 * settings.rest_api_timeout_in_ms, 2**31 - 1)  # to read a request, and to answer it
         self._server = grpc.aio.server(
             interceptors=[_Reading(requests)],
+            maximum_concurrent_rpcs=connections,
             options=[
                 ("grpc.max_receive_message_length", settings.max_request_bytes),
                 ("grpc.max_send_message_length", -1),
                 ("grpc.http2.bdp_probe", 0),  # otherwise gRPC soon receives whole messages that nobody reads yet
                 ("grpc.max_concurrent_streams", _STREAMS),
+                ("grpc.max_allowed_incoming_connections", connections),
+                ("grpc.server_handshake_timeout_ms", 1000 * _HELLO_SECONDS),
                 ("grpc.max_connection_idle_ms", 1000 * _IDLE_SECONDS),
+                ("grpc.max_connection_age_ms", 1000 * _AGE_SECONDS),
+                ("grpc.max_connection_age_grace_ms", grace_ms),
                 ("grpc.so_reuseport", 0),  # another server on the same port is a mistake
             ],
         )
         prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(_Prediction(requests), self._server)
         model_service_pb2_grpc.add_ModelServiceServicer_to_server(_Model(requests), self._server)
-        self._health = health.aio.HealthServicer()
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        health_pb2_grpc.add_HealthServicer_to_server(Health(requests), self._server)
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
         try:
             self.port = self._server.add_insecure_port(f"{host}:{settings.port}")
@@ -240,15 +288,8 @@ class Rpc:
             raise UserError(f"--port: cannot listen on {where}; is another server there?") from None
 
     async def start(self) -> None:
-        """Start to listen; health checks answer NOT_SERVING."""
-        await self.say(serving=False)
+        """Start to listen."""
         await self._server.start()
-
-    async def say(self, serving: bool) -> None:
-        """Set the answer of health checks."""
-        state = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
-        for service in SERVICES:
-            await self._health.set(service, state)
 
     async def stop(self, seconds: float) -> None:
         """Take no new call, and end when the begun calls are answered or the time is over."""

@@ -149,7 +149,7 @@ def test_mutated_calls(tiny, times, pictures):
 def test_mutated_http(tiny, times):
     chance = random.Random(4)
     body = b'{"instances": ["x"]}'
-    sound = b"POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s"
+    sound = b"POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s"
     sound = sound % (TINY.encode(), len(body), body)
     for _ in range(times // 5):
         with socket.create_connection(("127.0.0.1", tiny.rest), timeout=30) as connection:
@@ -238,6 +238,7 @@ def small(tmp_path_factory):
     folder = tmp_path_factory.mktemp("small")
     other_model(folder / "other" / "1")
     flags = ["--max_batch_size=4", "--max_enqueued_batches=2", "--num_batch_threads=1", "--rest_api_timeout_in_ms=3000"]
+    flags.append("--drain_seconds=5")
     with serve(folder, "other", f"--model_base_path={folder / 'other'}", *flags) as running:
         client = Client(running)
         rounds, seconds = 1000, 0.0
@@ -344,7 +345,7 @@ def test_what_clients_that_have_gone_asked_for_is_dropped(small):
         body = json.dumps(slow(1)).encode()
         gone = [socket.create_connection(("127.0.0.1", small.rest)) for _ in range(4)]
         for connection in gone:
-            head = b"POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n"
+            head = b"POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n"
             connection.sendall(head % (OTHER.encode(), len(body)) + body)
         until_waiting(4)
         for connection in gone:
@@ -361,7 +362,7 @@ def test_a_request_that_takes_too_long_is_given_up(small):
 
 def test_clients_that_never_end_their_requests_are_cut_off(small):
     """Expect that however much they send; a connection that was idle for longer may still ask."""
-    head = b" HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n"
+    head = b" HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n"
     begun = {
         b"": b"",
         b"GET /healthz HTTP/1.1\r\n": b"",
@@ -396,7 +397,7 @@ def test_calls_that_never_send_their_message_are_cut_off():
     """Expect that calls which wait for their turn take no memory, and that health checks do not wait."""
 
     async def ask():
-        rpc = Rpc(Requests(Settings((), port=0, rest_api_timeout_in_ms=1000)))
+        rpc = Rpc(Requests(Settings((), port=0, rest_api_timeout_in_ms=1000)), 1000)
         await rpc.start()
         async with grpc.aio.insecure_channel(f"127.0.0.1:{rpc.port}") as channel:
             start = time.monotonic()
@@ -418,19 +419,40 @@ def test_calls_that_never_send_their_message_are_cut_off():
     asyncio.run(ask())
 
 
-def test_ends_when_what_has_begun_is_answered(small):
-    """Run last: it ends the server of this file."""
+def test_threads_that_are_busy_for_too_long_make_the_server_unready_and_no_worse(small):
+    client = Client(small)
+    while client.ask(OTHER, slow(1))[0] != 200:  # what was given up still runs
+        time.sleep(0.1)
+    assert client.ask("/readyz")[0] == 200
+    assert client.ask(OTHER, slow(round(small.rounds * 5 / small.seconds)))[0] == 504  # after 3 s
+    while client.ask("/readyz")[0] != 503:
+        assert client.ask("/v1/models/other")[0] == 200
+        time.sleep(0.05)
+    with grpc.insecure_channel(f"127.0.0.1:{small.grpc}") as channel:
+        check = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=30)
+    assert check.status == health_pb2.HealthCheckResponse.NOT_SERVING
+    assert client.ask("/healthz")[0] == 200
+    while client.ask("/readyz")[0] != 200:
+        time.sleep(0.1)
+
+
+def test_ends_when_what_has_begun_is_answered_or_the_drain_is_over(small):
+    """Run last: it ends the server of this file, whose drain takes 5 s."""
     while Client(small).ask(OTHER, slow(1))[0] != 200:  # what was given up still runs
         time.sleep(0.1)
     with concurrent.futures.ThreadPoolExecutor(6) as threads:
         rounds = round(small.rounds / small.seconds / 2)  # half a second
-        clients = [Client(small) for _ in range(6)]
+        clients = [Client(small) for _ in range(4)]
         asked = [threads.submit(client.ask, OTHER, slow(rounds)) for client in clients]
         time.sleep(0.3)
+        hours = {"signature_name": "slow", "inputs": {"rounds": [2**31 - 1] * 4, "data": [""] * 4}}
+        endless = threads.submit(Client(small).ask, OTHER, hours)  # a batch of its own, after the others
+        time.sleep(0.1)
         small.process.send_signal(signal.SIGTERM)
         start = time.monotonic()
-        assert [one.result()[0] for one in asked] == [200] * 6
+        assert [one.result()[0] for one in asked] == [200] * 4
+        assert endless.result()[0] == 504
     assert small.process.wait(timeout=30) == 0
-    assert time.monotonic() - start < 15
+    assert time.monotonic() - start < 10  # the drain and 2 s, in which nothing can interrupt TensorFlow
     with pytest.raises(ConnectionRefusedError):
         Client(small).ask("/healthz")

@@ -33,7 +33,7 @@ def test_http_and_grpc_say_that_a_model_is_being_loaded(export_dir, pictures):
 
     async def ask():
         requests = Requests(Settings((ServedModel("tiny", export_dir.parent),), port=0))
-        rpc = Rpc(requests)
+        rpc = Rpc(requests, 100)
         await rpc.start()
         target = f"127.0.0.1:{rpc.port}"
         async with served(application(requests)) as (address, _), grpc.aio.insecure_channel(target) as channel:
