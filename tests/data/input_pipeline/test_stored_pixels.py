@@ -81,7 +81,7 @@ def test_files_that_store_more_than_they_say():
     assert _pixels(small + frame + b";") > 10**9
     assert _pixels(small + one + b"\x21\xfe\x03abc\x00" + frame + b";") > 10**9
     assert _pixels(small + b"\x21\xfe" + b"\x01x" * 250_000 + b"\x00;") > 10**9  # to keep a server busy
-    for damaged in (small, small + frame[:7], small[:9], b"GIF8", small + b"\x21\xfe\xff"):
+    for damaged in (small, small + frame[:5], small[:9], b"GIF8", small + b"\x21\xfe\xff"):
         assert 0 <= _pixels(damaged) <= 1
     # A WebP of which only what stands around the picture is small.
     canvas = b"RIFF\0\0\0\0WEBPVP8X" + struct.pack("<I", 10) + bytes(10)
