@@ -11,6 +11,8 @@ from typing import Any, TextIO
 
 from tqdm import tqdm
 
+from kcnn.terminal import drawing_stream, one_line, print_lines
+
 SECONDS = 10.0  # between two lines of a log
 _LINE = "{desc}: {n_fmt} of {total_fmt} {unit}, {elapsed} elapsed, {remaining} left, {rate_fmt}{postfix}"
 _LINE_WITHOUT_TOTAL = "{desc}: {n_fmt} {unit}, {elapsed} elapsed, {rate_fmt}{postfix}"
@@ -37,6 +39,12 @@ class _Terminal(tqdm):
                 self.delay = 0  # tqdm would not end the line of a bar that it has not drawn itself
                 self.refresh()
 
+    @classmethod
+    def write(cls, s: str, file: TextIO | None = None, end: str = "\n", nolock: bool = False) -> None:
+        """Print a line above the bars."""
+        with cls.external_write_mode(file=drawing_stream(sys.stderr), nolock=nolock):
+            print_lines(s, file=file)
+
     def close(self) -> None:
         """Show the last state of the bar."""
         if self._ticker is not None:
@@ -55,12 +63,12 @@ class _Log(tqdm):
     @staticmethod
     def status_printer(file: TextIO) -> Callable[[str], None]:
         """Return the function that prints tqdm's lines, without the empty ones that would erase others."""
-        return lambda line: print(line, file=file, flush=True) if line else None
+        return lambda line: print_lines(line, file=file) if line else None
 
     @classmethod
     def write(cls, s: str, file: TextIO | None = None, end: str = "\n", nolock: bool = False) -> None:
         """Print a line apart from the bar."""
-        print(s, file=file, end=end, flush=True)
+        print_lines(s, file=file)
 
     def close(self) -> None:
         """Print the last state of the bar."""
@@ -111,12 +119,12 @@ def bar(
         return _Terminal(
             iterable,
             total=total,
-            desc=description,
+            desc=one_line(description),
             unit=unit,
             unit_scale=scaled,
             bar_format=line,
             delay=after,
-            file=sys.stderr,
+            file=drawing_stream(sys.stderr),
             disable=_hidden.get(),
             **size,
         )

@@ -1,12 +1,14 @@
-"""Tables and lines for the terminal."""
+"""Tables and JSON as lines for the terminal."""
 
 import json
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from kcnn.terminal import acts, one_line
 
-def aligned(rows: Iterable[Sequence[str]], right: Sequence[int] = ()) -> str:
+
+def aligned(rows: Iterable[Sequence[str]], right: Sequence[int] = ()) -> list[str]:
     """Format rows as columns, two blanks apart; what cannot be printed is escaped.
 
     Args:
@@ -25,20 +27,24 @@ def aligned(rows: Iterable[Sequence[str]], right: Sequence[int] = ()) -> str:
         )
         for row in rows
     ]
-    return "\n".join(line.rstrip() for line in lines)
+    return [line.rstrip() for line in lines]
 
 
 def json_line(value: Any) -> str:
     """Encode a value as JSON on one line for standard output, with what that cannot print as JSON's own escapes."""
+    (line,) = _json_lines(value)
+    return line
+
+
+def json_document(value: Any) -> list[str]:
+    """Encode a value as the lines of indented JSON, escaped as by `json_line`."""
+    return _json_lines(value, indent=2)
+
+
+def _json_lines(value: Any, indent: int | None = None) -> list[str]:
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-    return json.dumps(value, ensure_ascii=encoding.lower().replace("-", "") != "utf8")
-
-
-def printable(text: str) -> str:
-    """Escape control characters and bytes that are no UTF-8, which file names may hold; keep line breaks."""
-    return "\n".join(map(one_line, text.split("\n")))
-
-
-def one_line(text: str) -> str:
-    """Escape control characters, line breaks and bytes that are no UTF-8, which file names may hold."""
-    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
+    text = json.dumps(value, ensure_ascii=encoding.lower().replace("-", "") != "utf8", indent=indent)
+    return [
+        line if line.isprintable() else "".join(json.dumps(sign)[1:-1] if acts(sign) else sign for sign in line)
+        for line in text.split("\n")
+    ]

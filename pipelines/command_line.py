@@ -26,7 +26,7 @@ from typing import Any
 from absl import flags
 
 from kcnn.errors import RefusedError, UserError, nearest
-from kcnn.tables import one_line
+from kcnn.terminal import check_output, guard_streams, print_lines
 from pipelines import commands
 
 DEFAULT = "train"  # the command of a command line that names none
@@ -55,6 +55,7 @@ def main() -> int:
     _begin_anew()
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `main.py models | head` ends quietly
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # file names need not be text
+    guard_streams()
     return run(sys.argv)
 
 
@@ -101,15 +102,17 @@ def run(argv: Sequence[str]) -> int:
     program = Path(argv[0]).name
     invocation = f"python {program}" if program.endswith(".py") else program
     try:
-        return _run_command(argv[1:], invocation)
+        status = _run_command(argv[1:], invocation)
+        check_output()
+        return status
     except KeyboardInterrupt as interruption:
-        print("\nInterrupted.", *getattr(interruption, "__notes__", []), file=sys.stderr)
+        print_lines("", " ".join(["Interrupted.", *getattr(interruption, "__notes__", [])]), file=sys.stderr)
         return 130
     except RefusedError as error:
-        status, line = 1, one_line(str(error))
+        status, line = 1, str(error)
     except UserError as error:
-        status, line = 2, f"error: {one_line(str(error))}"  # file names may hold anything
-    print(f"{program}: {line.replace('python main.py', invocation)}", file=sys.stderr)
+        status, line = 2, f"error: {error}"
+    print_lines(f"{program}: {line.replace('python main.py', invocation)}", file=sys.stderr)
     return status
 
 
@@ -140,7 +143,7 @@ def _run_command(arguments: Sequence[str], invocation: str) -> int:
     others = _parse(name or DEFAULT, values, rest)
     if values.help:
         text = _overview() if name is None else _command_help(command)
-        print(text.replace("python main.py", invocation))
+        print_lines(*text.replace("python main.py", invocation).split("\n"))
         return 0
     status: int = command.run(others, values)
     return status

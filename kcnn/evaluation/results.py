@@ -1,9 +1,8 @@
 """The files of an evaluation: figures, tables and the picture of the confusion matrix."""
 
-import csv
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from matplotlib.figure import Figure
 from kcnn.evaluation.evaluate import Evaluation
 from kcnn.evaluation.metrics import classification_metrics, expected_calibration_error
 from kcnn.evaluation.slices import SMALLEST, slice_rows
+from kcnn.spreadsheets import write_csv
 
 COUNTS_UP_TO = 20  # classes: with more, the counts do not fit into the cells
 NAMES_UP_TO = 100  # classes: with more, not every name fits beside its row
@@ -52,7 +52,7 @@ def write_evaluation(directory: str | os.PathLike[str], evaluation: Evaluation, 
     directory.mkdir(parents=True, exist_ok=True)
     text = json.dumps(metrics, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
     (directory / "metrics.json").write_text(text + "\n", encoding="utf-8")
-    _write_csv(
+    write_csv(
         directory / "per_class.csv",
         [
             "class",
@@ -65,7 +65,7 @@ def write_evaluation(directory: str | os.PathLike[str], evaluation: Evaluation, 
             for row in metrics["per_class"]
         ),
     )
-    _write_csv(
+    write_csv(
         directory / "slices.csv",
         ["slice", "value", "examples", "correct", "accuracy", "accuracy_low", "accuracy_high", "note"],
         (
@@ -77,14 +77,14 @@ def write_evaluation(directory: str | os.PathLike[str], evaluation: Evaluation, 
             for row in metrics["slices"]
         ),
     )
-    _write_csv(
+    write_csv(
         directory / "confusion_matrix.csv",
         ["label", *names],
         ([name, *counts] for name, counts in zip(names, matrix.tolist(), strict=True)),
     )
     answers = evaluation.probabilities.argmax(axis=1)
     best = evaluation.probabilities.max(axis=1)
-    _write_csv(
+    write_csv(
         directory / "predictions.csv",
         ["filename", "label", "predicted", "probability"],
         (
@@ -100,14 +100,6 @@ def write_evaluation(directory: str | os.PathLike[str], evaluation: Evaluation, 
 
 def _interval(figure: dict[str, float] | None) -> list[float | None]:
     return [figure["value"], figure["low"], figure["high"]] if figure else [None, None, None]
-
-
-def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    # File names may hold bytes that are no UTF-8; they come out as they came in.
-    with path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(header)
-        writer.writerows(rows)
 
 
 def plot_confusion_matrix(path: str | os.PathLike[str], matrix: np.ndarray, class_names: Sequence[str]) -> None:

@@ -54,17 +54,17 @@ def _weights(spec: ModelSpec) -> list[str]:
     return spec.weights + ["starter"] * bool(find_starter(spec.name))
 
 
-def json_lines(specs: Sequence[ModelSpec]) -> str:
+def json_lines(specs: Sequence[ModelSpec]) -> list[str]:
     """Return the architectures as JSON, one object a line."""
     rows = (
         {name: getattr(spec, name) for name in FIELDS}
         | {"weights": _weights(spec), "design": dict(spec.design), "offline": find_pretrained(spec, offline=True)}
         for spec in specs
     )
-    return "\n".join(map(json_line, rows))
+    return [*map(json_line, rows)]
 
 
-def table(specs: Sequence[ModelSpec]) -> str:
+def table(specs: Sequence[ModelSpec]) -> list[str]:
     """Return the architectures as a table, one line for each, under a line of titles."""
     rows = (
         (

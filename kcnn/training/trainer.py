@@ -12,6 +12,7 @@ from kcnn.models.spec import model_spec
 from kcnn.nn.inference import inference_function
 from kcnn.nn.keras_settings import dtype_policy, needed_settings
 from kcnn.progress import bar
+from kcnn.terminal import print_lines
 from kcnn.training.auxiliary import Loss, with_auxiliary, without_auxiliary
 from kcnn.training.batch_norm import memory_of, recalibrate_batch_norm, shorten_batch_norm_memory
 from kcnn.training.distillation import TaughtModel, distillation_loss, freeze_teacher
@@ -72,7 +73,7 @@ def train(
     progress = load_progress(state) if resumed else Progress()
     began = time.monotonic() - progress.seconds
     if progress.history:
-        print(f"Resuming after {len(progress.history)} epochs")
+        print_lines(f"Resuming after {len(progress.history)} epochs")
         after_epoch(progress)
     with strategy.scope(), dtype_policy(config.dtype):
         answer = freeze_teacher(build_teacher()) if build_teacher else None
@@ -96,7 +97,7 @@ def train(
                 _run_phase(run, phase)
             _end_phase(run, phase)
             if config.transfer == "auto" and is_perfect(progress.history[-1]) and progress.phase < len(config.phases):
-                print("Fine-tuning: nothing left to gain by it that the images could show")
+                print_lines("Fine-tuning: nothing left to gain by it that the images could show")
                 progress.phase = len(config.phases)
                 run.save()
         save_weights(run.model, run.best)
@@ -131,7 +132,7 @@ def _end_phase(run: TrainingRun, phase: Phase) -> None:
     progress.start_next_phase(row, score)
     run.save()
     if len(run.config.phases) > 1 or phase.unfreeze is not None:
-        print(describe_phase(row, run.data.val_count, first=len(progress.phases) == 1))
+        print_lines(describe_phase(row, run.data.val_count, first=len(progress.phases) == 1))
 
 
 def _choose_weights(run: TrainingRun) -> tuple[str, tuple[float, float] | None]:

@@ -1,6 +1,5 @@
 """The trials of a search for hyperparameters: their journal, their table and their picture."""
 
-import csv
 import dataclasses
 import json
 import math
@@ -13,6 +12,7 @@ from matplotlib import ticker
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from kcnn.spreadsheets import write_csv
 from kcnn.training.hyperparameters import SearchSpace, Values
 
 
@@ -81,14 +81,17 @@ def read_trials(path: Path) -> list[Trial]:
 def write_trials_table(path: Path, trials: Sequence[Trial]) -> None:
     """Write trials as a CSV, a row each: number, validation accuracy, ending, epochs, seconds, values."""
     names = list(trials[0].values)
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["trial", "validation_accuracy", "ending", "epochs", "seconds", *names])
-        for trial in trials:
-            values = [trial.values[name] for name in names]
-            writer.writerow(
-                [trial.number, f"{trial.score:.6f}", trial.ending, len(trial.scores), f"{trial.seconds:.1f}", *values]
-            )
+    write_csv(
+        path,
+        ["trial", "validation_accuracy", "ending", "epochs", "seconds", *names],
+        (
+            [
+                *(trial.number, f"{trial.score:.6f}", trial.ending, len(trial.scores), f"{trial.seconds:.1f}"),
+                *(trial.values[name] for name in names),
+            ]
+            for trial in trials
+        ),
+    )
 
 
 def plot_trials(path: Path, trials: Sequence[Trial], space: SearchSpace) -> None:

@@ -24,6 +24,7 @@ from kcnn.config import Config
 from kcnn.data.ingestion.summary import Summary
 from kcnn.errors import UserError
 from kcnn.progress import bar, hidden
+from kcnn.terminal import print_lines
 from kcnn.training.auxiliary import without_auxiliary
 from kcnn.training.distribution import choose_strategy
 from kcnn.training.epoch_end import DivergedError
@@ -226,7 +227,7 @@ def tune(
             keras.backend.clear_session()
             gc.collect()
 
-    print(f"Tuning {', '.join(space)} in {trials} trials of at most {last.epochs} epochs")
+    print_lines(f"Tuning {', '.join(space)} in {trials} trials of at most {last.epochs} epochs")
     if len(config.phases) > 1:
         train(dataclasses.replace(config, phases=config.phases[:-1]), data, build_model, begun.parent)
     done = run_trials(
@@ -243,5 +244,5 @@ def tune(
     plot_trials(directory / "trials.png", done, space)
     rows = [{"trial_id": str(trial.number), "score": trial.score, **trial.values} for trial in done]
     (directory / "tuner_results.json").write_text(json.dumps(rows))  # as TFX's Tuner writes it: pandas' records
-    print(f"Tuned: {describe_values(best)}")
+    print_lines(f"Tuned: {describe_values(best)}")
     return keras_tuner_config(space, own, best)

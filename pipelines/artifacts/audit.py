@@ -1,11 +1,11 @@
 """What LabelAudit makes."""
 
-import csv
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kcnn.spreadsheets import write_csv
 from pipelines.engine.component import Artifact
 
 if TYPE_CHECKING:
@@ -34,12 +34,14 @@ class LabelErrors(Artifact):
             html: the page.
         """
         columns = ("filename", "split", "given", "suggested")
-        with self.table.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(["rank", *columns, "score", "finding", "exclude"])
-            for rank, error in enumerate(errors, start=1):
-                finding = "label_error" if error.wrong else "doubt"
-                writer.writerow([rank, *(getattr(error, c) for c in columns), f"{error.score:.6f}", finding, ""])
+        rows = (
+            [
+                *(rank, *(getattr(error, column) for column in columns), f"{error.score:.6f}"),
+                *("label_error" if error.wrong else "doubt", ""),
+            ]
+            for rank, error in enumerate(errors, start=1)
+        )
+        write_csv(self.table, ["rank", *columns, "score", "finding", "exclude"], rows)
         wrong = sum(error.wrong for error in errors)
         facts = {"images": audit.images, "label_errors": wrong, "doubts": len(errors) - wrong}
         judge = {"features": seen_by, "accuracy": audit.accuracy, "accuracy_trained": audit.accuracy_trained}

@@ -1,11 +1,11 @@
 """What Prober makes."""
 
-import csv
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from kcnn.spreadsheets import write_csv
 from pipelines.engine.component import Artifact
 
 
@@ -27,10 +27,7 @@ class ProbeResults(Artifact):
     def write(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write the rows, which all have the same names, JSON-able."""
         (self.path / "probe.json").write_text(json.dumps(list(rows), indent=1))
-        with (self.path / "probe.csv").open("w", encoding="utf-8", newline="") as file:
-            writer = csv.DictWriter(file, list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
+        write_csv(self.path / "probe.csv", rows[0], (row.values() for row in rows))
 
     def read(self) -> list[dict[str, Any]]:
         """Read the rows."""

@@ -1,12 +1,12 @@
 """What ImageScan and DataReport make."""
 
-import csv
 import dataclasses
 import json
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kcnn.spreadsheets import write_csv
 from pipelines.engine.component import Artifact
 
 if TYPE_CHECKING:
@@ -29,16 +29,14 @@ class Findings(Artifact):
         """Write what a scan found."""
         lines = [json.dumps(dataclasses.asdict(finding)) + "\n" for finding in scan.findings]
         (self.path / "findings.jsonl").write_text("".join(lines))
-        # File names may hold bytes that are no UTF-8; they come out as they came in.
-        with self.exclusions.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(["group", "split", "label", "value", "filename", "finding", "exclude"])
-            groups = scan.groups()
-            for finding in scan.findings:
-                # What has no split is not in the examples.
-                for split, label, name in zip(finding.splits, finding.labels, finding.filenames, strict=False):
-                    row = [groups.get(finding, ""), split, label, finding.value, name, finding.finding, ""]
-                    writer.writerow(row)
+        groups = scan.groups()
+        rows = (
+            [groups.get(finding, ""), split, label, finding.value, name, finding.finding, ""]
+            for finding in scan.findings
+            # What has no split is not in the examples.
+            for split, label, name in zip(finding.splits, finding.labels, finding.filenames, strict=False)
+        )
+        write_csv(self.exclusions, ["group", "split", "label", "value", "filename", "finding", "exclude"], rows)
         facts = {"images": scan.images, "usual": scan.usual}
         (self.path / "scan.json").write_text(json.dumps(facts, indent=2) + "\n")
 

@@ -5,12 +5,13 @@ python main.py lineage saved_models/mobilenetv2/3
 Any other artifact's folder may stand in the place of a published version.
 """
 
-import json
 from pathlib import Path
 
 from absl import flags
 
 from kcnn.errors import UserError
+from kcnn.tables import json_document
+from kcnn.terminal import print_lines
 from pipelines.commands.shared.common_flags import define_json, define_pipeline_root
 
 FLAGS = flags.FlagValues()
@@ -32,5 +33,5 @@ def run(arguments: list[str], values: flags.FlagValues) -> int:
             Path(values.drawing).write_text(draw_lineage(found), encoding="utf-8")
         except OSError as error:
             raise UserError(f"--drawing {values.drawing}: cannot be written: {error.strerror}") from None
-    print(json.dumps(found, indent=2) if values.json else format_lineage(found))
+    print_lines(*(json_document(found) if values.json else format_lineage(found)))
     return 0

@@ -7,6 +7,7 @@ import math
 
 from absl import flags
 
+from kcnn.terminal import print_lines
 from pipelines.commands.shared.common_flags import define_json
 from pipelines.commands.shared.tensorflow import load_tensorflow
 
@@ -25,5 +26,5 @@ def run(arguments: list[str], values: flags.FlagValues) -> int:
     from kcnn.models import catalogue
 
     specs = catalogue.choose(arguments, values.family, max_params=values.max_params, max_macs=values.max_macs)
-    print(catalogue.json_lines(specs) if values.json else catalogue.table(specs))
+    print_lines(*(catalogue.json_lines(specs) if values.json else catalogue.table(specs)))
     return 0

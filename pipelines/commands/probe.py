@@ -7,13 +7,14 @@ stages and judged by cross-validation. The test images are not looked at.
 """
 
 import contextlib
-import json
 import sys
 
 from absl import flags
 
 from kcnn.config import Config
 from kcnn.errors import UserError
+from kcnn.tables import json_line
+from kcnn.terminal import print_lines
 from pipelines.commands.shared import dataset_flags, run_flags
 from pipelines.commands.shared.common_flags import define_json, define_pipeline_root
 from pipelines.commands.shared.tensorflow import load_tensorflow
@@ -54,7 +55,7 @@ def run(arguments: list[str], values: flags.FlagValues) -> int:
         return 0
     ranked = probing.rank(results.read())
     if values.json:
-        print("\n".join(map(json.dumps, ranked)))
+        print_lines(*map(json_line, ranked))
         return 0
-    print(f"\n{probing.describe_ranking(ranked)}\nPlot: {results.plot}")
+    print_lines("", *probing.describe_ranking(ranked), f"Plot: {results.plot}")
     return 0

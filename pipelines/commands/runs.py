@@ -3,12 +3,13 @@
 python main.py runs [3 5]
 """
 
-import json
 from pathlib import Path
 
 from absl import flags
 
 from kcnn.errors import UserError
+from kcnn.tables import json_document, json_line
+from kcnn.terminal import print_lines
 from pipelines.commands.shared.common_flags import define_json, define_pipeline_root
 
 FLAGS = flags.FlagValues()
@@ -25,9 +26,9 @@ def run(arguments: list[str], values: flags.FlagValues) -> int:
     root = Path(values.pipeline_root)
     if not arguments:
         rows = list_runs(root)
-        print("\n".join(map(json.dumps, rows)) if values.json else format_runs(rows))
+        print_lines(*(map(json_line, rows) if values.json else format_runs(rows)))
         return 0
     numbers = int(arguments[0]), int(arguments[1])
     differences = compare_runs(root, numbers)
-    print(json.dumps(differences, indent=2) if values.json else format_comparison(differences, numbers))
+    print_lines(*(json_document(differences) if values.json else format_comparison(differences, numbers)))
     return 0

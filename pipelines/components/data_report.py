@@ -4,6 +4,7 @@ from kcnn.data.records import SPLITS
 from kcnn.data.scan.findings import scan_warnings
 from kcnn.data.scan.page import pictured_files, render_data_page
 from kcnn.data.scan.thumbnails import make_thumbnails
+from kcnn.terminal import print_lines
 from pipelines.artifacts.examples import Examples
 from pipelines.artifacts.scan import DataPage, Findings
 from pipelines.artifacts.validation import ExampleAnomalies, ExampleStatistics
@@ -25,4 +26,4 @@ def data_report(
     parts = {split: statistics.read(split) for split in SPLITS}
     report.write(render_data_page(dataset, examples.summary(), parts, anomalies.lines(), scan, pictures))
     for line in scan_warnings(scan, report.home / report.page.name):
-        print(f"Warning: {line}")
+        print_lines(f"Warning: {line}")

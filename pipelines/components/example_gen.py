@@ -8,6 +8,7 @@ from kcnn.data.datasets.opening import open_dataset
 from kcnn.data.ingestion import exclusions
 from kcnn.data.ingestion.ingest import ingest
 from kcnn.errors import UserError
+from kcnn.terminal import print_lines
 from pipelines.artifacts.examples import Examples
 from pipelines.engine.component import Output, component
 
@@ -58,4 +59,4 @@ def example_gen(
     opened()  # nor has it changed while it was read
     examples.write_summary(summary)
     for warning in summary.warnings:
-        print(f"Warning: {warning}")
+        print_lines(f"Warning: {warning}")

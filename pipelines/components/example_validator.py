@@ -7,6 +7,7 @@ from pathlib import Path
 
 from kcnn.data.records import SPLITS
 from kcnn.data.validation.anomalies import find_anomalies
+from kcnn.terminal import print_lines
 from pipelines.artifacts.validation import ExampleAnomalies, ExampleStatistics, Schema
 from pipelines.engine.component import Output, component
 
@@ -34,4 +35,4 @@ def example_validator(
     for split in SPLITS[1:]:
         anomalies.write(split, find_anomalies(statistics.read(split), expected, train=train))
     for line in anomalies.lines():
-        print(f"Warning: {line}")
+        print_lines(f"Warning: {line}")

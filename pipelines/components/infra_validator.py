@@ -4,6 +4,7 @@ from kcnn.data.examples import first_images
 from kcnn.progress import clock
 from kcnn.serving.formats.parity import measure_parity
 from kcnn.serving.validation.saved_model import validate_export
+from kcnn.terminal import print_lines
 from pipelines.artifacts.blessing import InfraBlessing
 from pipelines.artifacts.evaluation import ModelEvaluation
 from pipelines.artifacts.examples import Examples
@@ -54,5 +55,5 @@ def infra_validator(
             compared, more = measure_parity(model.serving, shards, evaluation.probabilities())
         facts, checks = {**facts, "formats": compared}, [*checks, *more]
     if serving_image:
-        print(*(check.said for check in checks if check.name == "tensorflow_serving"))
+        print_lines(*(check.said for check in checks if check.name == "tensorflow_serving"))
     blessing.write(checks, facts)

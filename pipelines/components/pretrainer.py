@@ -16,6 +16,7 @@ from kcnn.data.ingestion.summary import check_trainable
 from kcnn.data.input_pipeline.objectives import OBJECTIVES
 from kcnn.data.input_pipeline.transform import Preprocessing
 from kcnn.models.spec import model_spec
+from kcnn.terminal import print_lines
 from kcnn.training.adaptation import adapt_config, choose_image_size
 from kcnn.training.distillation import load_teacher, picture_crops
 from kcnn.training.network import build_network, inference_network
@@ -82,7 +83,7 @@ def pretrainer(
         return network
 
     aim = f"to answer as {settings.teacher}" if settings.teacher else f"to tell {data.classes} classes"
-    print(f"Pre-training {spec.name} at {size}x{size} on {data.train_count} images {aim}")
+    print_lines(f"Pre-training {spec.name} at {size}x{size} on {data.train_count} images {aim}")
     origin = describe_weights(weights, spec.name)
     progress = train(settings, data, build, backbone.path, build_teacher=build_teacher if settings.teacher else None)
     save_backbone(inference_network(settings, data.classes, size, backbone.best), backbone.weights)

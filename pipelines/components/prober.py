@@ -12,6 +12,7 @@ from kcnn.data.input_pipeline.batches import evaluation_batches
 from kcnn.evaluation.metrics import proportion
 from kcnn.models.factory import create_model
 from kcnn.models.spec import MODELS, model_spec
+from kcnn.terminal import print_lines
 from kcnn.training.adaptation import choose_preprocessing
 from kcnn.training.auxiliary import without_auxiliary
 from kcnn.training.probing import MOST_IMAGES, plot_probes, probe_stages
@@ -61,7 +62,9 @@ def prober(
         )
         first = batches.unbatch().take(count).batch(_BATCH)
         height, width = preprocessing.image_size
-        print(f"Probing {name} ({weights}) at {width}x{height} on {count} images of {len(summary.labels)} classes")
+        print_lines(
+            f"Probing {name} ({weights}) at {width}x{height} on {count} images of {len(summary.labels)} classes"
+        )
         features = results.path / "features.npy"
         for found in probe_stages(network, first, count, features):
             interval = proportion(found.right, found.judged) or {"value": 0.0, "low": 0.0, "high": 1.0}

@@ -11,6 +11,7 @@ from kcnn.progress import clock
 from kcnn.serving.publishing import bundle, versions
 from kcnn.serving.publishing.card import write_card
 from kcnn.serving.publishing.pruning import prune_versions
+from kcnn.terminal import print_lines
 from pipelines.artifacts.blessing import InfraBlessing, ModelBlessing
 from pipelines.artifacts.evaluation import ModelEvaluation
 from pipelines.artifacts.examples import Examples
@@ -95,12 +96,12 @@ def pusher(
     try:
         bundle.write_bundle(folder)
     except (OSError, UserError) as error:  # the model is published all the same
-        print(f"Warning: what TensorFlow Serving needs in {folder} is not written: {error}")
+        print_lines(f"Warning: what TensorFlow Serving needs in {folder} is not written: {error}")
     if keep_versions is not None:
         try:
             removed = prune_versions(folder, keep_versions)
         except OSError as error:  # the model is published all the same
-            print(f"Warning: --keep_versions {keep_versions}: {error}")
+            print_lines(f"Warning: --keep_versions {keep_versions}: {error}")
         else:
             for old in removed:
-                print(f"Removed: {folder / old} (--keep_versions {keep_versions})")
+                print_lines(f"Removed: {folder / old} (--keep_versions {keep_versions})")

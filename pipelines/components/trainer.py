@@ -6,6 +6,7 @@ import keras
 
 from kcnn.config import Config
 from kcnn.models.spec import model_spec
+from kcnn.terminal import print_lines
 from kcnn.training.adaptation import adapt_config
 from kcnn.training.hyperparameters import replace_hyperparameters
 from kcnn.training.network import build_network
@@ -54,7 +55,7 @@ def trainer(
     settings = adapt_config(settings, summary, preprocessing.image_size)
     if hyperparameters is not None:
         settings = replace_hyperparameters(settings, hyperparameters.values())
-        print(f"Tuned: {describe_values(hyperparameters.values())}")
+        print_lines(f"Tuned: {describe_values(hyperparameters.values())}")
     loaded: list[str] = []
 
     def build() -> keras.Model:
@@ -64,7 +65,7 @@ def trainer(
         return network
 
     data = training_data(examples, preprocessing)
-    print(f"Training {spec.name} at {width}x{height} on {data.train_count} images of {data.classes} classes")
+    print_lines(f"Training {spec.name} at {width}x{height} on {data.train_count} images of {data.classes} classes")
     origin = describe_weights(weights, spec.name)
     progress = train(settings, data, build, model_run.path)
 

@@ -3,6 +3,7 @@
 from kcnn.data.ingestion.summary import check_trainable
 from kcnn.data.input_pipeline.transform_graph import write_transform_graph
 from kcnn.models.spec import model_spec
+from kcnn.terminal import print_lines
 from kcnn.training.adaptation import choose_preprocessing
 from pipelines.artifacts.examples import Examples
 from pipelines.artifacts.transform import TransformGraph
@@ -33,4 +34,4 @@ def transform(
     transform_graph.write_preprocessing(spec)
     write_transform_graph(transform_graph.path, spec, summary.labels, schema.read())
     height, width = spec.image_size
-    print(f"Images become {width}x{height}, {spec.resize_mode} {spec.crop_fraction:g}, {spec.interpolation}")
+    print_lines(f"Images become {width}x{height}, {spec.resize_mode} {spec.crop_fraction:g}, {spec.interpolation}")

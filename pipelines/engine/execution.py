@@ -15,6 +15,7 @@ from typing import Any
 
 from kcnn import content
 from kcnn.errors import UserError
+from kcnn.terminal import print_lines
 from pipelines.engine import metadata
 from pipelines.engine.component import Artifact, Node
 from pipelines.engine.obstacles import describe_obstacle
@@ -75,9 +76,9 @@ def begin_or_resume(
     for row in left:
         remove_folders(session.root, row)
     if resumed:
-        print(f"{node.name}: goes on where run {before} ended", flush=True)
+        print_lines(f"{node.name}: goes on where run {before} ended")
     elif other:
-        print(f"{node.name}: another version of the program began this; it begins anew", flush=True)
+        print_lines(f"{node.name}: another version of the program began this; it begins anew")
     return execution
 
 
@@ -92,7 +93,7 @@ def execute(session: Session, node: Node, execution: int, inputs: Mapping[str, m
         name: kind(partial_folder(session.root, node.name, name, execution))
         for name, kind in node.component.output_types.items()
     }
-    print(f"{node.name}: at work in {', '.join(str(artifact.path) for artifact in outputs.values())}", flush=True)
+    print_lines(f"{node.name}: at work in {', '.join(str(artifact.path) for artifact in outputs.values())}")
     taken = open_inputs(session, node, inputs)
     try:
         for artifact in outputs.values():

@@ -25,6 +25,7 @@ from typing import Any
 from kcnn import content
 from kcnn.errors import UserError, nearest
 from kcnn.tables import aligned
+from kcnn.terminal import print_lines
 from pipelines.engine import metadata
 from pipelines.engine.code import digest_files, find_start, reach, reach_component
 from pipelines.engine.component import Artifact, Node, order_nodes, upstream
@@ -77,7 +78,7 @@ def run_nodes(
         for node in sorted((node for node in nodes if node in needed), key=lambda node: node in chosen):
             inputs = {key: made[port.node.name][port.name] for key, port in node.inputs.items()}
             made[node.name] = _make(session, node, inputs, node in chosen, resume)
-    print("\n" + aligned([("component", "seconds", "outcome", "folder"), *session.steps], right=[1]), flush=True)
+    print_lines("", *aligned([("component", "seconds", "outcome", "folder"), *session.steps], right=[1]))
     return {
         node.name: {
             name: kind(root / made[node.name][name]["uri"]) for name, kind in node.component.output_types.items()
@@ -129,7 +130,7 @@ def _make(
             metadata.connect_inputs(session.db, session.run, execution, inputs)
             metadata.connect_outputs(session.db, execution, {name: row["id"] for name, row in outputs.items()})
         where = ", ".join(str(session.root / row["uri"]) for row in outputs.values())
-        print(f"{node.name}: unchanged, already in {where}", flush=True)
+        print_lines(f"{node.name}: unchanged, already in {where}")
         session.steps.append((node.name, "", "unchanged", where))
         return outputs
     if not chosen:
@@ -141,7 +142,7 @@ def _make(
     start = time.monotonic()
     execute(session, node, execution, inputs)
     seconds = f"{time.monotonic() - start:.1f}"
-    print(f"{node.name}: done in {seconds} s", flush=True)
+    print_lines(f"{node.name}: done in {seconds} s")
     outputs = metadata.find_artifacts(session.db, execution, "OUTPUT")
     where = ", ".join(str(session.root / row["uri"]) for row in outputs.values())
     session.steps.append((node.name, seconds, "done", where))

@@ -11,7 +11,7 @@ from kcnn.data.datasets.folder_layout import read_layout
 from kcnn.data.datasets.opening import normalize_dataset_name, open_dataset
 from kcnn.data.scan.checks import CHECKS
 from kcnn.data.scan.findings import COPIES, Finding
-from kcnn.tables import one_line
+from kcnn.terminal import print_lines
 from pipelines.engine.component import Node
 from pipelines.graphs.job import Job, run_graph
 from pipelines.graphs.preflight import check_apart, check_writable, leave_out
@@ -67,18 +67,18 @@ def run(job: DataJob) -> Path | None:
     made = run_graph(job, graph(job, dataset.fingerprint), pipeline="data", goal="DataReport", config=config)
     if made is None:
         return None
-    print(summarize_findings(made))
+    print_lines(*summarize_findings(made))
     return made["DataReport"]["report"].page
 
 
-def summarize_findings(made: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return what was found and where, on one screen."""
+def summarize_findings(made: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return the lines of what was found and where, on one screen."""
     summary, scan = made["ExampleGen"]["examples"].summary(), made["ImageScan"]["findings"].read()
     anomalies = made["ExampleValidator"]["anomalies"].lines()
     counts = Counter(finding.finding for finding in scan.findings if finding.splits)
     splits = ", ".join(f"{split} {summary.total(split)}" for split in summary.counts)
     classes = f"{len(summary.labels)} class" + "es" * (len(summary.labels) != 1)
-    lines = [
+    return [
         f"Images: {scan.images} in {classes} ({splits}), {len(summary.excluded)} excluded",
         f"Anomalies: {len(anomalies)}",
         "Findings:" if counts or scan.usual else "Findings: none",
@@ -89,7 +89,6 @@ def summarize_findings(made: Mapping[str, Mapping[str, Any]]) -> str:
         f"Report: {made['DataReport']['report'].page}",
         f"  as data: {made['ImageScan']['findings'].path}/findings.jsonl, exclusions.csv (nothing was excluded by it)",
     ]
-    return "\n".join(lines)
 
 
 def _number(count: int, unit: str) -> str:
@@ -105,7 +104,7 @@ _HOW = {
 
 
 def _in_words(leak: Finding) -> str:
-    one, other = (one_line(f"{leak.filenames[i]} ({leak.splits[i]}, {leak.labels[i]})") for i in (0, 1))
+    one, other = (f"{leak.filenames[i]} ({leak.splits[i]}, {leak.labels[i]})" for i in (0, 1))
     return f"{one} and {other} {_HOW[leak.how]}"
 
 

@@ -7,6 +7,7 @@ from kcnn.data.datasets.opening import open_dataset
 from kcnn.errors import UserError
 from kcnn.models.factory import create_model
 from kcnn.models.spec import ModelSpec, list_models, model_spec
+from kcnn.terminal import print_lines
 from kcnn.training.probing import measure_latency
 from kcnn.weights import find_pretrained
 
@@ -60,7 +61,7 @@ def settle_model(config: Config, max_latency_ms: float | None) -> Config:
         if max_latency_ms is None or _latency(spec, config) <= max_latency_ms:
             chosen, reason = spec, f"the most accurate on ImageNet ({spec.top1:.1f}%)" if spec.top1 else "the largest"
             break
-    print(f"Model: {chosen.name}, {reason} of {len(ranked)} with {wanted} weights on this machine{limit}")
+    print_lines(f"Model: {chosen.name}, {reason} of {len(ranked)} with {wanted} weights on this machine{limit}")
     return override(config, model=chosen.name)
 
 

@@ -23,6 +23,7 @@ from kcnn.models.spec import model_spec
 from kcnn.recipes import build
 from kcnn.serving.publishing import versions
 from kcnn.serving.publishing.pruning import FEWEST
+from kcnn.terminal import print_lines
 from kcnn.training.distillation import load_teacher
 from kcnn.training.freezing import set_trainable
 from kcnn.weights import find_pretrained, find_weights_file, install_hint, load_weights
@@ -48,7 +49,7 @@ def settle_weights(config: Config) -> tuple[Config, str | None]:
     def load(source: str) -> tuple[Config, str]:
         report = load_weights(create_model(config.model, 2, **config.design), source, offline=config.offline)
         remarks = [*reasons, *report.remarks]
-        print(f"Weights: {source}" + (f" ({'; '.join(remarks)})" if remarks else ""))
+        print_lines(f"Weights: {source}" + (f" ({'; '.join(remarks)})" if remarks else ""))
         return config, source
 
     if config.weights not in ("auto", "none"):
@@ -69,7 +70,7 @@ def settle_weights(config: Config) -> tuple[Config, str | None]:
     without = f", without {' and '.join(unused)}" if unused else ""
     config = _from_scratch(config)
     phases = "one phase" if len(config.phases) == 1 else f"{len(config.phases)} phases"
-    print(f"Weights: {reason}, so all of {spec.name} trains from scratch, in {phases}{without}")
+    print_lines(f"Weights: {reason}, so all of {spec.name} trains from scratch, in {phases}{without}")
     return config, None
 
 
@@ -116,7 +117,7 @@ def leave_out(dataset: Dataset, paths: Sequence[str]) -> Dataset:
     """
     left = exclusions.exclude_images(dataset, paths)
     for path in paths:
-        print(f"Excluded: {len(exclusions.read_exclusions(Path(path)))} of {dataset.count} images, by {path}")
+        print_lines(f"Excluded: {len(exclusions.read_exclusions(Path(path)))} of {dataset.count} images, by {path}")
     return left
 
 
@@ -190,7 +191,7 @@ def check_teacher(config: Config) -> None:
     teacher = load_teacher(config, classes, config.image_size)
     if config.weights == "teacher":
         check_heir(create_model(config.model, classes, config.image_size, **config.design), teacher)
-    print(f"Teacher: {teacher.name}, weights: {config.teacher_weights}")
+    print_lines(f"Teacher: {teacher.name}, weights: {config.teacher_weights}")
 
 
 _OF_TEACHER = ("teacher", "teacher_weights", "temperature", "crops")  # settings that mean something only with one

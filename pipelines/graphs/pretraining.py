@@ -8,6 +8,7 @@ from kcnn.data.datasets.opening import open_dataset
 from kcnn.data.ingestion import exclusions
 from kcnn.data.input_pipeline.objectives import OBJECTIVES
 from kcnn.models.spec import model_spec
+from kcnn.terminal import print_lines
 from pipelines.components.example_gen import example_gen
 from pipelines.components.pretrainer import pretrainer
 from pipelines.engine.code import describe_commit
@@ -93,11 +94,11 @@ def run(job: PretrainingJob) -> Path | None:
     what = f"Agreement with {config.teacher}" if config.teacher else "Validation accuracy"
     accuracy, classes = provenance["validation_accuracy"], provenance["classes"]
     judged = "no validation images" if accuracy is None else f"{accuracy:.1%} of {classes} classes"
-    print(
-        f"{what}: {judged}, after {provenance['hours']:.2f} hours\n"
-        f"Weights: {backbone.weights}\n"
+    print_lines(
+        f"{what}: {judged}, after {provenance['hours']:.2f} hours",
+        f"Weights: {backbone.weights}",
         f"  to start from them: python main.py --model {model_spec(config.model).name} --finetune "
-        f"--weights {backbone.weights}"
+        f"--weights {backbone.weights}",
     )
     return backbone.weights
 

@@ -100,7 +100,7 @@ def rank(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     return sorted(rows, key=lambda row: (-row["accuracy"], row["latency_ms"]))
 
 
-def describe_ranking(rows: Sequence[Mapping[str, Any]]) -> str:
+def describe_ranking(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return ranked rows as a table, and a line on the fastest that may be as good as the best."""
     titles = ("model", "stage", "accuracy", "95% interval", "ms", "MB", "size", "weights")
     cells = [
@@ -122,7 +122,7 @@ def describe_ranking(rows: Sequence[Mapping[str, Any]]) -> str:
     if rival is not best:
         line += f"; the fastest that may be as good: {_name(rival)}, {rival['accuracy']:.1%}"
         line += f" in {rival['latency_ms']:.1f} ms"
-    return aligned([titles, *cells], right=[2, 4, 5, 6]) + f"\n{line}"
+    return [*aligned([titles, *cells], right=[2, 4, 5, 6]), line]
 
 
 def _name(row: Mapping[str, Any]) -> str:

@@ -11,6 +11,7 @@ from kcnn.plain_paths import is_pattern
 from kcnn.serving.export.classifier import OPTIMIZE_FOR
 from kcnn.serving.formats.catalogue import check_format_runtimes, choose_formats
 from kcnn.serving.validation.tensorflow_serving import find_serving_image
+from kcnn.terminal import print_lines
 from pipelines.components.evaluator import evaluator
 from pipelines.components.exporter import exporter
 from pipelines.components.gate import gate
@@ -63,7 +64,9 @@ def check_publication(publication: Publication) -> None:
     folder = Path(publication.saved_models, publication.name)
     check_writable("--saved_models", folder)
     if is_pattern(folder.absolute()):
-        print(f"Note: {folder.absolute()} has [ or \\ in its path, from which TensorFlow without kcnn loads nothing")
+        print_lines(
+            f"Note: {folder.absolute()} has [ or \\ in its path, from which TensorFlow without kcnn loads nothing"
+        )
     check_gates(publication.keep_versions, publication.max_latency_ms, publication.max_memory_mb)
 
 
@@ -132,7 +135,7 @@ def conclude(made: Mapping[str, Mapping[str, Any]]) -> Path:
     Raises:
         RefusedError: a gate refuses to publish it.
     """
-    print(summarize_run(made))
+    print_lines(*summarize_run(made))
     pushed = made["Pusher"]["pushed"]
     if pushed.refused():
         how = f". To go on: {'; '.join(pushed.notes())}" if pushed.notes() else ""

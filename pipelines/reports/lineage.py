@@ -9,7 +9,6 @@ from kcnn.errors import UserError
 from kcnn.serving.publishing import versions
 from kcnn.serving.publishing.card import read_card
 from kcnn.serving.publishing.rollback import original_number
-from kcnn.tables import printable
 from pipelines.artifacts import find_class
 from pipelines.engine import metadata
 from pipelines.engine.metadata import Row
@@ -139,8 +138,8 @@ def _ancestors(db: sqlite3.Connection, artifact: Row, artifacts: dict[int, Row],
         _ancestors(db, taken, artifacts, executions)
 
 
-def format_lineage(found: dict[str, Any]) -> str:
-    """Return a lineage as indented text, from the artifact back to its data."""
+def format_lineage(found: dict[str, Any]) -> list[str]:
+    """Return the lines of a lineage as indented text, from the artifact back to its data."""
     artifacts = {row["id"]: row for row in found["artifacts"]}
     makers = {artifact: row for row in found["executions"] for artifact in row["outputs"].values()}
     lines: list[str] = []
@@ -179,7 +178,7 @@ def format_lineage(found: dict[str, Any]) -> str:
                 show(f"beside it, {name}", artifact, "")
     for run in found["runs"]:
         lines.append(f"run {run['run']}: {run['created']}, commit {run['commit'] or 'unknown'}: {run['command']}")
-    return printable("\n".join(lines))
+    return lines
 
 
 def _facts(facts: Row) -> list[str]:

@@ -86,8 +86,8 @@ def describe_run(db: sqlite3.Connection, root: Path, row: Row) -> dict[str, Any]
     }
 
 
-def format_runs(rows: Sequence[dict[str, Any]]) -> str:
-    """Return what `list_runs` found as text, a line for each run."""
+def format_runs(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Return what `list_runs` found as a table, a line for each run."""
     cells = [
         (
             str(row["run"]),
@@ -151,8 +151,8 @@ def _contents(db: sqlite3.Connection, number: int) -> dict[str, dict[str, Any]]:
     return content
 
 
-def format_comparison(differences: dict[str, dict[str, list[Any]]], numbers: tuple[int, int]) -> str:
-    """Return what `compare_runs` found as text."""
+def format_comparison(differences: dict[str, dict[str, list[Any]]], numbers: tuple[int, int]) -> list[str]:
+    """Return the lines of what `compare_runs` found."""
 
     def short(value: Any) -> str:
         text = "-" if value is None else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

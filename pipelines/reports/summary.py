@@ -20,8 +20,8 @@ SLICES = {
 }
 
 
-def summarize_run(made: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return what was made and where, on one screen."""
+def summarize_run(made: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return the lines of what was made and where, on one screen."""
     metrics, summary = made["Evaluator"]["evaluation"].metrics(), made["ExampleGen"]["examples"].summary()
 
     def percent(figure: dict[str, float]) -> str:
@@ -37,7 +37,7 @@ def summarize_run(made: Mapping[str, Mapping[str, Any]]) -> str:
         scanned = scan_warnings(made["ImageScan"]["findings"].read(), made["DataReport"]["report"].page)
     tables = version / "assets.extra" / "evaluation" if version else evaluation.report
     figures = [(name, metrics[key]) for name, key in (("top-1", "top1"), ("top-5", "top5")) if key in metrics]
-    lines = [
+    return [
         *(
             f"Warning: {warning}"
             for warning in [
@@ -60,7 +60,6 @@ def summarize_run(made: Mapping[str, Mapping[str, Any]]) -> str:
         *(describe_formats(version, infra.facts()) if version else []),
         *([f"  predict: python main.py predict {version.parent} IMAGE..."] if version else []),
     ]
-    return "\n".join(lines)
 
 
 def describe_formats(version: Path, infra: Mapping[str, Any]) -> list[str]:

@@ -13,6 +13,8 @@ import sys
 import types
 from pathlib import Path
 
+from kcnn.terminal import print_lines
+
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
@@ -49,7 +51,7 @@ def main():
         return
     total = sum(1 for package in PROGRAM for _ in (ROOT / package).rglob("*.py"))
     rows = [(name, f"{len(found)} of {total}", digest_files(found)[:12]) for name, found in files.items()]
-    print(aligned([("component", "files", "digest"), *rows], right=[1]))
+    print_lines(*aligned([("component", "files", "digest"), *rows], right=[1]))
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from kcnn.data.datasets.table_paths import find_files, find_folder, normalize_pa
 from kcnn.data.records import SPLITS
 from kcnn.data.text_files import COMMA, check_text, decode_lines, has_swallowed_row
 from kcnn.errors import UserError, nearest
-from kcnn.tables import one_line
+from kcnn.terminal import one_line
 
 
 class _TableRow(NamedTuple):

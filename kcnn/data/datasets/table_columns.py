@@ -22,7 +22,7 @@ from kcnn.data.text_files import (
     split_rows,
 )
 from kcnn.errors import UserError, nearest
-from kcnn.tables import one_line
+from kcnn.terminal import one_line
 
 ROLES = ("path", "label", "split")
 EXPECTED = "path,label[,split]"

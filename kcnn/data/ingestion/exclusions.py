@@ -9,7 +9,7 @@ Spreadsheets may save it with their own separator and encoding. No file is delet
 """
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from kcnn.content import sha256
@@ -27,6 +27,7 @@ from kcnn.data.text_files import (
     split_rows,
 )
 from kcnn.errors import UserError
+from kcnn.spreadsheets import unmarked
 
 _COLUMNS = "filename,finding,exclude"
 _NAMED = 3  # unknown files, in an error
@@ -123,8 +124,11 @@ def exclude_images(dataset: Dataset, paths: Sequence[str | Path]) -> Dataset:
     """
     if not paths:
         return dataset
-    lists = {path: read_exclusions(Path(path)) for path in paths}
     known = {source.filename for source in dataset.sources()}
+    lists = {
+        path: {_as_known(name, known): finding for name, finding in read_exclusions(Path(path)).items()}
+        for path in paths
+    }
     listed: dict[str, list[str]] = {}
     for path, names in lists.items():
         if unknown := [name for name in names if name not in known]:
@@ -148,6 +152,12 @@ def exclude_images(dataset: Dataset, paths: Sequence[str | Path]) -> Dataset:
             [dataset.fingerprint, "excluded", sorted({pair for names in lists.values() for pair in names.items()})]
         ),
     )
+
+
+def _as_known(name: str, known: Container[str]) -> str:
+    """Return the name of an image as the data set has it: what the program lists may have a ' before it."""
+    plain = unmarked(name)
+    return plain if plain in known else name
 
 
 def _unknown(names: list[str], dataset: Dataset) -> str:

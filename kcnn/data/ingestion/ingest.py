@@ -28,7 +28,7 @@ from kcnn.data.ingestion.tally import tally_images
 from kcnn.data.ingestion.write import Decisions, Shard, write_split_shard
 from kcnn.data.records import SPLITS
 from kcnn.errors import UserError
-from kcnn.tables import one_line
+from kcnn.terminal import one_line
 
 PART = 2**16  # images of a part
 _MOST_PARTS = 500  # files that the merge reads at once; a larger data set has larger parts

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from kcnn.data.records import SPLITS, UNLABELLED
 from kcnn.errors import UserError
-from kcnn.tables import one_line
+from kcnn.terminal import one_line
 
 if TYPE_CHECKING:  # a summary is read without what makes one
     from kcnn.data.datasets import Dataset

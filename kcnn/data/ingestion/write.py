@@ -14,7 +14,7 @@ from kcnn.data.ingestion.parts import PartFiles, hash_range, load_items
 from kcnn.data.ingestion.splits import Splits
 from kcnn.data.ingestion.threads import map_in_threads
 from kcnn.errors import UserError
-from kcnn.tables import one_line
+from kcnn.terminal import one_line
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,9 +1,7 @@
 """`python main.py predict`: answers for the images on the command line, as text, JSON Lines or CSV."""
 
 import contextlib
-import csv
 import functools
-import io
 import os
 import sys
 import threading
@@ -16,7 +14,9 @@ from kcnn.leftovers import is_leftover
 from kcnn.progress import bar, hidden
 from kcnn.serving.prediction import inputs, urls
 from kcnn.serving.prediction.inputs import InputImage, UnreadableError
-from kcnn.tables import json_line, one_line
+from kcnn.spreadsheets import csv_line
+from kcnn.tables import json_line
+from kcnn.terminal import check_output, print_lines
 
 if TYPE_CHECKING:
     from kcnn.serving.prediction.classifier import Classifier, Prediction
@@ -81,7 +81,7 @@ def print_predictions(
     shown = contextlib.nullcontext() if sys.stderr.isatty() else hidden()
     with shown, bar(description="Predicting", unit="img", after=1.0) as progress:
         # On one terminal, what is printed must not run into the bar.
-        write = progress.write if sys.stdout.isatty() and sys.stderr.isatty() else _write
+        write = progress.write if sys.stdout.isatty() and sys.stderr.isatty() else print_lines
         if not progress.disable and files_from is None:
             threading.Thread(target=_count, args=(pictures, progress), daemon=True).start()
         if header:
@@ -90,9 +90,10 @@ def print_predictions(
             total += 1
             failed += answer.error is not None
             write(row(answer))
+            check_output()
             progress.update()
     if failed:
-        print(f"{failed} of {total} could not be answered", file=sys.stderr)
+        print_lines(f"{failed} of {total} could not be answered", file=sys.stderr)
     return failed
 
 
@@ -131,24 +132,18 @@ def read_names(pictures: Sequence[str], files_from: str | None) -> Iterator[str 
 def _is_picture(name: str) -> bool:
     if not is_leftover(os.path.basename(os.path.normpath(name))):
         return True
-    print(f"{one_line(name)}: skipped, as a system left it", file=sys.stderr)
+    print_lines(f"{name}: skipped, as a system left it", file=sys.stderr)
     return False
 
 
 def _standard_input() -> bytes:
-    content = sys.stdin.buffer.read(inputs.LIMIT + 1)
+    try:
+        content = sys.stdin.buffer.read(inputs.LIMIT + 1)
+    except OSError as error:  # of a folder, or of a file that is open for writing alone
+        raise UnreadableError(error.strerror or str(error)) from None
     if len(content) > inputs.LIMIT:
         raise UnreadableError(f"more than {inputs.LIMIT >> 20} MiB")
     return content
-
-
-def _write(line: str) -> None:
-    try:
-        print(line, flush=True)
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise UserError(f"standard output: {error.strerror}") from None
 
 
 def _layouts(layout: str, top: int) -> tuple[str, "Callable[[Prediction], str]"]:
@@ -158,7 +153,7 @@ def _layouts(layout: str, top: int) -> tuple[str, "Callable[[Prediction], str]"]
     if layout == "csv":
         places = range(1, top + 1)
         columns = ["file", "error", *(f"{name}_{place}" for place in places for name in ("class", "probability"))]
-        return _csv(columns), functools.partial(_csv_row, top)
+        return csv_line(columns), functools.partial(_csv_row, top)
     return "", _text
 
 
@@ -173,13 +168,7 @@ def _json(answer: "Prediction") -> str:
 def _csv_row(top: int, answer: "Prediction") -> str:
     pairs = zip(answer.classes, answer.probabilities, strict=True)
     cells = [cell for label, probability in pairs for cell in (label, f"{probability:.9g}")]
-    return _csv([answer.file, answer.error or "", *cells, *[""] * (2 * top - len(cells))])
-
-
-def _csv(cells: Sequence[str]) -> str:
-    line = io.StringIO()
-    csv.writer(line, lineterminator="").writerow(cells)
-    return line.getvalue()
+    return csv_line([answer.file, answer.error or "", *cells, *[""] * (2 * top - len(cells))])
 
 
 def _text(answer: "Prediction") -> str:

@@ -10,6 +10,7 @@ from kcnn.serving.publishing.labels import assign_labels, current_labels
 from kcnn.serving.publishing.rollback import original_number, republish_version
 from kcnn.serving.publishing.versions import list_versions
 from kcnn.tables import aligned
+from kcnn.terminal import print_lines
 
 
 def label_versions(folder: Path, assignments: Sequence[str]) -> None:
@@ -27,7 +28,7 @@ def label_versions(folder: Path, assignments: Sequence[str]) -> None:
         with _writing(folder):
             assign_labels(folder, changes)
             write_bundle(folder)
-    print(versions_table(folder))
+    print_lines(*versions_table(folder))
 
 
 def roll_back(folder: Path, number: int, command: str) -> None:
@@ -43,12 +44,12 @@ def roll_back(folder: Path, number: int, command: str) -> None:
     """
     with _writing(folder):
         version = republish_version(folder, number, command)
-        print(f"Published: {version}, a copy of {folder / str(number)}", flush=True)
+        print_lines(f"Published: {version}, a copy of {folder / str(number)}")
         write_bundle(folder)
-    print(versions_table(folder))
+    print_lines(*versions_table(folder))
 
 
-def versions_table(folder: Path) -> str:
+def versions_table(folder: Path) -> list[str]:
     """Return the versions as a table for people, a line each: number, labels, and the version that it is a copy of."""
     standing = current_labels(folder)
     rows = []

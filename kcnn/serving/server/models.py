@@ -31,6 +31,7 @@ from kcnn.serving.server.metrics import Metrics
 from kcnn.serving.server.runtime import DEFAULT_SIGNATURE, RUNTIMES, LoadedModel
 from kcnn.serving.server.settings import ServedModel, Settings
 from kcnn.serving.server.status import StatusError
+from kcnn.terminal import print_lines
 
 _log = logging.getLogger(__name__)
 
@@ -171,7 +172,7 @@ class Models:
                 wanted, labels = await asyncio.to_thread(_wanted, model)
             except (OSError, UserError) as error:  # the loaded versions stay
                 if self._obstacles.get(name) != str(error):
-                    print(f"{model.base_path}: {error}", file=sys.stderr, flush=True)
+                    print_lines(f"{model.base_path}: {error}", file=sys.stderr)
                 self._obstacles[name] = str(error)
                 self._looked.add(name)
                 continue
@@ -203,11 +204,11 @@ class Models:
         except Exception as error:  # whatever is wrong with the files, the server goes on
             servable.state = State.END
             servable.error = (str(error).splitlines() or [type(error).__name__])[0]
-            print(f"{path}: cannot be loaded: {servable.error}", file=sys.stderr, flush=True)
+            print_lines(f"{path}: cannot be loaded: {servable.error}", file=sys.stderr)
             return
         servable.state = State.AVAILABLE
         self._metrics.version.labels(name, servable.version).set(1)
-        print(f"Loaded {path}", flush=True)
+        print_lines(f"Loaded {path}")
 
     def _load_and_warm(self, path: Path) -> LoadedModel:
         model = self._load(path)
@@ -229,7 +230,7 @@ class Models:
             await asyncio.to_thread(_free, model)
             servable.state = State.END
             servable.stamp = frozenset()  # when it comes back it is loaded again
-            print(f"Unloaded {servable.path}", flush=True)
+            print_lines(f"Unloaded {servable.path}")
 
         task = asyncio.get_running_loop().create_task(finish())
         self._unloading.add(task)

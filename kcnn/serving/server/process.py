@@ -23,6 +23,7 @@ from kcnn.serving.server.rest import application
 from kcnn.serving.server.rpc import Rpc
 from kcnn.serving.server.settings import Settings
 from kcnn.serving.server.status import StatusError
+from kcnn.terminal import print_lines
 
 _IDLE_SECONDS = 60  # a connection that asks nothing is closed, and one that takes nothing
 _FILES = 8192  # that the process may have open, connections among them
@@ -183,9 +184,9 @@ async def _watch(requests: Requests, rpc: Rpc, settings: Settings, listener: soc
             if one.state is State.END:
                 raise UserError(f"the model in {str(one.path)!r} cannot be loaded: {one.error}")
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    print(f"Serving {', '.join(requests.models.served)}", flush=True)
-    print(f"  page and REST API: http://{host}:{listener.getsockname()[1]}/", flush=True)
-    print(f"  gRPC:              {host}:{rpc.port}", flush=True)
+    print_lines(f"Serving {', '.join(requests.models.served)}")
+    print_lines(f"  page and REST API: http://{host}:{listener.getsockname()[1]}/")
+    print_lines(f"  gRPC:              {host}:{rpc.port}")
     await requests.models.watch()
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from kcnn.errors import UserError
 from kcnn.startup import import_tensorflow
+from kcnn.terminal import print_lines
 
 _USUAL = {
     "TF_CPP_MIN_LOG_LEVEL": "3",
@@ -38,7 +39,7 @@ def load_tensorflow() -> None:
     os.environ.pop("TF_USE_LEGACY_KERAS", None)  # keras-cv breaks under it
     for name, effect in _HARMFUL.items():
         if os.environ.pop(name, None) is not None:
-            print(f"{name} of the environment is ignored: it {effect}", file=sys.stderr)
+            print_lines(f"{name} of the environment is ignored: it {effect}", file=sys.stderr)
     try:
         import_tensorflow()
         from kcnn.nn.keras_settings import set_needed_settings

@@ -370,4 +370,4 @@ def test_the_main_job_trains_with_what_was_found(tmp_path, capsys):
     assert tuned["parameters"]["trials"] == 2
     results = {row["type"]: row for row in told["artifacts"]}["TunerResults"]
     assert results["properties"]["trials"] == 2
-    assert "hyperparameters: HyperParameters in Tuner/best_hyperparameters/" in lineage.format_lineage(told)
+    assert "hyperparameters: HyperParameters in Tuner/best_hyperparameters/" in "\n".join(lineage.format_lineage(told))

@@ -248,7 +248,7 @@ def test_the_first_is_published_with_its_verdicts(folder):
     found = lineage.find_lineage(folder / "root", version)
     facts = {row["type"]: row["properties"] for row in found["artifacts"]}
     assert facts["ModelBlessing"]["blessed"] == facts["InfraBlessing"]["blessed"] == 1
-    assert "accuracy 83.3%" in lineage.format_lineage(found)
+    assert "accuracy 83.3%" in "\n".join(lineage.format_lineage(found))
 
 
 def test_a_worse_model_is_refused_and_nothing_changes(copy, capsys):

@@ -177,7 +177,7 @@ def test_the_report_repeats_what_was_found_in_the_data(ran, tmp_path):
     made["ImageScan"]["findings"].write(Scan(181, (leak, *blanks, tiny), {}))
     errors = [LabelError(f"{i}.jpg", "train", "cat", "dog", 0.01, 0.9, wrong=i < 12) for i in range(20)]
     made["LabelAudit"]["errors"].write(Audit((), 181, 0.9, 0.9, by_heart=False), "", errors, "")
-    reported = summary.summarize_run(made).splitlines()
+    reported = summary.summarize_run(made)
     page = tmp_path / "DataReport" / "report" / "report.html"
     warned = [
         *made["ExampleValidator"]["anomalies"].lines(),

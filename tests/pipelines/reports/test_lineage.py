@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from kcnn.errors import UserError
+from kcnn.terminal import one_line
 from pipelines.engine import runner
 from pipelines.engine.component import Artifact, Output, component
 from pipelines.reports import drawing, lineage
@@ -173,7 +174,8 @@ def test_all_of_it_may_be_moved(folder, tmp_path):
 
 
 def test_the_text_names_everything_once(folder):
-    text = lineage.format_lineage(lineage.find_lineage(folder / "root", folder / "saved_models" / "m" / "3"))
+    found = lineage.find_lineage(folder / "root", folder / "saved_models" / "m" / "3")
+    text = "\n".join(map(one_line, lineage.format_lineage(found)))
     rows = [row.strip() for row in text.splitlines()]
     for line in (
         "fingerprint: f2",
@@ -217,7 +219,7 @@ def test_runs(folder):
     assert [row["run"] for row in rows] == [1, 2, 3, 4]
     assert [row["top1"] for row in rows] == [0.3, 0.5, 0.6, 0.3]
     assert {row["state"] for row in rows} == {"COMPLETE"}
-    lines = format_runs(rows).splitlines()
+    lines = format_runs(rows)
     assert len(lines) == 5
     assert "60.0%" in lines[3]
     assert "photos" in lines[3]

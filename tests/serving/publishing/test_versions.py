@@ -307,7 +307,7 @@ def test_a_file_beside_the_versions_is_whole_at_any_time(three):
 def test_the_table(three):
     assign_labels(three, {"stable": 2})
     republish_version(three, 1, "")
-    assert versions_table(three).splitlines()[1:] == [
+    assert versions_table(three)[1:] == [
         "1",
         "2           stable",
         "3",
