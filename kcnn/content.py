@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from kcnn.leftovers import is_data
 from kcnn.progress import bar
+from kcnn.regular_files import open_regular
 
 T = TypeVar("T")
 
@@ -18,7 +19,7 @@ THREADS = 16  # more than cores: most threads wait for the disk
 
 def sha256(path: Path) -> str:
     """Return the hexadecimal SHA-256 of a file."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -69,7 +70,7 @@ def flush(folder: Path, without: Sequence[str] = ()) -> None:
 
 def flush_one(path: Path) -> None:
     """Flush one file, or a folder's list of names, to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     try:
         os.fsync(descriptor)
     finally:

@@ -90,8 +90,8 @@ class GuardedStream:
 
 def guard_streams() -> None:
     """Guard the standard streams of this process, before anything is printed."""
-    sys.stdout = GuardedStream(sys.stdout)  # type: ignore[assignment]
-    sys.stderr = GuardedStream(sys.stderr)  # type: ignore[assignment]
+    sys.stdout = GuardedStream(sys.stdout)
+    sys.stderr = GuardedStream(sys.stderr)
 
 
 def check_output() -> None:

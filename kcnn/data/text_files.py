@@ -21,6 +21,7 @@ _MARKS = (  # UTF-32 first: its mark begins with UTF-16's
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+LONGEST_LINE = 2**20  # letters; a cell of a table may have an eighth of them
 _LOOK = 256  # bytes in which an encoding shows
 _EXCEL = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)  # Excel's first line names the separator
 _IMAGE = re.compile(r".+\.(jpe?g|jfif|png|gif|bmp|dib|webp|tiff?|heic|jxl|avif)", re.IGNORECASE)
@@ -43,13 +44,16 @@ def decode_lines(file: io.BufferedReader, origin: str) -> Iterator[str]:
         origin: begins the message of an error, such as "--exclude a.csv".
 
     Raises:
-        UserError: the file begins like UTF-16 or UTF-32 and is not.
+        UserError: the file begins like UTF-16 or UTF-32 and is not, or a line is longer than LONGEST_LINE.
         OSError: the file cannot be read.
     """
     encoding = _find_encoding(file.peek(_LOOK)[:_LOOK])
     errors = "surrogateescape" if encoding == "utf-8" else "strict"
     try:
-        for line in io.TextIOWrapper(file, encoding, errors, newline=""):
+        text = io.TextIOWrapper(file, encoding, errors, newline="")
+        while line := text.readline(LONGEST_LINE + 1):
+            if len(line) > LONGEST_LINE:
+                raise UserError(f"{origin}: a line of more than {LONGEST_LINE:,} letters; expected lines of text")
             yield line.lstrip(_MARK)  # files that were joined have a mark each
     except UnicodeError:
         raise UserError(f"{origin}: begins like {encoding.upper()} and is none; expected UTF-8") from None

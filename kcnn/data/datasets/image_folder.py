@@ -21,6 +21,7 @@ from kcnn.data.input_pipeline.magic import FORMATS
 from kcnn.data.records import MAX_MESSAGE_BYTES, UNLABELLED
 from kcnn.errors import UserError
 from kcnn.leftovers import is_data
+from kcnn.regular_files import open_regular
 
 _LARGE = 2**26  # bytes; a larger file is read only if it begins like an image
 _LARGEST = MAX_MESSAGE_BYTES - 2**20  # bytes of a file that fits into a tf.Example
@@ -32,17 +33,28 @@ def _files(folder: Path, root: Path) -> Iterator[tuple[str, str]]:
     Raises:
         UserError: a folder cannot be read.
     """
+    waiting = [folder]
+    while waiting:
+        parent = waiting.pop()
+        try:
+            with os.scandir(parent) as listing:
+                entries = sorted((entry for entry in listing if is_data(entry.name)), key=lambda entry: entry.name)
+        except OSError as error:
+            raise UserError(f"--dataset {root}: the folder {parent} cannot be read: {error.strerror}") from None
+        relative = "" if parent == root else os.path.relpath(parent, root)
+        inner = [entry for entry in entries if _is_folder(entry)]
+        links = [entry.name for entry in inner if entry.is_symlink()]
+        there = {entry.name for entry in inner}
+        yield from ((os.path.join(relative, entry.name), "") for entry in entries if entry.name not in there)
+        yield from ((os.path.join(relative, name), "a link to a folder, which is not followed") for name in links)
+        waiting.extend(parent / name for name in sorted(there.difference(links), reverse=True))
 
-    def refuse(error: OSError) -> None:
-        raise UserError(f"--dataset {root}: the folder {error.filename} cannot be read: {error.strerror}") from None
 
-    for parent, folders, names in os.walk(folder, onerror=refuse):
-        folders[:] = sorted(filter(is_data, folders))
-        relative = "" if parent == str(root) else os.path.relpath(parent, root)
-        yield from ((os.path.join(relative, name), "") for name in sorted(filter(is_data, names)))
-        for name in folders:
-            if os.path.islink(os.path.join(parent, name)):
-                yield os.path.join(relative, name), "a link to a folder, which is not followed"
+def _is_folder(entry: "os.DirEntry[str]") -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link in a circle
+        return False
 
 
 def load(root: Path) -> Dataset:
@@ -166,18 +178,15 @@ def read_file(path: str) -> bytes:
     """
     if "\0" in path:
         raise OSError(0, "a null character (NUL) in its name")
-    state = os.stat(path)
-    if not stat.S_ISREG(state.st_mode):
-        raise OSError(0, "not a regular file")
-    size = f"{state.st_size / 2**20:,.0f} MiB"
-    if state.st_size > _LARGEST:
-        raise OSError(0, f"too large ({size})")
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
+        length = os.fstat(file.fileno()).st_size
+        size = f"{length / 2**20:,.0f} MiB"
+        if length > _LARGEST:
+            raise OSError(0, f"too large ({size})")
         beginning = file.read(HEAD)
-        if state.st_size > _LARGE and not beginning.startswith(tuple(FORMATS)):
+        if length > _LARGE and not beginning.startswith(tuple(FORMATS)):
             raise OSError(0, explain_format(beginning, path) or f"{size} that do not begin like an image")
-        file.seek(0)
-        return file.read()
+        return beginning + file.read(_LARGEST)
 
 
 def file_state(path: str) -> tuple[object, ...]:

@@ -18,6 +18,7 @@ from kcnn.data.datasets.table_paths import find_files, find_folder, normalize_pa
 from kcnn.data.records import SPLITS
 from kcnn.data.text_files import COMMA, check_text, decode_lines, has_swallowed_row
 from kcnn.errors import UserError, nearest
+from kcnn.regular_files import open_regular
 from kcnn.terminal import one_line
 
 
@@ -39,7 +40,7 @@ def _read_lines(path: Path, origin: str) -> Iterator[str]:
     """
     expected = f"a directory, or a CSV or TSV file of {EXPECTED}"
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             yield from check_text(decode_lines(file, origin), origin, expected)
     except OSError as error:
         raise UserError(f"{origin}: cannot be read: {error.strerror}") from None

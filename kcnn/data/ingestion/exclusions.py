@@ -27,6 +27,7 @@ from kcnn.data.text_files import (
     split_rows,
 )
 from kcnn.errors import UserError
+from kcnn.regular_files import open_regular
 from kcnn.spreadsheets import unmarked
 
 _COLUMNS = "filename,finding,exclude"
@@ -44,7 +45,7 @@ def read_exclusions(path: Path) -> dict[str, str]:
     """
     origin = f"--exclude {path}"
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             # File names may hold bytes that are no UTF-8, as the list of a scan has them.
             lines = list(check_text(decode_lines(file, origin), origin, f"a CSV file of {_COLUMNS}", any_bytes=True))
     except OSError as error:

@@ -8,6 +8,7 @@ from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 
 from kcnn.data.records import COLUMN
 from kcnn.data.validation.statistics_fields import common_statistics, value_counts
+from kcnn.documents import parse_prototext, read_document
 from kcnn.errors import UserError
 
 # A twentieth of the images in another class: accuracy may differ by that much at most, from this cause.
@@ -70,10 +71,10 @@ def read_schema(path: Path) -> schema_pb2.Schema:
         UserError: the file is missing, cannot be read, or is not the text of a Schema.
     """
     try:
-        return text_format.Parse(path.read_text(encoding="utf-8"), schema_pb2.Schema())
+        return parse_prototext(read_document(path), schema_pb2.Schema())
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}; expected a schema.pbtxt") from None
-    except (text_format.ParseError, UnicodeDecodeError) as error:
+    except ValueError as error:  # a NUL in the path, no UTF-8, no Schema
         raise UserError(f"{path}: not a schema.pbtxt: {error}") from None
 
 

@@ -20,6 +20,7 @@ from PIL import Image
 from kcnn.data import pictures
 from kcnn.data.foreign_formats import explain_format
 from kcnn.data.input_pipeline.headers import decoding_cost
+from kcnn.documents import read_document
 from kcnn.errors import UserError
 from kcnn.plain_paths import plain_path
 from kcnn.serving.prediction import runtimes
@@ -345,5 +346,8 @@ def load_classifier(saved_model_dir: str | os.PathLike[str], runtime: str = "ten
         raise UserError(
             f"the saved model in {str(directory)!r} was not exported by kcnn: it has no labels or signature"
         )
-    names = tuple(labels.read_text(encoding="utf-8").removesuffix("\n").split("\n"))
+    try:
+        names = tuple(read_document(labels).removesuffix("\n").split("\n"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{labels}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
     return Classifier(directory, names, read_card(directory), served)

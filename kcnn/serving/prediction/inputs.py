@@ -2,16 +2,16 @@
 
 import functools
 import glob
+import itertools
 import os
 import queue
-import stat
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
-from pathlib import Path
 from typing import Any, NamedTuple
 
-from kcnn.leftovers import is_data, is_leftover
+from kcnn.regular_files import open_regular
+from kcnn.serving.prediction.folders import FolderWalk, match_pattern
 
 LIMIT = 256 * 2**20  # bytes of a file
 _FETCH_SIZE = 8 * 2**20  # the size that is assumed before it is known, so that few are in memory at once
@@ -43,10 +43,9 @@ Fetch = Callable[[str], bytes]
 def expand_input(item: str | os.PathLike[str], fetch: Fetch | None = None) -> Iterator[InputImage]:
     """Yield the images that a path, a pattern or a URL stands for, sorted by name.
 
-    Folders are walked without hidden files, leftovers of systems (`kcnn.leftovers`), pipes and sockets; links are
-    followed, but not to a folder above. A pattern is a name that holds *, ? or [ and is no file's name; ** goes through
-    folders, and what the pattern's signs stand for is no leftover. Nothing is judged by its extension. A name that does
-    not exist becomes an InputImage that raises the error when it is read, and so does a URL without `fetch`.
+    Folders and patterns are as in `kcnn.serving.prediction.folders`. A pattern is a name that holds *, ? or [ and is no
+    file's name. Nothing is judged by its extension. A name that does not exist becomes an InputImage that raises the
+    error when it is read, and so does a URL without `fetch`.
     """
     name = os.fspath(item)
     if not isinstance(name, str):
@@ -54,12 +53,8 @@ def expand_input(item: str | os.PathLike[str], fetch: Fetch | None = None) -> It
     if is_url(name) and not os.path.lexists(name):
         yield InputImage(name, lambda: fetch(name) if fetch else _refuse(NOT_FETCHED), _FETCH_SIZE)
     elif glob.has_magic(name) and not _exists(name):
-        found = False
-        for path in sorted(glob.iglob(name, recursive=True)):
-            if any(map(is_leftover, set(path.split(os.sep)) - set(name.split(os.sep)))):
-                continue
-            found = True
-            yield from _below(path)
+        found = match_pattern(name)
+        yield from itertools.chain.from_iterable(map(_below, found))
         if not found:
             yield InputImage(name, lambda: _refuse("no file matches this pattern"))
     else:
@@ -93,46 +88,23 @@ def _below(name: str) -> Iterator[InputImage]:
         yield InputImage(name, lambda: read_image_file(name), size)
         return
     empty = True
-    for source in _walk(name, frozenset()):
+    walk = FolderWalk()
+    for found in walk.files(walk.begin(name)):
         empty = False
-        yield source
+        read = functools.partial(_refuse, found.obstacle) if found.obstacle else None
+        yield InputImage(found.path, read or functools.partial(read_image_file, found.path), found.size)
     if empty:
         yield InputImage(name, lambda: _refuse("no files in this folder"))
-
-
-def _walk(folder: str, above: frozenset[str]) -> Iterator[InputImage]:
-    here = Path(os.path.realpath(folder))
-    above |= {str(path) for path in (here, *here.parents)}
-    try:
-        with os.scandir(folder) as listing:
-            entries = sorted(listing, key=lambda entry: entry.name)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        yield InputImage(folder, lambda: _refuse(reason))
-        return
-    for entry in entries:
-        if not is_data(entry.name):
-            continue
-        try:
-            facts = entry.stat()
-        except OSError:  # a link to nowhere: reading it raises the error
-            yield InputImage(entry.path, functools.partial(read_image_file, entry.path))
-            continue
-        if stat.S_ISDIR(facts.st_mode):
-            if os.path.realpath(entry.path) not in above:
-                yield from _walk(entry.path, above)
-        elif stat.S_ISREG(facts.st_mode):
-            yield InputImage(entry.path, functools.partial(read_image_file, entry.path), facts.st_size)
 
 
 def read_image_file(path: str) -> bytes:
     """Return a file's bytes.
 
     Raises:
-        UnreadableError: it cannot be read, or holds more than LIMIT bytes.
+        UnreadableError: it is no regular file, cannot be read, or holds more than LIMIT bytes.
     """
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             content = file.read(LIMIT + 1)
     except OSError as error:
         raise UnreadableError(error.strerror or str(error)) from None

@@ -5,7 +5,6 @@ are the SavedModel's own functions (`kcnn.serving.export.signatures`), traced ar
 """
 
 import dataclasses
-import json
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from kcnn.documents import parse_json
 from kcnn.errors import UserError, nearest
 from kcnn.serving.formats.catalogue import FORMATS, check_format_runtimes
 
@@ -78,7 +78,7 @@ def load_runtime(runtime: str, version: Path) -> LoadedSignatures:
     family = row.family()
     try:
         text = family.read_metadata(path)
-        metadata = json.loads(text)
+        metadata = parse_json(text)
         spec = Preprocessing(**metadata["preprocessing"])
         network = family.load(path)
         blank = network(np.zeros([1, *spec.image_size, 3], np.float32))

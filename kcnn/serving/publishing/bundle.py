@@ -16,6 +16,7 @@ from typing import Any
 from google.protobuf import text_format
 from tensorflow_serving.config import model_server_config_pb2
 
+from kcnn.documents import parse_prototext, read_document
 from kcnn.serving.publishing import versions
 from kcnn.serving.publishing.folder_files import lock_folder, replace_file
 from kcnn.serving.publishing.labels import current_labels
@@ -72,9 +73,8 @@ def models_config(folder: Path) -> str:
 def _labelled_before(folder: Path) -> set[int]:
     """Return the versions that have a label in the present models.config; none where it cannot be read."""
     try:
-        text = (folder / "models.config").read_text(encoding="utf-8")
-        config = text_format.Parse(text, model_server_config_pb2.ModelServerConfig())
-    except (OSError, ValueError, text_format.ParseError):
+        config = parse_prototext(read_document(folder / "models.config"), model_server_config_pb2.ModelServerConfig())
+    except (OSError, ValueError):
         return set()
     return {number for model in config.model_config_list.config for number in model.version_labels.values()}
 

@@ -8,6 +8,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from kcnn.documents import parse_json, read_document
 from kcnn.errors import UserError, nearest
 from kcnn.serving.publishing.folder_files import lock_folder, replace_file
 from kcnn.serving.publishing.versions import check_version, complete_versions
@@ -33,9 +34,11 @@ def assigned_labels(folder: Path) -> dict[str, int]:
     """
     path = folder / _FILE
     try:
-        assigned = {name: int(number) for name, number in json.loads(path.read_text()).items()}
+        assigned = {name: int(number) for name, number in parse_json(read_document(path)).items()}
     except FileNotFoundError:
         return {}
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
     except (ValueError, TypeError, AttributeError, OverflowError):
         raise UserError(f'{path}: expected labels and versions, as in {{"stable": 3}}') from None
     return {name: number for name, number in assigned.items() if (folder / str(number)).is_dir()}

@@ -4,9 +4,9 @@ import os
 import re
 from pathlib import Path
 
-from google.protobuf import text_format
 from tensorflow_serving.config import model_server_config_pb2
 
+from kcnn.documents import parse_prototext, read_document
 from kcnn.errors import UserError
 from kcnn.serving.publishing.versions import complete_versions
 from kcnn.serving.server.settings import ServedModel
@@ -38,11 +38,10 @@ def read_models_config(config_file: str | os.PathLike) -> tuple[ServedModel, ...
     """
     where = f"--model_config_file {str(config_file)!r}"
     try:
-        text = Path(config_file).read_text(encoding="utf-8")
-        config = text_format.Parse(text, model_server_config_pb2.ModelServerConfig())
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{where}: cannot be read: {error}") from error
-    except text_format.ParseError as error:
+        config = parse_prototext(read_document(config_file), model_server_config_pb2.ModelServerConfig())
+    except OSError as error:
+        raise UserError(f"{where}: cannot be read: {error.strerror}") from error
+    except ValueError as error:  # a NUL in the path, no UTF-8, no ModelServerConfig
         raise UserError(f"{where}: no ModelServerConfig: {error}") from error
     found = {}
     for entry in config.model_config_list.config:

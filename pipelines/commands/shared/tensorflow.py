@@ -43,7 +43,7 @@ def load_tensorflow() -> None:
     try:
         import_tensorflow()
         from kcnn.nn.keras_settings import set_needed_settings
-    except (AssertionError, AttributeError, OSError, TypeError, ValueError) as error:
+    except (AssertionError, AttributeError, OSError, RecursionError, TypeError, ValueError) as error:
         settings = Path(os.environ.get("KERAS_HOME", "~/.keras"), "keras.json").expanduser()
         if "keras" in sys.modules or not os.path.lexists(settings):
             raise

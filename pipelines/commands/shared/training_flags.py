@@ -1,11 +1,11 @@
 """Flags that say what is trained, and how."""
 
-import json
 from typing import Any
 
 from absl import flags
 
 from kcnn.config import SETTINGS, Config
+from kcnn.documents import parse_json
 from kcnn.errors import UserError
 
 
@@ -95,6 +95,6 @@ def _parse_design(setting: str) -> tuple[str, Any]:
     if not separator:
         raise UserError(f"--design {setting!r}: expected NAME=VALUE, as in --design width=0.5")
     try:
-        return name, json.loads(value)
-    except json.JSONDecodeError:
+        return name, parse_json(value)
+    except ValueError:
         return name, value

@@ -125,7 +125,7 @@ def test_a_table_that_cannot_be_read_is_named(tmp_path, monkeypatch):
         raise PermissionError(13, "Permission denied")
 
     (tmp_path / "list.csv").touch()
-    monkeypatch.setattr(type(tmp_path), "open", refuse)
+    monkeypatch.setattr(os, "open", refuse)
     with pytest.raises(UserError, match=r"list\.csv: cannot be read: Permission denied"):
         open_dataset(str(tmp_path / "list.csv"))
 
