@@ -6,6 +6,7 @@ A parser calls itself for each level, and so does much of what works on its resu
 import json
 import os
 import re
+import textwrap
 from typing import Any, TypeVar
 
 from google.protobuf import text_format
@@ -15,6 +16,7 @@ from kcnn.regular_files import read_regular
 
 LARGEST = 64 * 2**20  # bytes of a document
 DEEPEST = 100  # levels; protobuf's own limit for bytes
+_MESSAGE = 200  # letters of an error, which may quote all of the document
 _TOO_DEEP = f"nested more than {DEEPEST} deep"
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"?', re.DOTALL)
 
@@ -59,7 +61,7 @@ def parse_prototext(text: str, empty: M) -> M:
         text_format.Parse(text, empty)
         type(empty).FromString(empty.SerializeToString())
     except text_format.ParseError as error:
-        raise ValueError(str(error)) from None
+        raise ValueError(textwrap.shorten(str(error), _MESSAGE)) from None
     except (DecodeError, RecursionError):
         raise ValueError(_TOO_DEEP) from None
     return empty

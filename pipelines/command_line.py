@@ -18,13 +18,14 @@ import os
 import pkgutil
 import signal
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from absl import flags
 
+from kcnn.documents import read_document
 from kcnn.errors import RefusedError, UserError, nearest
 from kcnn.terminal import check_output, guard_streams, print_lines
 from pipelines import commands
@@ -46,6 +47,8 @@ FIRST = (
     "runs",
 )
 HELP_WIDTH = 100
+_LINE = 8000  # letters of an error, which may quote a file or a server
+_FLAG_FILES = 10  # that lead to one another
 _SPECIAL = {"help": False, "nohelp": False, "h": False, "undefok": True}  # flags of every command → followed by a value
 
 
@@ -112,6 +115,7 @@ def run(argv: Sequence[str]) -> int:
         status, line = 1, str(error)
     except UserError as error:
         status, line = 2, f"error: {error}"
+    line = line if len(line) <= _LINE else f"{line[: _LINE // 2]} ... {line[-_LINE // 2 :]}"
     print_lines(f"{program}: {line.replace('python main.py', invocation)}", file=sys.stderr)
     return status
 
@@ -130,10 +134,7 @@ def load_command(name: str) -> ModuleType:
 
 def _run_command(arguments: Sequence[str], invocation: str) -> int:
     """Parse the arguments by the flags of their command, and run it or print its help."""
-    try:
-        arguments = flags.FlagValues().read_flags_from_files(list(arguments))
-    except (flags.Error, UnicodeError) as error:
-        raise UserError(f"--flagfile: {error}") from None
+    arguments = list(_read_flag_files(arguments))
     if found := next((argument for argument in arguments if "\0" in argument), None):
         raise UserError(f"--flagfile: {found!r} holds a NUL character; expected text")
     name, rest = _split_command(arguments)
@@ -147,6 +148,36 @@ def _run_command(arguments: Sequence[str], invocation: str) -> int:
         return 0
     status: int = command.run(others, values)
     return status
+
+
+def _read_flag_files(arguments: Sequence[str], above: int = 0) -> Iterator[str]:
+    """Yield the arguments with the lines of flag files in the place of `--flagfile`, as absl reads them.
+
+    Args:
+        arguments: a command line, or the lines of a flag file.
+        above: how many flag files led to these arguments.
+
+    Raises:
+        UserError: a file cannot be read, or files lead to one another without an end.
+    """
+    rest = iter(arguments)
+    for argument in rest:
+        flag, separator, path = argument.partition("=")
+        if flag not in ("--flagfile", "-flagfile"):
+            yield argument
+            if argument == "--":
+                break
+            continue
+        path = os.path.expanduser(path if separator else next(rest, ""))
+        if above == _FLAG_FILES:
+            raise UserError(f"--flagfile {path}: more than {_FLAG_FILES} files that lead to one another")
+        try:
+            lines = [line.strip() for line in read_document(path).splitlines()]
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise UserError(f"--flagfile: {path or 'no file'}: cannot be read: {reason}") from None
+        yield from _read_flag_files([line for line in lines if line and not line.startswith(("#", "//"))], above + 1)
+    yield from rest
 
 
 def _split_command(arguments: Sequence[str]) -> tuple[str | None, list[str]]:

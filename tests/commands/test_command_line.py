@@ -13,6 +13,7 @@ from PIL import Image
 
 from pipelines import command_line, commands
 from pipelines.command_line import command_names, load_command, run
+from tests.endless_files import EMPTY, endless_files, time_limit
 
 ROOT = Path(__file__).parents[2]
 COMMAND = '''"""Greet somebody.
@@ -88,6 +89,30 @@ def test_a_flag_file_may_hold_flags(greet, tmp_path, capsys):
     (tmp_path / "flags").write_text("--name=Ada\n")
     assert run(["main.py", "greet", f"--flagfile={tmp_path / 'flags'}"]) == 0
     assert capsys.readouterr().out == "Hello, Ada! []\n"
+
+
+def test_flag_files_lead_to_others(greet, tmp_path, capsys):
+    (tmp_path / "one").write_text(f"# of one\n\n  --flagfile={tmp_path / 'two'}\n--loud\n")
+    (tmp_path / "two").write_text("// of two\n--name=Ada\n")
+    assert run(["main.py", "greet", "--flagfile", str(tmp_path / "one"), "x", "--", "--flagfile=none"]) == 0
+    assert capsys.readouterr().out == "Hello, Ada! ['x', '--flagfile=none']\n"
+
+
+def test_a_flag_file_that_never_ends_is_told(greet, tmp_path, capsys):
+    (tmp_path / "itself").write_text(f"--flagfile={tmp_path / 'itself'}\n")
+    (tmp_path / "folder").mkdir()
+    for name in ["itself", "folder", "", *sorted(set(endless_files(tmp_path)) - {*EMPTY})]:
+        with time_limit():
+            assert run(["main.py", "greet", f"--flagfile={name and tmp_path / name}"]) == 2
+        printed, line = capsys.readouterr()
+        assert printed == ""
+        assert line.startswith("main.py: error: --flagfile")
+        assert line.count("\n") == 1
+
+
+def test_a_long_error_loses_its_middle(greet, capsys):
+    assert run(["main.py", "greet", "--name", "x", f"--{'é' * 10**6}"]) == 2
+    assert len(capsys.readouterr().err) < 9000
 
 
 @pytest.mark.parametrize("content", [b"--name=A\0da\n", b"--name\nA\0da\n", b"--name=\xff\n"])
@@ -210,6 +235,24 @@ def test_standard_streams_may_be_closed(redirections):
     done = program(["trian"], redirections)
     assert done.returncode == 2
     assert done.stderr.count(b"\n") == ("2>&-" not in redirections)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")
+@pytest.mark.parametrize("name", [[], *([name] for name in command_names())])
+def test_a_full_disk_is_told_in_a_line(name):
+    done = program([*name, "--help"], "> /dev/full")
+    assert done.returncode == 2
+    assert done.stderr == b"main.py: error: standard output: No space left on device\n"
+    assert program([*name, "--help"], "2> /dev/full").returncode == 0
+    done = program([*name, "--nosuch"], "2> /dev/full")
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert program([*name, "--help"], "> /dev/full 2> /dev/full").returncode == 2
+
+
+def test_standard_output_that_cannot_be_written_is_told(tmp_path):
+    done = program(["--help"], "1< /dev/null")
+    assert done.returncode == 2
+    assert done.stderr == b"main.py: error: standard output: Bad file descriptor\n"
 
 
 def test_a_closed_pipe_ends_the_program_quietly():

@@ -54,6 +54,8 @@ def _open(dataset: str, path: Path, data_dir: str | None, *, offline: bool) -> D
         return image_folder.load(path)
     if os.path.isfile(path):
         return table.load(path, data_dir)
+    if os.path.exists(path):
+        raise UserError(f"--dataset {dataset}: not a regular file; expected a folder, or a CSV or TSV file")
     if dataset.startswith((".", "~", "/")) or dataset.endswith(("/", ".csv", ".tsv", ".tab", ".txt")):
         raise UserError(f"--dataset {dataset}: there is no such file or directory{_similar(path)}")
     return tfds.load(dataset, data_dir, offline=offline)

@@ -7,6 +7,8 @@ import base64
 from collections.abc import Iterable
 from html import escape
 
+from kcnn.terminal import one_line
+
 _STYLE = """
 :root { color-scheme: light dark; --back: #fff; --front: #1c1f23; --dim: #667; --line: #d8dce2; --box: #f5f6f8;
   --train: #4878a8; --val: #c8963c; --test: #3f8f5f; --bad: #b3261e; }
@@ -79,8 +81,8 @@ def figure(picture: bytes, split: str, caption: str) -> str:
 
 
 def text(value: object) -> str:
-    """Escape a value for HTML; bytes of file names that are no UTF-8 become escapes."""
-    return escape(str(value).encode("utf-8", "backslashreplace").decode())
+    """Escape a value for HTML; what is escaped on a terminal (`one_line`) is escaped here too."""
+    return escape(one_line(str(value)))
 
 
 def number(count: int, unit: str, units: str = "") -> str:

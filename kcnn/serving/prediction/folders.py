@@ -59,11 +59,13 @@ class FolderWalk:
         self._walked.add(real)
         return _Folder(path, real, above.union([real], map(str, Path(real).parents)), linked)
 
-    def enter(self, folder: _Folder, entry: "os.DirEntry[str]") -> _Folder | None:
-        """Return the folder that an entry of `folder` is or leads to; None where it is not to be walked."""
-        path = os.path.join(folder.path, entry.name)
-        if not entry.is_symlink():
-            real = os.path.join(folder.real, entry.name)
+    def enter(self, folder: _Folder, name: str) -> _Folder | None:
+        """Return the folder that a name in `folder` is or leads to; None where it is not to be walked."""
+        path = os.path.join(folder.path, name)
+        if name in (os.curdir, os.pardir):
+            return self.begin(path)
+        if not os.path.islink(path):
+            real = os.path.join(folder.real, name)
             self._walked.add(real)
             return _Folder(path, real, folder.above | {real}, folder.linked)
         real = os.path.realpath(path)
@@ -73,15 +75,19 @@ class FolderWalk:
 
     def files(self, begin: _Folder) -> Iterator[FoundFile]:
         """Yield the files below a folder, sorted, without hidden ones, leftovers, pipes, sockets and devices."""
-        waiting: list[Iterator[FoundFile | _Folder]] = [iter(self._entries(begin))]
+        waiting = [self._entries(begin)]
+        empty = True
         while waiting:
             found = next(waiting[-1], None)
             if found is None:
                 waiting.pop()
             elif isinstance(found, _Folder):
-                waiting.append(iter(self._entries(found)))
+                waiting.append(self._entries(found))
             else:
+                empty = False
                 yield found
+        if empty:
+            yield FoundFile(begin.path, obstacle="no files in this folder")
 
     def _entries(self, folder: _Folder) -> Iterator[FoundFile | _Folder]:
         try:
@@ -97,7 +103,7 @@ class FolderWalk:
                 yield FoundFile(path)
                 continue
             if stat.S_ISDIR(state.st_mode):
-                if inner := self.enter(folder, entry):
+                if inner := self.enter(folder, entry.name):
                     yield inner
             elif stat.S_ISREG(state.st_mode):
                 yield FoundFile(path, state.st_size)
@@ -108,65 +114,81 @@ def _list(folder: _Folder) -> list["os.DirEntry[str]"]:
         return sorted(listing, key=lambda entry: entry.name)
 
 
-def match_pattern(pattern: str) -> list[str]:
-    """Return the paths of the files and folders that a pattern stands for, sorted.
+def named_file(path: str) -> FoundFile:
+    """Return a file that the user or a pattern names; reading it raises the error where it is none."""
+    try:
+        return FoundFile(path, os.stat(path).st_size)
+    except (OSError, ValueError):  # ValueError: a NUL in the path
+        return FoundFile(path)
+
+
+def folder_files(path: str) -> Iterator[FoundFile]:
+    """Yield the files below a folder, as `FolderWalk.files` does."""
+    walk = FolderWalk()
+    return walk.files(walk.begin(path))
+
+
+def pattern_files(pattern: str) -> Iterator[FoundFile]:
+    """Yield the files that a pattern stands for, and those below the folders that it stands for, sorted.
 
     *, ? and [ stand for letters of a name, and for hidden names only behind a "."; ** stands for any number of folders,
-    and is at the end all that is below. What they stand for is no leftover. None of the paths is below another.
+    and at the end for all that is below. What they stand for is no leftover.
     """
-    root = os.sep if pattern.startswith(os.sep) else ""
-    parts = [part for part in pattern.split(os.sep) if part]
     walk = FolderWalk()
-    found: set[str] = set()
+    found = _match(pattern, walk)
+    for path, folder in sorted(found.items()):
+        if found.keys().isdisjoint(_above(path)):  # else it comes with the folder
+            yield from walk.files(folder) if folder else [named_file(path)]
+
+
+def _match(pattern: str, walk: FolderWalk) -> dict[str, _Folder | None]:
+    """Return path → folder, None for a file, of what a pattern stands for."""
+    parts = [part for part in pattern.split(os.sep) if part]
+    known = next(number for number, part in enumerate(parts) if glob.has_magic(part))  # parts that are no pattern
+    root = os.path.join(os.sep if pattern.startswith(os.sep) else "", *parts[:known])
+    found: dict[str, _Folder | None] = {}
     seen: set[tuple[str, int]] = set()  # a path and how many parts of the pattern it stands for
-    waiting = [(walk.begin(root), 0)]
+    waiting = [(walk.begin(root), known)]
     while waiting:
         folder, done = waiting.pop()
         if (folder.path, done) in seen:
             continue
         seen.add((folder.path, done))
         part, last = parts[done], done + 1 == len(parts)
-        if part == "**":
-            if last:
-                found.add(folder.path or os.curdir)
-                continue
-            waiting.append((folder, done + 1))
-        elif not glob.has_magic(part):
-            path = os.path.join(folder.path, part)
-            if last and os.path.lexists(path):
-                found.add(path)
-            elif not last and os.path.isdir(path):
-                waiting.append((walk.begin(path), done + 1))
+        if part == "**" and last:
+            found[folder.path] = folder
             continue
-        for entry in _readable(folder):
-            if part == "**":
-                if is_data(entry.name) and _is_folder(entry) and (inner := walk.enter(folder, entry)):
-                    waiting.append((inner, done))
-            elif _matches(entry.name, part):
-                inner = walk.enter(folder, entry) if _is_folder(entry) else None
-                if last and (inner or not _is_folder(entry)):
-                    found.add(os.path.join(folder.path, entry.name))
-                elif inner:
-                    waiting.append((inner, done + 1))
-    if pattern.endswith(os.sep):
-        found = set(filter(os.path.isdir, found))
-    return sorted(path for path in found if found.isdisjoint(map(str, Path(path).parents)))
+        if part == "**":
+            waiting.append((folder, done + 1))
+        for name in _names(folder, part):
+            path = os.path.join(folder.path, name)
+            if not os.path.isdir(path):
+                if last and not pattern.endswith(os.sep):
+                    found[path] = None
+            elif inner := walk.enter(folder, name):
+                if last:
+                    found[path] = inner
+                else:
+                    waiting.append((inner, done + (part != "**")))
+    return found
 
 
-def _readable(folder: _Folder) -> list["os.DirEntry[str]"]:
+def _above(path: str) -> Iterator[str]:
+    """Yield the paths of the folders above a path, as it names them."""
+    while path.strip(os.sep):
+        path = os.path.dirname(path)
+        yield path
+
+
+def _names(folder: _Folder, part: str) -> list[str]:
+    """Return the names in a folder that a part of a pattern stands for."""
+    if not glob.has_magic(part):
+        return [part] if os.path.lexists(os.path.join(folder.path, part)) else []
     try:
-        return _list(folder)
+        names = [entry.name for entry in _list(folder)]
     except OSError:  # nothing in it matches
         return []
-
-
-def _matches(name: str, part: str) -> bool:
-    hidden = name.startswith(".") and not part.startswith(".")
-    return not hidden and not is_leftover(name) and fnmatch.fnmatchcase(name, part)
-
-
-def _is_folder(entry: "os.DirEntry[str]") -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a link in a circle
-        return False
+    if part == "**":
+        return list(filter(is_data, names))
+    shown = (name for name in names if part.startswith(".") or not name.startswith("."))
+    return [name for name in shown if not is_leftover(name) and fnmatch.fnmatchcase(name, part)]

@@ -2,7 +2,6 @@
 
 import functools
 import glob
-import itertools
 import os
 import queue
 import threading
@@ -11,7 +10,7 @@ from concurrent.futures import Future
 from typing import Any, NamedTuple
 
 from kcnn.regular_files import open_regular
-from kcnn.serving.prediction.folders import FolderWalk, match_pattern
+from kcnn.serving.prediction.folders import FoundFile, folder_files, named_file, pattern_files
 
 LIMIT = 256 * 2**20  # bytes of a file
 _FETCH_SIZE = 8 * 2**20  # the size that is assumed before it is known, so that few are in memory at once
@@ -50,15 +49,16 @@ def expand_input(item: str | os.PathLike[str], fetch: Fetch | None = None) -> It
     name = os.fspath(item)
     if not isinstance(name, str):
         name = os.fsdecode(name)
-    if is_url(name) and not os.path.lexists(name):
+    if is_url(name) and not _exists(name):
         yield InputImage(name, lambda: fetch(name) if fetch else _refuse(NOT_FETCHED), _FETCH_SIZE)
     elif glob.has_magic(name) and not _exists(name):
-        found = match_pattern(name)
-        yield from itertools.chain.from_iterable(map(_below, found))
-        if not found:
-            yield InputImage(name, lambda: _refuse("no file matches this pattern"))
+        found = map(_image, pattern_files(name))
+        yield next(found, InputImage(name, lambda: _refuse("no file matches this pattern")))
+        yield from found
+    elif _is_folder(name):
+        yield from map(_image, folder_files(name))
     else:
-        yield from _below(name)
+        yield _image(named_file(name))
 
 
 def is_url(name: str) -> bool:
@@ -78,23 +78,16 @@ def _exists(name: str) -> bool:
         return True  # reading it raises the error
 
 
-def _below(name: str) -> Iterator[InputImage]:
-    """Yield the file itself, or the files in the folder."""
+def _is_folder(name: str) -> bool:
     try:
-        is_folder, size = os.path.isdir(name), os.stat(name).st_size
-    except (OSError, ValueError):
-        is_folder, size = False, 0  # reading it raises the error
-    if not is_folder:
-        yield InputImage(name, lambda: read_image_file(name), size)
-        return
-    empty = True
-    walk = FolderWalk()
-    for found in walk.files(walk.begin(name)):
-        empty = False
-        read = functools.partial(_refuse, found.obstacle) if found.obstacle else None
-        yield InputImage(found.path, read or functools.partial(read_image_file, found.path), found.size)
-    if empty:
-        yield InputImage(name, lambda: _refuse("no files in this folder"))
+        return os.path.isdir(name)
+    except ValueError:  # a null byte
+        return False
+
+
+def _image(found: FoundFile) -> InputImage:
+    read = functools.partial(_refuse, found.obstacle) if found.obstacle else None
+    return InputImage(found.path, read or functools.partial(read_image_file, found.path), found.size)
 
 
 def read_image_file(path: str) -> bytes:

@@ -4,6 +4,7 @@ import io
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from kcnn.data.datasets.image_folder import file_state, read_file
 from kcnn.data.datasets.opening import normalize_dataset_name, open_dataset
 from kcnn.data.records import UNLABELLED
 from kcnn.errors import UserError
+from tests.endless_files import endless_files, time_limit
 
 
 def put(path, size=(12, 10), colour=(200, 30, 60)):
@@ -345,3 +347,31 @@ def test_tensorflow_datasets_offline(tmp_path):
     assert "--offline forbids the download" in known
     assert "did you mean cifar10" in close
     assert "no such directory, CSV file or data set" in unknown
+
+
+def test_a_data_set_never_ends(tmp_path):
+    with (tmp_path / "sparse.csv").open("wb") as file:
+        file.truncate(2**40)
+    for name in [*endless_files(tmp_path), "sparse.csv"]:
+        with time_limit(), pytest.raises(UserError, match=r"^--dataset [^\n]*(not a regular|is empty|a line of more)"):
+            open_dataset(str(tmp_path / name))
+
+
+def test_class_folders_may_nest_as_deep_as_a_path_can_be(tmp_path, monkeypatch):
+    for label in ("cat", "dog"):
+        (tmp_path / label).mkdir()
+        (tmp_path / label / "a.jpg").touch()
+    monkeypatch.chdir(tmp_path / "cat")
+    for _ in range(1200):
+        os.mkdir("d")
+        os.chdir("d")
+    Path("e.jpg").touch()
+    os.chdir(tmp_path)
+    try:
+        assert [len(source.filename) for source in open_dataset(str(tmp_path)).sources()] == [9, 2409, 9]
+    finally:  # what removes temporary folders calls itself for each
+        os.chdir("cat/" + "/".join(["d"] * 1200))
+        os.unlink("e.jpg")
+        for _ in range(1200):
+            os.chdir("..")
+            os.rmdir("d")

@@ -10,6 +10,8 @@ from kcnn.data.datasets.opening import open_dataset
 from kcnn.data.ingestion import exclusions
 from kcnn.data.ingestion.ingest import ingest
 from kcnn.errors import UserError
+from kcnn.spreadsheets import write_csv
+from tests.endless_files import endless_files, time_limit
 
 ODD = os.fsdecode(b"cat/\xff.png")  # a name that is no UTF-8
 
@@ -157,3 +159,27 @@ def test_a_list_that_cannot_be_read(photos, tmp_path):
     (tmp_path / "model.bin").write_bytes(bytes(range(256)))
     with pytest.raises(UserError, match="--exclude"):
         exclusions.read_exclusions(tmp_path / "model.bin")
+
+
+def test_what_the_program_lists_excludes_under_the_names_that_a_spreadsheet_would_run(tmp_path):
+    folder = tmp_path / "photos"
+    names = ["=1+1.png", "-a.png", "@b.png", "'=c.png", "d.png", "'e.png"]
+    for label, shade in (("=cat", 40), ("+dog", 160)):
+        (folder / label).mkdir(parents=True)
+        for index, name in enumerate(names):
+            Image.new("RGB", (20, 20), (shade, index, 0)).save(folder / label / name)
+    dataset = open_dataset(str(folder))
+    listed_names = [source.filename for source in dataset.sources()]
+    write_csv(tmp_path / "list.csv", ["filename", "exclude"], [[name, "x"] for name in listed_names[::2]])
+    assert b"'=cat/=1" in (tmp_path / "list.csv").read_bytes()
+    left = exclusions.exclude_images(dataset, [tmp_path / "list.csv"])
+    assert [source.filename for source in left.sources() if source.label is None] == listed_names[::2]
+
+
+def test_a_list_never_ends(photos, tmp_path):
+    (tmp_path / "endless").mkdir()
+    with (tmp_path / "endless" / "sparse").open("wb") as file:
+        file.truncate(2**40)
+    for name in [*endless_files(tmp_path / "endless"), "sparse"]:
+        with time_limit(), pytest.raises(UserError, match=r"^--exclude [^\n]*(not a regular|an empty|a line of more)"):
+            exclusions.exclude_images(open_dataset(str(photos)), [tmp_path / "endless" / name])

@@ -3,7 +3,6 @@
 import hashlib
 import io
 import itertools
-import os
 from collections import Counter
 
 import numpy as np
@@ -18,6 +17,7 @@ from kcnn.data.ingestion import ingest, splits
 from kcnn.data.ingestion.summary import check_trainable
 from kcnn.data.records import SPLITS
 from kcnn.errors import UserError
+from tests.endless_files import EMPTY, endless_files, time_limit
 
 
 def in_this_process(function, tasks, **_):
@@ -196,12 +196,19 @@ def test_what_cannot_be_trained_on_is_a_warning_until_then(tmp_path, files, flaw
 
 def test_names_do_not_reach_the_terminal_raw(photos, tmp_path):
     (photos / "cat" / "0\nerror: fake\x1b[31m.jpg").touch()
-    os.mkfifo(photos / "cat" / "00pipe.jpg")
     summary = ingest.ingest(open_dataset(str(photos)), tmp_path / ".out")
     (line,) = (warning for warning in summary.warnings if "files excluded" in warning)
     assert line.isprintable()
     assert r"cat/0\nerror: fake\x1b[31m.jpg (empty file)" in line
-    assert summary.excluded["cat/00pipe.jpg"] == "cannot be read: not a regular file"
+
+
+def test_what_never_ends_is_no_image(photos, tmp_path):
+    names = endless_files(photos / "cat")
+    with time_limit(60):
+        summary = ingest.ingest(open_dataset(str(photos)), tmp_path / ".out")
+    reasons = {name: summary.excluded[f"cat/{name}"] for name in names}
+    assert {name for name, reason in reasons.items() if reason == "empty file"} == {*EMPTY}
+    assert {reasons[name] for name in names if name not in EMPTY} == {"cannot be read: not a regular file"}
 
 
 def test_missing_files_of_a_table_are_excluded(tmp_path):

@@ -6,6 +6,7 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 from kcnn.data.validation.schema import infer_schema, read_schema, write_schema
 from kcnn.errors import UserError
 from tests.data.validation.measured_photos import CLASSES, proto_of, rows
+from tests.endless_files import EMPTY, endless_files, time_limit
 
 TRAIN = proto_of(rows(2000), "train")
 
@@ -37,7 +38,12 @@ def test_what_is_inferred(tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(None, "No such file"), ("feature { nam", "not a schema.pbtxt: "), ("\udcff", "not a schema.pbtxt")],
+    [
+        (None, "No such file"),
+        ("feature { nam", "not a schema.pbtxt: "),
+        ("\udcff", "not a schema.pbtxt"),
+        ('feature { name: "a" struct_domain { ' * 2000 + "} }" * 2000, "nested more than 100 deep"),
+    ],
 )
 def test_unreadable_schemas(tmp_path, content, message):
     path = tmp_path / "schema.pbtxt"
@@ -45,3 +51,9 @@ def test_unreadable_schemas(tmp_path, content, message):
         path.write_text(content, errors="surrogateescape")
     with pytest.raises(UserError, match=message):
         read_schema(path)
+
+
+def test_a_schema_that_never_ends(tmp_path):
+    for name in set(endless_files(tmp_path)) - {*EMPTY}:
+        with time_limit(), pytest.raises(UserError, match="not a regular file"):
+            read_schema(tmp_path / name)

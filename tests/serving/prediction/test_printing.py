@@ -1,5 +1,7 @@
 """The pictures that `predict` is given: on the command line and in lists, as editors and programs write them."""
 
+import csv
+import json
 import os
 import subprocess
 import sys
@@ -7,7 +9,9 @@ import sys
 import pytest
 
 from kcnn.errors import UserError
-from kcnn.serving.prediction.printing import read_names
+from kcnn.serving.prediction.classifier import Prediction
+from kcnn.serving.prediction.printing import FORMATS, print_predictions, read_names
+from tests.endless_files import time_limit
 
 NAMES = ["a.jpg", "chât/*.png", "https://example.org/b.jpg"]
 
@@ -51,3 +55,54 @@ def test_the_lines_of_a_pipe_come_as_they_are_written(encoding):
         assert process.stdout.readline() == b"a.jpg\n"
         process.stdin.close()
         assert process.wait(60) == 0
+
+
+EVIL = "a\nb.jpg: cat 99.9%\x1b[2J\x9b31m\u202e\r.jpg"
+
+
+@pytest.mark.parametrize("layout", FORMATS)
+def test_names_forge_no_line_and_act_on_no_terminal(layout, capsys):
+    """What the answers hold, and not what makes them, is tested: file names, names of classes, reasons of servers."""
+
+    class Answers:
+        labels = ("=1+1", EVIL)
+
+        def stream(self, names, *_, **__):
+            for name in names:
+                yield Prediction(name, (EVIL, "=1+1"), (0.75, 0.25))
+                yield Prediction(name, error=f"the server answers 404 {EVIL}")
+
+    options = {"files_from": None, "allow_urls": False, "private_redirects": False, "top": 2, "batch_size": 1}
+    assert print_predictions(Answers(), [EVIL, "-x.jpg"], layout=layout, **options) == 2
+    printed = capsys.readouterr()
+    lines = printed.out.split("\n")[:-1]
+    assert len(lines) == 4 + (layout == "csv")
+    assert all(line.isprintable() for line in [*lines, *printed.err.splitlines()])
+    escaped = EVIL.encode("unicode_escape").decode()
+    if layout == "csv":
+        rows = list(csv.DictReader(lines))
+        assert [row["file"] for row in rows] == [escaped, escaped, "'-x.jpg", "'-x.jpg"]
+        assert (rows[0]["class_1"], rows[0]["class_2"]) == (escaped, "'=1+1")
+        assert rows[1]["error"] == f"the server answers 404 {escaped}"
+    elif layout == "json":
+        rows = list(map(json.loads, lines))
+        assert [row["file"] for row in rows] == [EVIL, EVIL, "-x.jpg", "-x.jpg"]
+        assert rows[0]["classes"] == [EVIL, "=1+1"]
+    else:
+        assert lines[0] == f"{escaped}: {escaped} 75.0%, =1+1 25.0%"
+
+
+def test_a_list_of_one_endless_line_is_told():
+    if os.path.exists("/dev/zero"):
+        with time_limit(), pytest.raises(UserError, match="a line of more than"):
+            list(read_names([], "/dev/zero"))
+
+
+def test_standard_input_that_cannot_be_read_is_told():
+    code = (
+        "from kcnn.serving.prediction.printing import *\n"
+        "for one in read_names(['-'], None):\n    try: one.read()\n    except UnreadableError as error: print(error)"
+    )
+    with open(os.devnull, "w") as written:
+        done = subprocess.run([sys.executable, "-c", code], stdin=written, capture_output=True, check=True, text=True)
+    assert done.stdout == "Bad file descriptor\n"

@@ -30,6 +30,11 @@ def classify(server: str, model: str, label: str | None, files: list[str]) -> di
     return {name: tf.make_ndarray(tensor) for name, tensor in answer.outputs.items()}
 
 
+def printable(text: str) -> str:
+    """Return a text without what acts on a terminal, which names of files and classes may hold."""
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+
+
 def main() -> None:
     """Print a line for each file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -41,16 +46,16 @@ def main() -> None:
     try:
         answers = classify(arguments.server, arguments.model, arguments.label, arguments.files)
     except grpc.RpcError as error:
-        sys.exit(f"{error.code().name}: {error.details()}")
+        sys.exit(printable(f"{error.code().name}: {error.details()}"))
     except OSError as error:
-        sys.exit(str(error))
+        sys.exit(printable(str(error)))
     status = answers.get("status", [b""] * len(arguments.files))
     for row, file in enumerate(arguments.files):
         if status[row]:
-            print(f"{file}: {status[row].decode()}")
+            print(printable(f"{file}: {status[row].decode()}"))
         else:
             best, probability = answers["top_classes"][row][0], answers["top_probabilities"][row][0]
-            print(f"{file}: {best.decode()} {probability:.1%}")
+            print(printable(f"{file}: {best.decode()} {probability:.1%}"))
 
 
 if __name__ == "__main__":

@@ -26,6 +26,11 @@ def classify(server: str, model: str, label: str | None, files: list[str]) -> li
         return json.load(response)["predictions"]
 
 
+def printable(text: str) -> str:
+    """Return a text without what acts on a terminal, which names of files and classes may hold."""
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+
+
 def main() -> None:
     """Print a line for each file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -37,14 +42,14 @@ def main() -> None:
     try:
         answers = classify(arguments.server, arguments.model, arguments.label, arguments.files)
     except urllib.error.HTTPError as error:
-        sys.exit(f"{error.code}: {error.read().decode()}")
+        sys.exit(printable(f"{error.code}: {error.read().decode(errors='replace')}"))
     except OSError as error:
-        sys.exit(str(error))
+        sys.exit(printable(str(error)))
     for file, answer in zip(arguments.files, answers, strict=True):
         if answer.get("status"):
-            print(f"{file}: {answer['status']}")
+            print(printable(f"{file}: {answer['status']}"))
         else:
-            print(f"{file}: {answer['top_classes'][0]} {answer['top_probabilities'][0]:.1%}")
+            print(printable(f"{file}: {answer['top_classes'][0]} {answer['top_probabilities'][0]:.1%}"))
 
 
 if __name__ == "__main__":
