@@ -48,6 +48,7 @@ FIRST = (
 )
 HELP_WIDTH = 100
 _LINE = 8000  # letters of an error, which may quote a file or a server
+_LONGEST_FLAG = 64  # letters
 _FLAG_FILES = 10  # that lead to one another
 _SPECIAL = {"help": False, "nohelp": False, "h": False, "undefok": True}  # flags of every command → followed by a value
 
@@ -213,6 +214,10 @@ def _takes_value(flag: str) -> bool:
 
 def _parse(command: str, values: flags.FlagValues, arguments: Sequence[str]) -> list[str]:
     """Parse the arguments into `values`; return those that are no flags."""
+    for argument in arguments:
+        flag = argument.lstrip("-").partition("=")[0]
+        if argument.startswith("-") and len(flag) > _LONGEST_FLAG:  # absl would compare it letter by letter
+            raise UserError(_unknown(flag[:_LONGEST_FLAG], values))
     try:
         return values([command, *arguments])[1:]
     except flags.UnrecognizedFlagError as error:

@@ -118,7 +118,7 @@ def named_file(path: str) -> FoundFile:
     """Return a file that the user or a pattern names; reading it raises the error where it is none."""
     try:
         return FoundFile(path, os.stat(path).st_size)
-    except (OSError, ValueError):  # ValueError: a NUL in the path
+    except OSError:
         return FoundFile(path)
 
 

@@ -15,6 +15,7 @@ from kcnn.serving.prediction.folders import FoundFile, folder_files, named_file,
 LIMIT = 256 * 2**20  # bytes of a file
 _FETCH_SIZE = 8 * 2**20  # the size that is assumed before it is known, so that few are in memory at once
 THREADS = 8
+_NUL = "a null character (NUL) in its name"
 NOT_FETCHED = "a URL, which is fetched only where that is asked for (--allow_urls)"
 
 
@@ -49,13 +50,15 @@ def expand_input(item: str | os.PathLike[str], fetch: Fetch | None = None) -> It
     name = os.fspath(item)
     if not isinstance(name, str):
         name = os.fsdecode(name)
-    if is_url(name) and not _exists(name):
+    if "\0" in name:
+        yield InputImage(name, lambda: _refuse(_NUL))
+    elif is_url(name) and not os.path.lexists(name):
         yield InputImage(name, lambda: fetch(name) if fetch else _refuse(NOT_FETCHED), _FETCH_SIZE)
-    elif glob.has_magic(name) and not _exists(name):
+    elif glob.has_magic(name) and not os.path.lexists(name):
         found = map(_image, pattern_files(name))
         yield next(found, InputImage(name, lambda: _refuse("no file matches this pattern")))
         yield from found
-    elif _is_folder(name):
+    elif os.path.isdir(name):
         yield from map(_image, folder_files(name))
     else:
         yield _image(named_file(name))
@@ -69,20 +72,6 @@ def is_url(name: str) -> bool:
 
 def _refuse(reason: str) -> bytes:
     raise UnreadableError(reason)
-
-
-def _exists(name: str) -> bool:
-    try:
-        return os.path.lexists(name)
-    except ValueError:  # a null byte
-        return True  # reading it raises the error
-
-
-def _is_folder(name: str) -> bool:
-    try:
-        return os.path.isdir(name)
-    except ValueError:  # a null byte
-        return False
 
 
 def _image(found: FoundFile) -> InputImage:
@@ -102,7 +91,7 @@ def read_image_file(path: str) -> bytes:
     except OSError as error:
         raise UnreadableError(error.strerror or str(error)) from None
     except ValueError:
-        raise UnreadableError("a null character (NUL) in its name") from None
+        raise UnreadableError(_NUL) from None
     if len(content) > LIMIT:
         raise UnreadableError(f"more than {LIMIT >> 20} MiB")
     return content

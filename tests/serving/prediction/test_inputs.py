@@ -83,7 +83,7 @@ def test_what_cannot_be_read_says_why(folder, monkeypatch):
     assert error(missing.read) == "No such file or directory"
     (null,) = inputs.expand_input("a\0b")
     assert "null" in error(null.read)
-    for name in ("http://a\0b", "*\0"):
+    for name in ("http://a\0b", "*\0", "a\0/*"):
         (null,) = inputs.expand_input(name)
         assert "null" in error(null.read)
     (long,) = inputs.expand_input("x" * 5000)
