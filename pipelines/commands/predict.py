@@ -19,7 +19,7 @@ define_json(FLAGS)
 flags.DEFINE_bool(
     "csv",
     False,
-    "Comma-separated values with a header: file, error, class_1, probability_1, ...",
+    "Comma-separated values for spreadsheets, with a header: file, error, class_1, probability_1, ...",
     flag_values=FLAGS,
 )
 flags.DEFINE_string(
