@@ -215,9 +215,9 @@ def _takes_value(flag: str) -> bool:
 def _parse(command: str, values: flags.FlagValues, arguments: Sequence[str]) -> list[str]:
     """Parse the arguments into `values`; return those that are no flags."""
     for argument in arguments:
-        flag = argument.lstrip("-").partition("=")[0]
-        if argument.startswith("-") and len(flag) > _LONGEST_FLAG:  # absl would compare it letter by letter
-            raise UserError(_unknown(flag[:_LONGEST_FLAG], values))
+        name = argument.lstrip("-").partition("=")[0]
+        if argument.startswith("-") and len(name) > _LONGEST_FLAG:  # absl would compare it letter by letter
+            raise UserError(_unknown(name[:_LONGEST_FLAG], values))
     try:
         return values([command, *arguments])[1:]
     except flags.UnrecognizedFlagError as error:
