@@ -64,13 +64,17 @@ def flush(folder: Path, without: Sequence[str] = ()) -> None:
         folder: the folder.
         without: names in the folder that are not flushed.
     """
-    paths = [path for path in folder.rglob("*") if path.relative_to(folder).parts[0] not in without]
+    found = (path for path in folder.rglob("*") if path.relative_to(folder).parts[0] not in without)
+    paths = [path for path in found if path.is_file() or path.is_dir()]  # to open a pipe would be to wait
     _map(flush_one, [*paths, folder], "Writing to the disk")
 
 
 def flush_one(path: Path) -> None:
     """Flush one file, or a folder's list of names, to the disk."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    except PermissionError:  # another user's, linked here: it is on the disk already
+        return
     try:
         os.fsync(descriptor)
     finally:

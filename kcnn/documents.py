@@ -4,8 +4,8 @@ A parser calls itself for each level, and so does much of what works on its resu
 """
 
 import json
+import math
 import os
-import re
 import textwrap
 from typing import Any, TypeVar
 
@@ -16,9 +16,10 @@ from kcnn.regular_files import read_regular
 
 LARGEST = 64 * 2**20  # bytes of a document
 DEEPEST = 100  # levels; protobuf's own limit for bytes
+MOST_VALUES = 4_000_000  # of JSON: that many cost some 300 MB
+LARGEST_INTEGER = 2**63 - 1  # what SQLite, protobufs and numpy hold
 _MESSAGE = 200  # letters of an error, which may quote all of the document
 _TOO_DEEP = f"nested more than {DEEPEST} deep"
-_STRING = re.compile(r'"(?:[^"\\]|\\.)*"?', re.DOTALL)
 
 M = TypeVar("M", bound=Message)
 
@@ -34,17 +35,33 @@ def read_document(path: str | os.PathLike[str]) -> str:
 
 
 def parse_json(text: str) -> Any:
-    """Return the value of a JSON document.
+    """Return the value of a JSON document; a number that is not finite, or a whole one beyond 64 bits, becomes None.
 
     Raises:
-        ValueError: it is no JSON, or deeper than DEEPEST.
+        ValueError: it is no JSON, deeper than DEEPEST, or has more than MOST_VALUES; the message is one line.
     """
-    level = 0
-    for sign in re.findall(r"[][{}]", _STRING.sub("", text)):
-        level += 1 if sign in "[{" else -1
-        if level > DEEPEST:
+    if sum(map(text.count, ",[{")) > MOST_VALUES:
+        raise ValueError(f"expected at most {MOST_VALUES} values")
+    try:
+        value = json.loads(text, parse_constant=lambda name: None, parse_float=_finite, parse_int=_whole)
+    except RecursionError:
+        raise ValueError(_TOO_DEEP) from None
+    level, depth = [value], 0
+    while level := [item for item in level if isinstance(item, dict | list)]:
+        depth += 1
+        if depth > DEEPEST:
             raise ValueError(_TOO_DEEP)
-    return json.loads(text)
+        level = [child for item in level for child in (item.values() if isinstance(item, dict) else item)]
+    return value
+
+
+def _finite(text: str) -> float | None:
+    number = float(text)
+    return number if math.isfinite(number) else None
+
+
+def _whole(text: str) -> int | None:
+    return int(text) if len(text) <= len(str(-LARGEST_INTEGER)) and abs(int(text)) <= LARGEST_INTEGER else None
 
 
 def parse_prototext(text: str, empty: M) -> M:

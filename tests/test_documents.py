@@ -59,3 +59,25 @@ def test_files(tmp_path, monkeypatch):
     monkeypatch.setattr(documents, "LARGEST", 1)
     with pytest.raises(OSError, match="more than"):
         read_document(tmp_path / "a")
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("NaN", None),
+        ("1e999", None),
+        ("-Infinity", None),
+        ("9" * 5000, None),
+        (str(2**63), None),
+        (str(1 - 2**63), 1 - 2**63),
+    ],
+)
+def test_numbers_that_nothing_else_holds_are_none(text, value):
+    assert parse_json(f"[{text}]") == [value]
+
+
+def test_values_are_counted_before_they_are_made(monkeypatch):
+    monkeypatch.setattr(documents, "MOST_VALUES", 10)
+    assert parse_json("[1,2,3]") == [1, 2, 3]
+    with pytest.raises(ValueError, match="expected at most 10 values"):
+        parse_json("[" * 11)

@@ -15,6 +15,7 @@ from kcnn import progress
 from kcnn.data import examples, records
 from kcnn.errors import UserError
 from kcnn.evaluation.slices import Attribute, AttributeCollector
+from kcnn.json_files import read_small_text
 from kcnn.plain_paths import plain_path
 
 
@@ -46,7 +47,7 @@ class Evaluation:
 
 
 def _class_names(export_dir: str | os.PathLike[str]) -> list[str]:
-    return Path(export_dir, "assets", "labels.txt").read_text(encoding="utf-8").removesuffix("\n").split("\n")
+    return read_small_text(Path(export_dir, "assets", "labels.txt")).removesuffix("\n").split("\n")
 
 
 def _answers(

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kcnn.json_files import read_json
 from kcnn.spreadsheets import write_csv
 from pipelines.engine.component import Artifact
 
@@ -60,4 +61,4 @@ class LabelErrors(Artifact):
 
     def properties(self) -> dict[str, Any]:
         """Return what audit.json holds."""
-        return json.loads((self.path / "audit.json").read_text())
+        return read_json(self.path / "audit.json")

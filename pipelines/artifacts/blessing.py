@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from kcnn.checks import Check
+from kcnn.json_files import read_json
 from pipelines.engine.component import Artifact
 
 VERDICTS = {"passed": True, "failed": False, "not judged": None}
@@ -42,7 +43,7 @@ class Blessing(Artifact):
         return [Check(**fields) for fields in self._content()["checks"]]
 
     def _content(self) -> dict[str, Any]:
-        return json.loads((self.path / "checks.json").read_text(encoding="utf-8"))
+        return read_json(self.path / "checks.json")
 
     def properties(self) -> dict[str, Any]:
         """Return the verdict, the facts, what each check says of all images, and the slices that did not pass."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from kcnn.json_files import read_json
 from pipelines.engine.component import Artifact
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ class ModelEvaluation(Artifact):
 
     def class_names(self) -> list[str]:
         """Read the names of the classes."""
-        return json.loads((self.path / "slices.json").read_text(encoding="utf-8"))["class_names"]
+        return read_json(self.path / "slices.json")["class_names"]
 
     def correct(self) -> np.ndarray:
         """Return whether the most probable class is the true one, bool [examples]."""
@@ -77,13 +78,13 @@ class ModelEvaluation(Artifact):
         """Read what divides the examples into slices."""
         from kcnn.evaluation.slices import Attribute
 
-        rows = json.loads((self.path / "slices.json").read_text(encoding="utf-8"))["attributes"]
+        rows = read_json(self.path / "slices.json")["attributes"]
         codes = np.load(self.path / "slices.npy", allow_pickle=False)
         return [Attribute(row["name"], tuple(row["values"]), code) for row, code in zip(rows, codes, strict=True)]
 
     def metrics(self) -> dict[str, Any]:
         """Read metrics.json."""
-        return json.loads((self.report / "metrics.json").read_text())
+        return read_json(self.report / "metrics.json")
 
     def properties(self) -> dict[str, Any]:
         """Return the metrics, but for lists."""
@@ -125,4 +126,4 @@ class BaselineAnswers(Artifact):
         return np.load(path, allow_pickle=False) if path.exists() else None
 
     def _content(self) -> dict[str, Any]:
-        return json.loads((self.path / "baseline.json").read_text(encoding="utf-8"))
+        return read_json(self.path / "baseline.json")

@@ -4,6 +4,7 @@ import dataclasses
 import json
 from typing import TYPE_CHECKING, Any
 
+from kcnn.json_files import read_json
 from pipelines.engine.component import Artifact
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class Examples(Artifact):
         """Read what became of the data set."""
         from kcnn.data.ingestion.summary import Summary
 
-        fields = json.loads((self.path / "summary.json").read_text(encoding="utf-8"))
+        fields = read_json(self.path / "summary.json")
         return Summary(**{**fields, "labels": tuple(fields["labels"]), "warnings": tuple(fields["warnings"])})
 
     def properties(self) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from kcnn.json_files import read_json
 from kcnn.spreadsheets import write_csv
 from pipelines.engine.component import Artifact
 
@@ -31,7 +32,7 @@ class ProbeResults(Artifact):
 
     def read(self) -> list[dict[str, Any]]:
         """Read the rows."""
-        return json.loads((self.path / "probe.json").read_text())
+        return read_json(self.path / "probe.json", list)
 
     def properties(self) -> dict[str, Any]:
         """Return the accuracy of the best stage of each model."""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from kcnn.json_files import read_json
 from kcnn.serving.publishing import versions
 from kcnn.serving.publishing.card import read_card
 from pipelines.engine.component import Artifact
@@ -35,13 +36,14 @@ class PushedModel(Artifact):
     def recovered(self) -> bool:
         """Return whether the version that was going to be published is; if so, write the rest."""
         try:
-            begun = json.loads((self.path / "begun.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):  # it had not begun
+            begun = read_json(self.path / "begun.json")
+            publication, found = str(begun["publication"]), versions.list_versions(Path(begun["folder"]))
+        except (OSError, ValueError, TypeError, KeyError):  # it had not begun
             return False
-        for version in versions.list_versions(Path(begun["folder"])):
-            card = read_card(version) or {}
-            if card.get("publication") == begun["publication"]:
-                self.write(version, notes=card["notes"])
+        for version in found:
+            card = read_card(version)
+            if publication and card.publication == publication:
+                self.write(version, notes=card.notes)
                 return True
         return False
 
@@ -52,7 +54,7 @@ class PushedModel(Artifact):
         (self.path / "pushed.json").write_text(text + "\n", encoding="utf-8")
 
     def _content(self) -> dict[str, Any]:
-        return json.loads((self.path / "pushed.json").read_text(encoding="utf-8"))
+        return read_json(self.path / "pushed.json")
 
     def version(self) -> Path | None:
         """Read the published folder; None where it was refused."""

@@ -6,6 +6,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kcnn.json_files import read_json
 from kcnn.spreadsheets import write_csv
 from pipelines.engine.component import Artifact
 
@@ -44,7 +45,7 @@ class Findings(Artifact):
         """Read what a scan found."""
         from kcnn.data.scan.findings import Finding, Scan
 
-        facts = json.loads((self.path / "scan.json").read_text())
+        facts = read_json(self.path / "scan.json")
         rows = map(json.loads, (self.path / "findings.jsonl").read_text().splitlines())
         lists = ("filenames", "splits", "labels")
         findings = (Finding(**{**row, **{name: tuple(row[name]) for name in lists}}) for row in rows)

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from kcnn.json_files import read_json
 from pipelines.engine.component import Artifact
 
 
@@ -30,7 +31,7 @@ class Model(Artifact):
 
     def exported(self) -> dict[str, Any]:
         """Read export.json."""
-        return json.loads((self.path / "export.json").read_text(encoding="utf-8"))
+        return read_json(self.path / "export.json")
 
     def properties(self) -> dict[str, Any]:
         """Return the temperature, how the export computes, and the checksum of the weights."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from kcnn.config import Config
 from kcnn.content import sha256
+from kcnn.json_files import read_json, read_small_text
 from pipelines.engine.component import Artifact
 
 # What `kcnn.training.trainer.train` leaves beside the artifact's own files: the state that an interrupted run goes on
@@ -47,11 +48,11 @@ class ModelRun(Artifact):
 
     def config(self) -> Config:
         """Read the Config that trained it."""
-        return Config.from_json((self.path / "config.json").read_text())
+        return Config.from_json(read_small_text(self.path / "config.json"))
 
     def training(self) -> dict[str, Any]:
         """Read training.json."""
-        return json.loads((self.path / "training.json").read_text())
+        return read_json(self.path / "training.json")
 
     def properties(self) -> dict[str, Any]:
         """Return what it started from, how long it trained, and the checksum of its weights."""
@@ -89,7 +90,7 @@ class Backbone(Artifact):
 
     def provenance(self) -> dict[str, Any]:
         """Read backbone.json."""
-        return json.loads((self.path / "backbone.json").read_text())
+        return read_json(self.path / "backbone.json")
 
     def properties(self) -> dict[str, Any]:
         """Return what it learned, how well, and the checksum of the weights."""

@@ -4,6 +4,7 @@ import dataclasses
 import json
 from typing import TYPE_CHECKING, Any
 
+from kcnn.json_files import read_json
 from pipelines.engine.component import Artifact
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ class TransformGraph(Artifact):
         """Read preprocessing.json."""
         from kcnn.data.input_pipeline.transform import Preprocessing
 
-        return Preprocessing(**json.loads((self.path / "preprocessing.json").read_text()))
+        return Preprocessing(**read_json(self.path / "preprocessing.json"))
 
     def properties(self) -> dict[str, Any]:
         """Return what preprocessing.json holds."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from kcnn.json_files import read_json
 from pipelines.engine.component import Artifact
 
 
@@ -23,7 +24,7 @@ class HyperParameters(Artifact):
 
     def values(self) -> dict[str, Any]:
         """Read the values by name, as `kcnn.training.hyperparameters` takes them."""
-        return json.loads((self.path / "best_hyperparameters.txt").read_text())["values"]
+        return read_json(self.path / "best_hyperparameters.txt")["values"]
 
     def properties(self) -> dict[str, Any]:
         """Return the values."""

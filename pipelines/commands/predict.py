@@ -41,8 +41,10 @@ define_runtime(FLAGS)
 
 def run(arguments: list[str], values: flags.FlagValues) -> int:
     """Print an answer for each picture; return 2 when one could not be answered, 0 otherwise."""
+    from kcnn.json_files import warn_of_damage
     from kcnn.serving.prediction import printing, runtimes
     from kcnn.serving.publishing import versions
+    from kcnn.serving.publishing.card import read_card
 
     model, *pictures = arguments or [""]
     if values.json and values.csv:
@@ -52,6 +54,7 @@ def run(arguments: list[str], values: flags.FlagValues) -> int:
     )
     version = versions.find_saved_model(versions.model_folder(model, values.saved_models))
     runtimes.find_runtime_file(values.runtime, version)
+    warn_of_damage(read_card(version).damage)
     load_tensorflow()
     import kcnn
 

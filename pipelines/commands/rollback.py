@@ -17,10 +17,11 @@ define_saved_models(FLAGS)
 
 def run(arguments: list[str], values: flags.FlagValues) -> int:
     """Publish the copy and print the versions; return 0."""
-    if len(arguments) != 2 or not arguments[1].isdecimal():
-        raise UserError("rollback: expected a model's name and a version, as in: rollback mobilenetv2 3")
     from kcnn.serving.publishing import release, versions
 
+    number = versions.version_number(arguments[1]) if len(arguments) == 2 else None
+    if number is None:
+        raise UserError("rollback: expected a model's name and a version, as in: rollback mobilenetv2 3")
     folder = versions.published_folder(versions.model_folder(arguments[0], values.saved_models))
-    release.roll_back(folder, int(arguments[1]), called_as())
+    release.roll_back(folder, number, called_as())
     return 0

@@ -15,6 +15,7 @@ from typing import Any
 
 from kcnn import content
 from kcnn.errors import UserError
+from kcnn.json_files import DamagedFileError
 from kcnn.terminal import print_lines
 from pipelines.engine import metadata
 from pipelines.engine.component import Artifact, Node
@@ -102,20 +103,28 @@ def execute(session: Session, node: Node, execution: int, inputs: Mapping[str, m
         returned = describe_outputs(outputs)
     except BaseException as error:
         _fail(session, node, execution, outputs, error)
-        if isinstance(error, UserError) or not isinstance(error, Exception):
+        told = isinstance(error, UserError) and not isinstance(error, DamagedFileError)
+        if told or not isinstance(error, Exception):
             raise
         folders = [artifact.path for artifact in outputs.values()]
         if (obstacle := describe_obstacle(error, folders[0], folders)) is not None:
             advice = "; once it can, the same command goes on from what was saved" if node.component.resumable else ""
             raise UserError(f"{node.name}: {obstacle}{advice}") from error
-        for key, row in inputs.items():
-            if fingerprint_artifact(taken[key]) != row["fingerprint"]:
-                raise UserError(f"{node.name}: {describe_change(session, row, 'has changed')}") from error
+        check_unchanged(session, node, inputs, taken, error)
         raise
     with metadata.transaction(session.db):
         metadata.set_execution(session.db, execution, {"returned": returned})
     publish_outputs(session, node.name, execution, returned)
     _give_up_what_is_done_again(session, node, execution)
+
+
+def check_unchanged(
+    session: Session, node: Node, inputs: Mapping[str, metadata.Row], taken: Mapping[str, Artifact], error: Exception
+) -> None:
+    """Raise UserError from an error where an input that may have caused it is not what it was made."""
+    for key, row in inputs.items():
+        if fingerprint_artifact(taken[key]) != row["fingerprint"]:
+            raise UserError(f"{node.name}: {describe_change(session, row, 'has changed')}") from error
 
 
 def open_inputs(session: Session, node: Node, inputs: Mapping[str, metadata.Row]) -> dict[str, Artifact]:

@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,7 +29,7 @@ def hold_lock(root: Path, run: int) -> Iterator[None]:
     """Hold the run's lock, and remove its file in the end."""
     path = _lock_path(root, run)
     path.parent.mkdir(exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
     _held.add(descriptor)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -40,11 +41,13 @@ def hold_lock(root: Path, run: int) -> Iterator[None]:
 
 
 def is_alive(root: Path, run: int) -> bool:
-    """Return whether a process holds the run's lock."""
+    """Return whether a process holds the run's lock; also where it cannot be asked, since the run is ended if not."""
     try:
-        descriptor = os.open(_lock_path(root, run), os.O_RDONLY)
-    except FileNotFoundError:
+        descriptor = os.open(_lock_path(root, run), os.O_RDONLY | os.O_NONBLOCK)  # which waits for no pipe's writer
+    except (FileNotFoundError, NotADirectoryError):
         return False
+    except OSError:
+        return True
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: two that ask do not take each other for it
         return False
@@ -55,7 +58,11 @@ def is_alive(root: Path, run: int) -> bool:
 
 
 def remove_dead_locks(root: Path) -> None:
-    """Remove the locks of dead runs. Call it within a transaction: a run makes its lock and holds it within one."""
+    """Remove the locks of dead runs. Call it within a transaction: a run makes its lock and holds it within one.
+
+    What is no file, or has another name, is none of them.
+    """
     for path in (root / ".system").glob("run-*.lock"):
-        if not is_alive(root, int(path.stem.removeprefix("run-"))):
+        number = re.fullmatch(r"run-([0-9]{1,15})\.lock", path.name)
+        if number and path.is_file() and not path.is_symlink() and not is_alive(root, int(number[1])):
             path.unlink(missing_ok=True)

@@ -17,19 +17,22 @@ Source of the tables: https://github.com/google/ml-metadata, proto/metadata_stor
 import contextlib
 import json
 import os
-import shutil
+import re
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from kcnn.documents import LARGEST, parse_json
 from kcnn.errors import UserError
+from pipelines.engine.damage import FILE, explaining
+from pipelines.engine.soundness import DamagedMetadataError, check_names, check_row, check_structure
 
 Row = dict[str, Any]
 
-FILE = "metadata.sqlite"
 SECONDS_TO_WAIT = 60.0  # for another pipeline's transaction
+SECONDS_TO_ASK = 5.0  # the same of those who only ask
 
 # Each script leads from the version that is its place in the list to the next.
 MIGRATIONS = [
@@ -61,6 +64,17 @@ MIGRATIONS = [
 ]
 
 
+@contextlib.contextmanager
+def reading(root: Path) -> Iterator[sqlite3.Connection]:
+    """Open the root's database to ask it.
+
+    Raises:
+        UserError: there is none, it is of a newer version, or it is damaged.
+    """
+    with explaining(root), contextlib.closing(connect(root)) as db:
+        yield db
+
+
 def connect(root: Path, *, create: bool = False) -> sqlite3.Connection:
     """Open the root's database, and bring it to the present version.
 
@@ -69,46 +83,63 @@ def connect(root: Path, *, create: bool = False) -> sqlite3.Connection:
         create: make it where there is none.
 
     Raises:
-        UserError: there is none, it is of a newer version, or it is no database.
+        UserError: there is none, it is of a newer version, or it is no database with this program's tables.
     """
     path = root / FILE
-    if not create and not path.exists():
+    there = os.path.lexists(path)
+    if not create and not there:
         raise UserError(f"--pipeline_root {root}: no {FILE} there: no pipeline has run in it")
-    frozen = not create and not os.access(root, os.W_OK)  # where SQLite cannot make the files that it shares
-    where = f"{path.absolute().as_uri()}?immutable=1" if frozen else str(path)
-    db = sqlite3.connect(where, timeout=SECONDS_TO_WAIT, isolation_level=None, uri=frozen)
-    try:
-        db.row_factory = _row
-        if not frozen:
-            _write_ahead(db)
-        db.execute("PRAGMA foreign_keys = ON")
-        if _version(db) < len(MIGRATIONS):
-            with transaction(db):
-                _migrate(db, root)
-        if _version(db) > len(MIGRATIONS):
-            raise UserError(
-                f"--pipeline_root {root}: its {FILE} is of version {_version(db)}, from a newer program; this one "
-                f"knows versions up to {len(MIGRATIONS)}"
-            )
-    except sqlite3.Error as error:
-        db.close()
-        raise UserError(f"--pipeline_root {root}: {FILE}: {error}{describe_room(root)}") from error
-    except UserError:
-        db.close()
-        raise
+    with explaining(root):
+        _check_files(path)
+        frozen = not create and not os.access(root, os.W_OK)  # where SQLite cannot make the files that it shares
+        where = f"{path.absolute().as_uri()}?immutable=1" if frozen else str(path)
+        wait = SECONDS_TO_WAIT if create else SECONDS_TO_ASK
+        db = sqlite3.connect(where, timeout=wait, isolation_level=None, uri=frozen)
+        try:
+            _prepare(db, root, there, frozen, wait)
+        except BaseException:
+            db.close()
+            raise
     return db
 
 
-def describe_room(root: Path) -> str:
-    """Return the words for a disk that is full, which SQLite does not always say; "" where there is room."""
-    free = shutil.disk_usage(root).free if root.exists() else 2**20
-    return f" ({free // 2**10} KiB are left on its disk)" if free < 2**20 else ""
+def _prepare(db: sqlite3.Connection, root: Path, there: bool, frozen: bool, wait: float) -> None:
+    """Set a connection, check the database's structure, and bring it to the present version."""
+    db.execute("PRAGMA trusted_schema = OFF")
+    db.row_factory = _row
+    db.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")  # a row is refused, not the whole answer
+    db.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LARGEST)
+    if _version(db) > len(MIGRATIONS):
+        raise UserError(
+            f"--pipeline_root {root}: its {FILE} is of version {_version(db)}, from a newer program; this one "
+            f"knows versions up to {len(MIGRATIONS)}"
+        )
+    if _version(db) < 0:
+        raise DamagedMetadataError(f"version {_version(db)}")
+    if not frozen:
+        _write_ahead(db, wait)
+    db.execute("PRAGMA foreign_keys = ON")
+    if _version(db) < len(MIGRATIONS):
+        if there and _version(db) == 0 and (taken := taken_number(root)):
+            raise DamagedMetadataError(f"it is empty, and there are folders of executions up to {taken}")
+        with transaction(db):
+            _migrate(db)
+    check_structure(db, MIGRATIONS)
+
+
+def _check_files(path: Path) -> None:
+    """Raise DamagedMetadataError where the database, or a file of SQLite's beside it, is no file: a pipe would wait."""
+    for name in (path, *(path.with_name(path.name + end) for end in ("-wal", "-shm", "-journal"))):
+        if os.path.lexists(name) and not name.is_file():
+            raise DamagedMetadataError(f"{name.name} is no file")
 
 
 def _row(cursor: sqlite3.Cursor, values: tuple) -> Row:
     row = dict(zip((column[0] for column in cursor.description), values, strict=True))
-    if "properties" in row:
-        row["properties"] = json.loads(row["properties"])
+    if "properties" not in row:
+        return row
+    with contextlib.suppress(ValueError, TypeError, AttributeError):  # `check_row` refuses what is left as it is
+        row["properties"] = parse_json(row["properties"])
     return row
 
 
@@ -117,9 +148,9 @@ def _json(properties: Mapping[str, Any]) -> str:
     return json.dumps(json.loads(json.dumps(properties), parse_constant=lambda name: None))
 
 
-def _write_ahead(db: sqlite3.Connection) -> None:
+def _write_ahead(db: sqlite3.Connection, wait: float) -> None:
     """Set WAL mode. SQLite does not wait when two do so at once."""
-    deadline = time.monotonic() + SECONDS_TO_WAIT
+    deadline = time.monotonic() + wait
     while True:
         try:
             db.execute("PRAGMA journal_mode = WAL")
@@ -134,15 +165,27 @@ def _version(db: sqlite3.Connection) -> int:
     return db.execute("PRAGMA user_version").fetchone()["user_version"]
 
 
-def _migrate(db: sqlite3.Connection, root: Path) -> None:
+def _migrate(db: sqlite3.Connection) -> None:
     version = _version(db)  # read again: another process may have been quicker
     for script in MIGRATIONS[version:]:
         for statement in script.split(";"):
             db.execute(statement)
     db.execute(f"PRAGMA user_version = {max(version, len(MIGRATIONS))}")
-    if version == 0:  # of a database that was deleted, the folders keep their numbers
-        taken = [int(path.stem) for path in root.glob("*/*/*") if path.stem.isdecimal()]
-        db.execute("INSERT INTO sqlite_sequence (name, seq) VALUES ('execution', ?)", [max(taken, default=0)])
+
+
+def taken_number(root: Path) -> int:
+    """Return the highest number of an execution's folder; 0 where there is none."""
+    stems = (path.stem for path in root.glob("*/*/*"))
+    return max((int(stem) for stem in stems if re.fullmatch("[0-9]{1,15}", stem)), default=0)
+
+
+def skip_taken_numbers(db: sqlite3.Connection, root: Path) -> None:
+    """Let the next execution have a number beyond those of all folders, of which an older record may know nothing."""
+    last = db.execute("SELECT max(seq) AS seq FROM sqlite_sequence WHERE name = 'execution'").fetchone()["seq"]
+    if last is None:
+        db.execute("INSERT INTO sqlite_sequence (name, seq) VALUES ('execution', ?)", [taken_number(root)])
+    elif (taken := taken_number(root)) > last:
+        db.execute("UPDATE sqlite_sequence SET seq = ? WHERE name = 'execution'", [taken])
 
 
 @contextlib.contextmanager
@@ -176,8 +219,9 @@ def end_run(db: sqlite3.Connection, run: int, state: str, error: str | None = No
 
 def find_runs(db: sqlite3.Connection, *numbers: int) -> list[Row]:
     """Return the runs with these numbers that there are, or all of them; the oldest first."""
-    rows = db.execute("SELECT * FROM context WHERE type = 'run' ORDER BY id").fetchall()
-    return [row for row in rows if not numbers or int(row["name"]) in numbers]
+    chosen = f"AND name IN ({', '.join('?' * len(numbers))})" if numbers else ""
+    query = f"SELECT * FROM context WHERE type = 'run' {chosen} ORDER BY id"
+    return _sound_rows("context", db.execute(query, list(map(str, numbers))))
 
 
 def begin_execution(
@@ -254,14 +298,47 @@ def fail_execution(db: sqlite3.Connection, execution: int, properties: Mapping[s
 
 def find_executions(db: sqlite3.Connection, condition: str, *values: Any) -> list[Row]:
     """Return the executions for which the SQL condition holds, the newest first."""
-    return db.execute(f"SELECT * FROM execution WHERE {condition} ORDER BY id DESC", values).fetchall()
+    return _sound_rows("execution", db.execute(f"SELECT * FROM execution WHERE {condition} ORDER BY id DESC", values))
 
 
 def find_artifacts(db: sqlite3.Connection, execution: int, event: str) -> dict[str, Row]:
     """Return name → the artifacts that the execution took ("INPUT") or made ("OUTPUT")."""
     rows = db.execute(
-        "SELECT event.name, artifact.* FROM event JOIN artifact ON artifact.id = event.artifact "
+        "SELECT event.name AS role, artifact.* FROM event JOIN artifact ON artifact.id = event.artifact "
         "WHERE event.execution = ? AND event.type = ? ORDER BY event.name",
         [execution, event],
     )
-    return {row.pop("name"): row for row in rows}
+    found = {row.pop("role"): row for row in _sound_rows("artifact", rows)}
+    check_names(f"event of execution {execution}", found)
+    return found
+
+
+def find_published(db: sqlite3.Connection, context: int) -> list[Row]:
+    """Return the artifacts that belong to a context, the oldest first."""
+    rows = db.execute(
+        "SELECT artifact.* FROM artifact JOIN attribution ON artifact.id = attribution.artifact "
+        "WHERE attribution.context = ? ORDER BY artifact.id",
+        [context],
+    )
+    return _sound_rows("artifact", rows)
+
+
+def sound_parts(table: str, rows: Iterable[Row]) -> tuple[list[Row], list[str]]:
+    """Return the rows that are sound, and a line for each other, for those who only ask."""
+    found, damage = [], []
+    for row in rows:
+        try:
+            check_row(table, row)
+        except DamagedMetadataError as error:
+            damage.append(f"{FILE}: damaged: {error}")
+        else:
+            found.append(row)
+    return found, damage
+
+
+def _sound_rows(table: str, rows: Iterable[Row]) -> list[Row]:
+    """Return all rows; raise DamagedMetadataError for one that is not sound."""
+    found = list(rows)
+    for row in found:
+        check_row(table, row)
+    return found

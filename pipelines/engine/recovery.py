@@ -1,6 +1,7 @@
 """Recovery: what a run finds of others that were killed, or whose machine lost its power."""
 
 import importlib
+import sys
 from pathlib import Path
 
 from pipelines.engine import locks, metadata
@@ -67,10 +68,21 @@ def _open_outputs(root: Path, row: metadata.Row) -> dict[str, Artifact]:
     """Return name → artifact of what an execution was making, without those whose class is no longer known."""
     found = {}
     for name, class_name in row["properties"]["outputs"].items():
-        try:
-            module = importlib.import_module(row["properties"].get("modules", {}).get(name, ""))
-            kind = getattr(module, class_name)
-        except (ImportError, ValueError, AttributeError):  # a class of another version of the program
-            continue
-        found[name] = kind(partial_folder(root, row["type"], name, row["id"]))
+        kind = _find_kind(row["properties"].get("modules", {}).get(name, ""), class_name)
+        if kind is not None:
+            found[name] = kind(partial_folder(root, row["type"], name, row["id"]))
     return found
+
+
+def _find_kind(module: str, name: str) -> type[Artifact] | None:
+    """Return the class of an artifact; None where the program has none of this name, or another thing.
+
+    Modules that are not loaded are looked for in the program alone.
+    """
+    if module not in sys.modules and module.partition(".")[0] != __name__.partition(".")[0]:
+        return None
+    try:
+        kind = getattr(importlib.import_module(module), name)
+    except (ImportError, ValueError, AttributeError):  # a class of another version of the program
+        return None
+    return kind if isinstance(kind, type) and issubclass(kind, Artifact) else None

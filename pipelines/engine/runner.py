@@ -29,7 +29,14 @@ from kcnn.terminal import print_lines
 from pipelines.engine import metadata
 from pipelines.engine.code import digest_files, find_start, reach, reach_component
 from pipelines.engine.component import Artifact, Node, order_nodes, upstream
-from pipelines.engine.execution import begin_or_resume, describe_change, describe_execution, execute, open_inputs
+from pipelines.engine.execution import (
+    begin_or_resume,
+    check_unchanged,
+    describe_change,
+    describe_execution,
+    execute,
+    open_inputs,
+)
 from pipelines.engine.recovery import end_what_dead_runs_left
 from pipelines.engine.session import NotBegunError, Session, open_session
 
@@ -113,7 +120,12 @@ def _make(
         if (outputs := _find_outputs(session, node, node.execution)) is None:
             raise NotBegunError(f"what {node.name} made is no longer all in {session.root / node.name}")
         return outputs
-    code = digest_files(reach_component(node.component, {**node.parameters, **open_inputs(session, node, inputs)}))
+    taken = open_inputs(session, node, inputs)
+    try:
+        code = digest_files(reach_component(node.component, {**node.parameters, **taken}))
+    except Exception as error:  # what an input says of itself decides which code it is
+        check_unchanged(session, node, inputs, taken, error)
+        raise
     key = _digest_work(node, inputs, code)
     if (node.component.cached or not chosen) and (outputs := _find_finished(session, node, key)) is not None:
         with metadata.transaction(session.db):

@@ -11,7 +11,10 @@ from typing import Any
 
 from kcnn.errors import UserError
 from pipelines.engine import locks, metadata
+from pipelines.engine.backup import back_up
+from pipelines.engine.damage import describe_failure, describe_room, explaining
 from pipelines.engine.obstacles import describe_obstacle
+from pipelines.engine.soundness import DamagedMetadataError, check_content
 
 
 class NotBegunError(UserError):
@@ -46,13 +49,19 @@ def open_session(root: Path, pipeline: str, record: Mapping[str, Any]) -> Iterat
         try:
             root.mkdir(parents=True, exist_ok=True)
             db = stack.enter_context(contextlib.closing(metadata.connect(root, create=True)))
+            with explaining(root):
+                check_content(db)
+            stack.callback(back_up, db, root)
             with metadata.transaction(db):
+                metadata.skip_taken_numbers(db, root)
                 number = metadata.begin_run(db, pipeline, {**record, **describe_process()})
                 stack.enter_context(locks.hold_lock(root, number))
         except (OSError, sqlite3.Error) as error:
             reason = getattr(error, "strerror", None) or error
-            room = metadata.describe_room(root)
-            raise UserError(f"--pipeline_root {root}: cannot be written: {reason}{room}") from None
+            place = getattr(error, "filename", None)
+            named = f"{place}: " if place not in (None, str(root)) else ""
+            room = describe_room(root)
+            raise UserError(f"--pipeline_root {root}: cannot be written: {named}{reason}{room}") from None
         try:
             yield Session(db, root, number)
             with metadata.transaction(db):
@@ -60,11 +69,11 @@ def open_session(root: Path, pipeline: str, record: Mapping[str, Any]) -> Iterat
         except BaseException as error:
             states = {KeyboardInterrupt: "INTERRUPTED", NotBegunError: "REFUSED"}
             state = states.get(type(error), "FAILED")
-            with contextlib.suppress(sqlite3.Error), metadata.transaction(db):  # unsaid, it counts as interrupted
+            # Unsaid, it counts as interrupted.
+            with contextlib.suppress(sqlite3.Error, DamagedMetadataError), metadata.transaction(db):
                 metadata.end_run(db, number, state, describe_error(error))
-            if isinstance(error, sqlite3.Error):
-                room = metadata.describe_room(root)
-                raise UserError(f"--pipeline_root {root}: {metadata.FILE}: {error}{room}") from error
+            if isinstance(error, sqlite3.Error | DamagedMetadataError):
+                raise UserError(describe_failure(root, error)) from error
             if isinstance(error, OSError) and (obstacle := describe_obstacle(error, root)) is not None:
                 raise UserError(f"--pipeline_root {root}: {obstacle}") from error
             raise

@@ -1,6 +1,7 @@
 """The export job: another export of a network that was trained before, published as the next version."""
 
 import dataclasses
+import os
 from pathlib import Path
 from typing import Any
 
@@ -40,12 +41,18 @@ def run(job: ExportJob) -> Path:
         UserError: what the version was made of is not in the pipeline's root, or what can be known to fail otherwise.
         RefusedError: a gate refuses to publish it.
     """
-    exporter, pusher, ports = _origin(Path(job.pipeline_root), job.version)
-    purpose = job.publication.optimize_for or exporter["optimize_for"]
-    publication = dataclasses.replace(job.publication, optimize_for=purpose)
+    try:
+        exporter, pusher, ports = _origin(Path(job.pipeline_root), job.version)
+        purpose, origin = exporter["optimize_for"], dict(pusher["record"])
+        dataset = os.fspath(origin["dataset"])
+    except (LookupError, TypeError, ValueError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"export {job.version}: what the metadata keep of it is not complete: {error!r}") from error
+    publication = dataclasses.replace(job.publication, optimize_for=job.publication.optimize_for or purpose)
     check_publication(publication)
-    check_apart("--saved_models", Path(publication.saved_models), pusher["record"]["dataset"])
-    record = {**pusher["record"], "command": job.command, "exported_from": str(job.version)}
+    check_apart("--saved_models", Path(publication.saved_models), dataset)
+    record = {**origin, "command": job.command, "exported_from": str(job.version)}
     nodes = [port.node for port in (ports | publication_steps(publication, record, **ports)).values()]
     made = run_graph(job, nodes, pipeline="export", goal="Pusher", exported_from=str(job.version))
     assert made is not None

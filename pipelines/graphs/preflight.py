@@ -1,6 +1,5 @@
 """What is settled before the work begins: where it may write, and which weights it starts from."""
 
-import contextlib
 import dataclasses
 import os
 import tempfile
@@ -150,15 +149,17 @@ def previous_statistics(root: Path, dataset: str, fingerprint: str) -> dict[str,
     """
     if not (root / metadata.FILE).exists():
         return {}
-    with contextlib.closing(metadata.connect(root)) as db:
+    with metadata.reading(root) as db:
         for row in metadata.find_executions(db, "type = 'StatisticsGen' AND state IN ('COMPLETE', 'CACHED')"):
-            examples = metadata.find_artifacts(db, row["id"], "INPUT")["examples"]
+            examples = metadata.find_artifacts(db, row["id"], "INPUT").get("examples")
             makers = (
                 "type = 'ExampleGen' AND id IN (SELECT execution FROM event WHERE artifact = ? AND type = 'OUTPUT')"
             )
-            facts = metadata.find_executions(db, makers, examples["id"])[-1]["properties"]["parameters"]
-            found = metadata.find_artifacts(db, row["id"], "OUTPUT")["statistics"]
-            if facts["dataset"] == dataset and facts["fingerprint"] != fingerprint and (root / found["uri"]).is_dir():
+            made_by = metadata.find_executions(db, makers, examples["id"]) if examples else []
+            facts = made_by[-1]["properties"]["parameters"] if made_by else {}
+            found = metadata.find_artifacts(db, row["id"], "OUTPUT").get("statistics")
+            other = facts.get("dataset") == dataset and facts.get("fingerprint") != fingerprint
+            if found and other and (root / found["uri"]).is_dir():
                 return {"previous": str(root / found["uri"]), "previous_fingerprint": found["fingerprint"]}
     return {}
 

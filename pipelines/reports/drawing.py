@@ -12,6 +12,7 @@ from typing import Any
 from xml.sax.saxutils import escape
 
 from pipelines.artifacts import find_class
+from pipelines.engine.soundness import is_number
 
 GAP, LAYER, LINE, MARGIN = 24, 56, 15, 20  # pixels: between boxes, between layers, of text, around
 LETTER = 6.7  # pixels, of the monospaced font at 11 pixels
@@ -94,7 +95,8 @@ def _fact(name: str, value: Any) -> str:
         return f"{name}: {value if len(value) <= room else '...' + value[3 - room :]}"
     if isinstance(value, dict):
         parts = [f"{key} {part}" for key, part in value.items()]
-        value = f"{value['value']:.1%}" if "value" in value else len(value) if name == "excluded" else ", ".join(parts)
+        figure = value.get("value")
+        value = f"{figure:.1%}" if is_number(figure) else len(value) if name == "excluded" else ", ".join(parts)
     line = f"{name}: {value}"
     return line if len(line) <= LONGEST else f"{line[: LONGEST - 3]}..."
 

@@ -8,11 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from kcnn.documents import parse_json
 from kcnn.errors import UserError
+from kcnn.json_files import warn_of_damage
 from kcnn.tables import aligned
 from pipelines.artifacts import find_class
 from pipelines.engine import locks, metadata
 from pipelines.engine.metadata import Row
+from pipelines.engine.soundness import DamagedMetadataError, is_number, is_path
 
 
 def format_time(seconds: float) -> str:
@@ -23,8 +26,8 @@ def format_time(seconds: float) -> str:
 def flatten(value: Any, name: str = "") -> dict[str, Any]:
     """Return nested JSON, also where it is a string (a Config among the parameters), as dotted name → value."""
     if isinstance(value, str) and value.startswith("{"):
-        with contextlib.suppress(json.JSONDecodeError):  # then it is a text
-            value = json.loads(value)
+        with contextlib.suppress(ValueError):  # then it is a text
+            value = parse_json(value)
     if isinstance(value, list) and any(isinstance(item, dict) for item in value):
         value = dict(enumerate(value))
     if not isinstance(value, dict) or not value:
@@ -50,26 +53,30 @@ def list_runs(root: Path) -> list[dict[str, Any]]:
         JSON-able: "run", the number; "pipeline", "created" (UTC), "seconds", "state", "error", "command", "commit",
         "dataset", "top1" (0 to 1, of the test split), "published", the version's folder; None for what there is not.
 
+    Prints a warning for each run that is damaged.
+
     Raises:
-        UserError: there are no metadata.
+        UserError: there are no metadata, or none that can be read.
     """
-    db = metadata.connect(root)
-    try:
-        return [describe_run(db, root, row) for row in metadata.find_runs(db)]
-    finally:
-        db.close()
+    with metadata.reading(root) as db:
+        rows = db.execute("SELECT * FROM context WHERE type = 'run' ORDER BY id").fetchall()
+        sound, damage = metadata.sound_parts("context", rows)
+        found = []
+        for row in sound:
+            try:
+                found.append(describe_run(db, root, row))
+            except DamagedMetadataError as error:
+                damage.append(f"run {row['name']}: {metadata.FILE}: damaged: {error}")
+        warn_of_damage(damage)
+        return found
 
 
 def describe_run(db: sqlite3.Connection, root: Path, row: Row) -> dict[str, Any]:
     """Describe a run by its row, as `list_runs`."""
     number, facts = int(row["name"]), row["properties"]
-    made = db.execute(
-        "SELECT artifact.* FROM artifact JOIN attribution ON artifact.id = attribution.artifact "
-        "WHERE attribution.context = ? ORDER BY artifact.id",
-        [row["id"]],
-    ).fetchall()
-    top1 = [artifact["properties"]["top1"]["value"] for artifact in made if artifact["type"] == "ModelEvaluation"]
-    published = [artifact["properties"].get("version") for artifact in made if artifact["type"] == "PushedModel"]
+    made = metadata.find_published(db, row["id"])
+    top1 = [_top1(artifact) for artifact in made if artifact["type"] == "ModelEvaluation"]
+    published = [published_version(artifact) for artifact in made if artifact["type"] == "PushedModel"]
     dead = facts["state"] == "RUNNING" and not locks.is_alive(root, number)
     return {
         "run": number,
@@ -84,6 +91,23 @@ def describe_run(db: sqlite3.Connection, root: Path, row: Row) -> dict[str, Any]
         "top1": top1[-1] if top1 else None,
         "published": published[-1] if published else None,
     }
+
+
+def _top1(artifact: Row) -> float | None:
+    """Return the accuracy that an evaluation found."""
+    figure = artifact["properties"].get("top1")
+    value = figure.get("value") if isinstance(figure, dict) else None
+    if value is not None and not is_number(value):
+        raise DamagedMetadataError(f"artifact {artifact['id']}: top1: expected a number")
+    return value
+
+
+def published_version(artifact: Row, name: str = "version") -> str | None:
+    """Return the folder that a Pusher published, or a path of another name; None where there is none."""
+    path = artifact["properties"].get(name)
+    if path is not None and (not isinstance(path, str) or not is_path(path)):
+        raise DamagedMetadataError(f"artifact {artifact['id']}: {name}: expected a path")
+    return path
 
 
 def format_runs(rows: Sequence[dict[str, Any]]) -> list[str]:
@@ -114,11 +138,8 @@ def compare_runs(root: Path, numbers: tuple[int, int]) -> dict[str, dict[str, li
     Raises:
         UserError: there is no such run, or no metadata.
     """
-    db = metadata.connect(root)
-    try:
+    with metadata.reading(root) as db:
         sides = [_contents(db, number) for number in numbers]
-    finally:
-        db.close()
     return {
         head: {
             name: [side[head].get(name) for side in sides]

@@ -20,8 +20,8 @@ from PIL import Image
 from kcnn.data import pictures
 from kcnn.data.foreign_formats import explain_format
 from kcnn.data.input_pipeline.headers import decoding_cost
-from kcnn.documents import read_document
 from kcnn.errors import UserError
+from kcnn.json_files import read_small_text
 from kcnn.plain_paths import plain_path
 from kcnn.serving.prediction import runtimes
 from kcnn.serving.prediction.inputs import Fetch, InputImage, ReaderThreads, UnreadableError, expand_input
@@ -74,7 +74,7 @@ class Classifier:
     Attributes:
         directory: the version that was loaded.
         labels: all class names, in the order of the model's outputs.
-        card: the content of `assets.extra/card.json`; None where there is none.
+        card: what is sound of `assets.extra/card.json`; None where there is none.
     """
 
     def __init__(self, directory: Path, labels: tuple[str, ...], card: dict[str, Any] | None, served: ServedVersion):
@@ -346,8 +346,9 @@ def load_classifier(saved_model_dir: str | os.PathLike[str], runtime: str = "ten
         raise UserError(
             f"the saved model in {str(directory)!r} was not exported by kcnn: it has no labels or signature"
         )
-    try:
-        names = tuple(read_document(labels).removesuffix("\n").split("\n"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{labels}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
-    return Classifier(directory, names, read_card(directory), served)
+    names = tuple(read_small_text(labels).removesuffix("\n").split("\n"))
+    probabilities = served.signatures["serving_default"].structured_outputs.get("probabilities")
+    classes = None if probabilities is None or probabilities.shape.rank is None else probabilities.shape[-1]
+    if classes not in (None, len(names)):
+        raise UserError(f"{labels}: damaged: {len(names)} lines; expected the names of {classes} classes")
+    return Classifier(directory, names, read_card(directory).content, served)

@@ -79,7 +79,8 @@ def load_runtime(runtime: str, version: Path) -> LoadedSignatures:
     try:
         text = family.read_metadata(path)
         metadata = parse_json(text)
-        spec = Preprocessing(**metadata["preprocessing"])
+        spec, labels = Preprocessing(**metadata["preprocessing"]), list(map(str, metadata["labels"]))
+        temperature = float(metadata["calibration"]["temperature"])
         network = family.load(path)
         blank = network(np.zeros([1, *spec.image_size, 3], np.float32))
     except Exception as error:  # the runtimes have errors of many kinds for a file that they cannot read
@@ -98,5 +99,4 @@ def load_runtime(runtime: str, version: Path) -> LoadedSignatures:
             tf.ensure_shape(embedding, [None, *blank["embedding"].shape[1:]]),
         ]
 
-    temperature = metadata["calibration"]["temperature"]
-    return LoadedSignatures(signatures_of(forward, metadata["labels"], spec, temperature, text), network)
+    return LoadedSignatures(signatures_of(forward, labels, spec, temperature, text), network)

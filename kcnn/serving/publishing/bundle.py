@@ -16,10 +16,9 @@ from typing import Any
 from google.protobuf import text_format
 from tensorflow_serving.config import model_server_config_pb2
 
-from kcnn.documents import parse_prototext, read_document
 from kcnn.serving.publishing import versions
 from kcnn.serving.publishing.folder_files import lock_folder, replace_file
-from kcnn.serving.publishing.labels import current_labels
+from kcnn.serving.publishing.labels import current_labels, read_served_labels
 
 WARMUP = Path("assets.extra", "tf_serving_warmup_requests")  # within a version
 FILES = Path(__file__).parent / "bundle_files"
@@ -32,7 +31,6 @@ def write_bundle(folder: Path) -> None:
     """Write the files beside the versions in a folder, each by a rename.
 
     Raises:
-        UserError: labels.json is damaged.
         OSError: a file cannot be written.
     """
     with lock_folder(folder):
@@ -60,7 +58,7 @@ def models_config(folder: Path) -> str:
     )
     labels, present = current_labels(folder), [int(version.name) for version in versions.list_versions(folder)]
     highest = set(present[-LOADED:])
-    wanted = highest | set(labels.values()) | (_labelled_before(folder) & set(present))
+    wanted = highest | set(labels.values()) | (set(read_served_labels(folder).values()) & set(present))
     if wanted == highest:
         model.model_version_policy.latest.num_versions = LOADED
     else:
@@ -68,15 +66,6 @@ def models_config(folder: Path) -> str:
     for label, number in sorted(labels.items()):
         model.version_labels[label] = number
     return f"# Written by kcnn whenever versions or labels change.\n{text_format.MessageToString(config)}"
-
-
-def _labelled_before(folder: Path) -> set[int]:
-    """Return the versions that have a label in the present models.config; none where it cannot be read."""
-    try:
-        config = parse_prototext(read_document(folder / "models.config"), model_server_config_pb2.ModelServerConfig())
-    except (OSError, ValueError):
-        return set()
-    return {number for model in config.model_config_list.config for number in model.version_labels.values()}
 
 
 def write_warmup(version: Path, name: str, images: Sequence[bytes]) -> int:

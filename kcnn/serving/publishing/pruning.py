@@ -6,6 +6,7 @@ import platform
 import shutil
 from pathlib import Path
 
+from kcnn.errors import UserError
 from kcnn.serving.publishing.labels import assigned_labels
 from kcnn.serving.publishing.versions import REMOVED_SUFFIX, list_versions
 
@@ -23,11 +24,15 @@ def prune_versions(folder: Path, number: int) -> list[str]:
         The names of the removed versions.
 
     Raises:
+        UserError: labels.json is damaged, and a label may be on one of them.
         ValueError: `number` is less than 2: a server may be reading the version before the last.
     """
     if number < FEWEST:
         raise ValueError(f"{number} versions to keep: expected {FEWEST} or more")
-    removed, labelled = [], set(assigned_labels(folder).values())
+    assigned = assigned_labels(folder)
+    if assigned.lost:
+        raise UserError(f"{assigned.damage[0]}: no version is removed")
+    removed, labelled = [], set(assigned.numbers.values())
     for version in list_versions(folder)[:-number]:
         if int(version.name) in labelled:
             continue

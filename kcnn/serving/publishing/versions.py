@@ -27,9 +27,15 @@ _PARTIAL_SUFFIX = ".partial"  # of the hidden name of a version that is being wr
 _ABANDONED = 24 * 3600.0  # seconds without a change, after which the writer is taken for dead, on whatever machine
 
 
+def version_number(name: str) -> int | None:
+    """Return the number that a name stands for, as TensorFlow Serving reads it; None for any other name."""
+    return int(name) if re.fullmatch("[0-9]{1,19}", name) and int(name) < 2**63 else None
+
+
 def list_versions(folder: Path) -> list[Path]:
     """Return the versions in a folder, the oldest first."""
-    return sorted((entry for entry in folder.glob("*") if entry.name.isdecimal()), key=lambda entry: int(entry.name))
+    found = (entry for entry in folder.glob("*") if version_number(entry.name) is not None)
+    return sorted(found, key=lambda entry: int(entry.name))
 
 
 def complete_versions(folder: Path) -> list[Path]:
@@ -91,8 +97,11 @@ def published_folder(folder: Path) -> Path:
 
 
 def next_version(folder: Path) -> int:
-    """Return the number after the highest version in a folder."""
-    return 1 + max((int(entry.name) for entry in list_versions(folder)), default=0)
+    """Return the number after the highest version in a folder; raise UserError where there is none that is served."""
+    number = 1 + max((int(entry.name) for entry in list_versions(folder)), default=0)
+    if version_number(str(number)) is None:
+        raise UserError(f"{folder / str(number - 1)}: no version has a higher number: rename it, or publish elsewhere")
+    return number
 
 
 def version_digest(version: Path) -> str:

@@ -13,7 +13,7 @@ import io
 import logging
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +25,7 @@ from tensorflow_serving.apis import prediction_log_pb2
 from kcnn.errors import UserError
 from kcnn.leftovers import is_data
 from kcnn.serving.publishing.bundle import WARMUP
-from kcnn.serving.publishing.labels import current_labels
+from kcnn.serving.publishing.labels import assigned_labels, current_labels
 from kcnn.serving.publishing.versions import complete_versions
 from kcnn.serving.server.metrics import Metrics
 from kcnn.serving.server.runtime import DEFAULT_SIGNATURE, RUNTIMES, LoadedModel
@@ -169,14 +169,12 @@ class Models:
         """Load the versions that are to be served; once all of them answer, unload the others."""
         for name, model in self.served.items():
             try:
-                wanted, labels = await asyncio.to_thread(_wanted, model)
+                wanted, labels, damage = await asyncio.to_thread(_wanted, model)
             except (OSError, UserError) as error:  # the loaded versions stay
-                if self._obstacles.get(name) != str(error):
-                    print_lines(f"{model.base_path}: {error}", file=sys.stderr)
-                self._obstacles[name] = str(error)
+                self._tell(model, str(error))
                 self._looked.add(name)
                 continue
-            self._obstacles.pop(name, None)
+            self._tell(model, "; ".join(damage))
             for path in wanted:
                 known = self._versions[name].get(int(path.name))
                 if known is None or (known.state is State.END and known.stamp != _stamp(path)):
@@ -190,11 +188,19 @@ class Models:
                         self._unload(servable)
             there = {servable.version for servable in self._available(name)}
             before = self._labels[name]
+            if damage:  # a label of which nothing is known stays where it was
+                labels = {**before, **labels}
             self._labels[name] = {
                 label: before[label] if number not in there and before.get(label) in there else number
                 for label, number in labels.items()
             }
             self._looked.add(name)
+
+    def _tell(self, model: ServedModel, obstacle: str) -> None:
+        """Print what is wrong with the folder of a model, unless it was printed last time."""
+        if obstacle and self._obstacles.get(model.name) != obstacle:
+            print_lines(f"{model.base_path}: {obstacle}", file=sys.stderr)
+        self._obstacles[model.name] = obstacle
 
     async def _load_version(self, name: str, path: Path) -> None:
         servable = Servable(name, path, _stamp(path))
@@ -252,21 +258,21 @@ def _stamp(version: Path) -> Stamp:
     return frozenset(found)
 
 
-def _wanted(model: ServedModel) -> tuple[list[Path], Mapping[str, int]]:
-    """Return the versions on disk that are to be served, the oldest first, and the labels.
+def _wanted(model: ServedModel) -> tuple[list[Path], Mapping[str, int], Sequence[str]]:
+    """Return the versions on disk that are to be served, the oldest first, the labels, and what is damaged of these.
 
     Raises:
         OSError: the folder cannot be read.
-        UserError: its labels cannot.
     """
     os.listdir(model.base_path)  # raises where a pattern would find nothing
     found = complete_versions(model.base_path)
     labels = current_labels(model.base_path) if model.labels is None else model.labels
+    damage = assigned_labels(model.base_path).damage if model.labels is None else ()
     numbers = set(model.specific)
     if not numbers:
         numbers = {int(path.name) for path in found[-model.latest :]}
         numbers |= set(labels.values()) if model.labels is None else set()
-    return [path for path in found if int(path.name) in numbers], labels
+    return [path for path in found if int(path.name) in numbers], labels, damage
 
 
 def _free(model: LoadedModel) -> None:

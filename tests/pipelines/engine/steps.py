@@ -184,11 +184,15 @@ def die_before(count):
         ):
             tick()
 
+    def reads(statement):
+        return statement.startswith("SELECT") or (statement.startswith("PRAGMA") and "=" not in statement)
+
     connect = sqlite3.connect
 
     def traced(*arguments, **options):
         db = connect(*arguments, **options)
-        db.set_trace_callback(lambda statement: None if statement.startswith("SELECT") else tick())
+        if arguments[0] != ":memory:":
+            db.set_trace_callback(lambda statement: None if reads(statement) else tick())
         return db
 
     sqlite3.connect = traced

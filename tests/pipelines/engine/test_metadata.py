@@ -91,7 +91,7 @@ def test_a_newer_version_is_refused_in_one_line_and_left_alone(tmp_path):
 
 def test_what_is_no_database_is_refused(tmp_path):
     (tmp_path / "metadata.sqlite").write_bytes(b"no database" * 100)
-    with pytest.raises(UserError, match=r"metadata\.sqlite: file is not a database"):
+    with pytest.raises(UserError, match=r"metadata\.sqlite: damaged: file is not a database; .* mv "):
         steps.run(tmp_path)
     with pytest.raises(UserError, match="no pipeline has run in it"):
         metadata.connect(tmp_path / "other")

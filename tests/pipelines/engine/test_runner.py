@@ -67,7 +67,7 @@ def test_killed_again_and_again(root, seed):
     chance = random.Random(seed)
     status, kills = -signal.SIGKILL, 0
     while status == -signal.SIGKILL:
-        process = begin(root, "kill", chance.randrange(20, 80), resume=chance.random() < 0.5)
+        process = begin(root, "kill", chance.randrange(20, 100), resume=chance.random() < 0.5)
         process.communicate(timeout=120)
         status, kills = process.returncode, kills + 1
         assert kills < 50

@@ -1,6 +1,7 @@
 """The classifier as users hold it: files, folders, pixels, broken things, versions, threads."""
 
 import io
+import os
 import shutil
 import threading
 from concurrent import futures
@@ -15,7 +16,7 @@ from tiny_classifier import LABELS, SPEC, picture
 from kcnn.data.input_pipeline.transform import preprocess
 from kcnn.errors import UserError
 from kcnn.serving.prediction.classifier import Prediction, _batches, load_classifier
-from kcnn.serving.publishing.card import write_card
+from kcnn.serving.publishing.card import CARD, write_card
 from kcnn.serving.publishing.rollback import republish_version
 from tests.data.input_pipeline.hostile_images import END, jpeg_of_scans, scan
 from tests.data.input_pipeline.image_files import png
@@ -160,6 +161,19 @@ def test_a_rollback_is_followed(export_dir, tmp_path):
     classifier = load_classifier(folder)
     assert classifier.labels == tuple(LABELS)
     assert classifier.card["rollback"]["copy_of"] == 1
+
+
+def test_a_damaged_card_stops_no_answer_and_damaged_labels_are_one_line(export_dir, tmp_path, pictures):
+    version = shutil.copytree(export_dir, tmp_path / "1")
+    (version / "assets.extra").mkdir(exist_ok=True)
+    os.mkfifo(version / CARD)
+    classifier = load_classifier(version)
+    assert classifier.card is None
+    assert classifier.predict(pictures[0])[0].error is None
+    for content, message in ((b"\xff\xfe", "no UTF-8"), (b"a\nb\n", "2 lines; expected the names of 7 classes")):
+        (version / "assets" / "labels.txt").write_bytes(content)
+        with pytest.raises(UserError, match=rf"labels\.txt: damaged: {message}"):
+            load_classifier(version)
 
 
 def test_what_is_no_model_is_one_line(export_dir, tmp_path):

@@ -20,7 +20,7 @@ from tensorflow_serving.config import model_server_config_pb2
 
 from kcnn.serving.prediction.classifier import load_classifier
 from kcnn.serving.publishing import bundle, versions
-from kcnn.serving.publishing.labels import assign_labels, current_labels
+from kcnn.serving.publishing.labels import assign_labels, assigned_labels, current_labels
 from kcnn.serving.publishing.rollback import republish_version
 from kcnn.serving.server.models_config import read_models_config
 
@@ -313,8 +313,10 @@ def test_wrong_labels_change_nothing(fakes, changes, message):
 
 def test_a_labels_file_that_somebody_broke_is_named(fakes):
     (fakes / "labels.json").write_text("stable: 3")
-    with pytest.raises(versions.UserError, match=r"labels\.json: expected labels and versions"):
-        current_labels(fakes)
+    told = assigned_labels(fakes).damage
+    assert re.search(r"labels\.json: damaged: Expecting value", told[0])
+    assert "stable stands where models.config has it; canary stands where" in told[1]
+    assert current_labels(fakes) == {"stable": 4, "canary": 4}
     (fakes / "labels.json").write_text('{"stable": 77}')  # a version that was removed by hand
     assert current_labels(fakes) == {"stable": 4, "canary": 4}
 

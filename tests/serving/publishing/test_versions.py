@@ -67,6 +67,14 @@ def test_numbers_count_up_and_nothing_else_is_left(tmp_path):
     assert [path.name for path in versions.list_versions(folder)] == ["1", "7", "8"]
 
 
+def test_numbers_that_no_server_takes_are_no_versions(tmp_path):
+    for name in ("1", "9223372036854775807", "9223372036854775808", "\u0663", "1" * 30, "-2"):
+        (tmp_path / name).mkdir()
+    assert [path.name for path in versions.list_versions(tmp_path)] == ["1", "9223372036854775807"]
+    with pytest.raises(UserError, match="no version has a higher number"):
+        publish(tmp_path)
+
+
 def test_a_publisher_that_fails_leaves_nothing(tmp_path):
     publish(tmp_path)
 
@@ -210,20 +218,11 @@ def test_a_rollback_serves_the_earlier_version_and_changes_nothing(three):
     assert (version / "saved_model.pb").read_text() == "model 1"
     assert versions.version_digest(version) == versions.version_digest(three / "1")
     card = read_card(version)
-    assert card["model"] == "m1"
-    told = card["rollback"]
-    assert (told["copy_of"], told["replaces"], told["command"]) == (1, 3, "main.py rollback m 1")
+    assert card.content["model"] == "m1"
+    told = card.rollback
+    assert (told.copy_of, told.replaces, told.command) == (1, 3, "main.py rollback m 1")
+    assert card.damage == ()
     assert {name: data for name, data in content(three).items() if not name.startswith("4/")} == before
-
-
-@pytest.mark.parametrize(
-    "text", ["{", "[]", b"\xff\0", '{"rollback": {"copy_of": "1\\u0000"}}', '{"rollback": "1"}', '{"rollback": {}}']
-)
-def test_a_damaged_card_is_named(three, text):
-    (three / "2" / CARD).write_bytes(text if isinstance(text, bytes) else text.encode())
-    with pytest.raises(UserError, match=r"2/assets\.extra/card\.json: damaged") as caught:
-        original_number(three / "2")
-    assert "\n" not in str(caught.value)
 
 
 def test_a_rollback_is_taken_back_by_a_rollback(three):
@@ -231,7 +230,7 @@ def test_a_rollback_is_taken_back_by_a_rollback(three):
     version = republish_version(three, 3, "")
     assert (version.name, (version / "saved_model.pb").read_text()) == ("5", "model 3")
     again = republish_version(three, 4, "")  # a copy of a copy
-    assert (again.name, original_number(again)) == ("6", 1)
+    assert (again.name, original_number(again, read_card(again))) == ("6", 1)
     prune_versions(three, 2)
     assert names(three) == ["5", "6"]
     assert (again / "saved_model.pb").read_text() == "model 1"  # though what it shares its files with is gone

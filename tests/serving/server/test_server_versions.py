@@ -136,4 +136,4 @@ def test_labels_that_nobody_can_read_change_nothing(folder, capfd):
 
     there = ({1: "AVAILABLE"}, {"stable": 1, "canary": 1, None: 1})
     assert polled(folder, nothing, damaged) == [there] * 2
-    assert "labels.json: expected labels and versions" in capfd.readouterr().err
+    assert "labels.json: damaged: stable: expected the number of a version" in capfd.readouterr().err
