@@ -9,7 +9,6 @@ A command is a module of `pipelines.commands`, found because it exists:
 
 import ast
 import copy
-import difflib
 import functools
 import importlib
 import inspect
@@ -26,7 +25,7 @@ from typing import Any
 from absl import flags
 
 from kcnn.documents import read_document
-from kcnn.errors import RefusedError, UserError, nearest
+from kcnn.errors import RefusedError, UserError, close_names, nearest
 from kcnn.terminal import check_output, guard_streams, print_lines
 from pipelines import commands
 
@@ -236,7 +235,7 @@ def _readers(flag: str) -> list[str]:
 
 
 def _unknown(flag: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(flag, [*known])
+    close = close_names(flag, known)
     suggestion = f". Did you mean: {', '.join(close)} ?" if close else ""
     return f"Unknown command line flag '{flag}'{suggestion}"
 

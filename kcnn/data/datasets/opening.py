@@ -1,7 +1,6 @@
 """Finding the data set behind `--dataset`: a registered name, a folder, a table, or a name of tensorflow-datasets."""
 
 import dataclasses
-import difflib
 import os
 import sys
 from collections.abc import Iterable, Iterator
@@ -9,7 +8,7 @@ from pathlib import Path
 
 from kcnn.data.datasets import DATASETS, Dataset, ImageSource, digest_parts, image_folder, look_alikes, table, tfds
 from kcnn.data.records import UNLABELLED
-from kcnn.errors import UserError
+from kcnn.errors import UserError, close_names
 
 
 def open_dataset(dataset: str, *, data_dir: str | None = None, offline: bool = False, labelled: bool = True) -> Dataset:
@@ -102,5 +101,5 @@ def _similar(path: Path) -> str:
         names = [entry.name for entry in path.parent.iterdir()]
     except OSError:
         return ""
-    close = difflib.get_close_matches(path.name, names, n=1)
+    close = close_names(path.name, names, most=1)
     return f" (did you mean {path.parent / close[0]}?)" if close else ""

@@ -3,13 +3,12 @@
 A data set that is prepared on disk needs no connection. Any other is downloaded and prepared, unless --offline.
 """
 
-import difflib
 import functools
 from collections.abc import Iterator
 from typing import Any
 
 from kcnn.data.datasets import Dataset, ImageSource, split_name
-from kcnn.errors import UserError
+from kcnn.errors import UserError, close_names
 
 
 def _builder(name: str, data_dir: str | None, offline: bool) -> Any:
@@ -27,7 +26,7 @@ def _builder(name: str, data_dir: str | None, offline: bool) -> Any:
     builders = tfds.list_builders(with_community_datasets=False)
     base = name.split("/")[0].split(":")[0]
     if base not in builders:
-        close = difflib.get_close_matches(base, ["digits", *builders], n=3)
+        close = close_names(base, ["digits", *builders])
         raise UserError(
             f"--dataset {name}: no such directory, CSV file or data set"
             + (

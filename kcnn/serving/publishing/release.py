@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from kcnn.errors import UserError
+from kcnn.errors import UserError, shortened
 from kcnn.json_files import warn_of_damage
 from kcnn.serving.publishing.bundle import write_bundle
 from kcnn.serving.publishing.card import read_card
@@ -67,13 +67,11 @@ def versions_table(folder: Path) -> list[str]:
 
 
 def _parse_assignment(assignment: str) -> tuple[str, int | None]:
-    name, _, number = assignment.partition("=")
-    if number == "highest":
-        return name, None
-    version = version_number(number)
-    if version is None:
-        raise UserError(f"label {assignment[:80]!r}: expected LABEL=VERSION, as in stable=3, or LABEL=highest")
-    return name, version
+    name, _, given = assignment.partition("=")
+    number = version_number(given)
+    if given != "highest" and number is None:
+        raise UserError(f"label {shortened(assignment)!r}: expected LABEL=VERSION, as in stable=3, or LABEL=highest")
+    return name, number
 
 
 def _tell_damage(folder: Path) -> None:

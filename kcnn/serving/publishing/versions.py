@@ -23,19 +23,24 @@ from kcnn import content
 from kcnn.errors import UserError, nearest
 
 REMOVED_SUFFIX = ".removed"  # of the hidden name of a version that is being removed
+HIGHEST = 2**63 - 1  # TensorFlow Serving's and gRPC's version numbers are int64
 _PARTIAL_SUFFIX = ".partial"  # of the hidden name of a version that is being written
 _ABANDONED = 24 * 3600.0  # seconds without a change, after which the writer is taken for dead, on whatever machine
 
 
 def version_number(name: str) -> int | None:
-    """Return the number that a name stands for, as TensorFlow Serving reads it; None for any other name."""
-    return int(name) if re.fullmatch("[0-9]{1,19}", name) and int(name) < 2**63 else None
+    """Return the version of a name in a folder or a request; None unless it is 0 to 9 alone, and an int64."""
+    if not (name.isascii() and name.isdecimal()):
+        return None
+    digits = name.lstrip("0") or "0"
+    # Python refuses to read numbers of thousands of digits.
+    return int(digits) if len(digits) <= len(str(HIGHEST)) and int(digits) <= HIGHEST else None
 
 
 def list_versions(folder: Path) -> list[Path]:
-    """Return the versions in a folder, the oldest first."""
-    found = (entry for entry in folder.glob("*") if version_number(entry.name) is not None)
-    return sorted(found, key=lambda entry: int(entry.name))
+    """Return the versions in a folder, the oldest first. TensorFlow Serving too ignores other names."""
+    found = [(number, entry) for entry in folder.glob("*") if (number := version_number(entry.name)) is not None]
+    return [entry for _, entry in sorted(found)]
 
 
 def complete_versions(folder: Path) -> list[Path]:
@@ -97,11 +102,15 @@ def published_folder(folder: Path) -> Path:
 
 
 def next_version(folder: Path) -> int:
-    """Return the number after the highest version in a folder; raise UserError where there is none that is served."""
-    number = 1 + max((int(entry.name) for entry in list_versions(folder)), default=0)
-    if version_number(str(number)) is None:
-        raise UserError(f"{folder / str(number - 1)}: no version has a higher number: rename it, or publish elsewhere")
-    return number
+    """Return the number after the highest version in a folder.
+
+    Raises:
+        UserError: there is none.
+    """
+    highest = max((int(entry.name) for entry in list_versions(folder)), default=0)
+    if highest == HIGHEST:
+        raise UserError(f"{folder}: version {highest} is the highest that there can be: rename it")
+    return 1 + highest
 
 
 def version_digest(version: Path) -> str:

@@ -223,6 +223,8 @@ class Models:
         except BaseException:
             model.close()
             raise
+        gc.collect()
+        gc.freeze()  # else Python looks through TensorFlow's objects again and again, half a second each time
         return model
 
     def _unload(self, servable: Servable) -> None:
@@ -277,7 +279,9 @@ def _wanted(model: ServedModel) -> tuple[list[Path], Mapping[str, int], Sequence
 
 def _free(model: LoadedModel) -> None:
     model.close()
+    gc.unfreeze()
     gc.collect()
+    gc.freeze()
     with contextlib.suppress(OSError, AttributeError):  # not every C library can
         ctypes.CDLL(None).malloc_trim(0)
 

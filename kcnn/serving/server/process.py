@@ -7,6 +7,7 @@ import os
 import resource
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -16,6 +17,7 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from kcnn.errors import UserError
+from kcnn.serving.server.http1 import SLICE, BoundedHttp1
 from kcnn.serving.server.log import bound_logs
 from kcnn.serving.server.models import State
 from kcnn.serving.server.requests import Requests
@@ -26,6 +28,7 @@ from kcnn.serving.server.status import StatusError
 from kcnn.terminal import print_lines
 
 _IDLE_SECONDS = 60  # a connection that asks nothing is closed, and one that takes nothing
+_TURN_SECONDS = 1e-3  # that another thread may run Python before the event loop does
 _FILES = 8192  # that the process may have open, connections among them
 _END_SECONDS = 2  # after the drain; a thread that is still at work then is left behind
 
@@ -57,6 +60,7 @@ class Connection(H11Protocol):
 
     def __init__(self, *args: Any, most: int, request_seconds: float, **kwargs: Any):
         super().__init__(*args, **kwargs)
+        self.conn = BoundedHttp1()
         self._most = most
         self._request, self._answer = _Timer(self, request_seconds), _Timer(self, _IDLE_SECONDS)
 
@@ -68,7 +72,9 @@ class Connection(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._request.start()
-        super().data_received(data)
+        for start in range(0, len(data), SLICE):
+            if not self.transport.is_closing():
+                super().data_received(data[start : start + SLICE])
         if self.conn.their_state not in (h11.IDLE, h11.SEND_BODY):  # the request is all there
             self._request.stop()
 
@@ -120,6 +126,7 @@ def serve(settings: Settings) -> None:
     """
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # a client that has gone must not end the server
     bound_logs()
+    sys.setswitchinterval(_TURN_SECONDS)
     asyncio.run(_serve(settings))
 
 

@@ -12,9 +12,10 @@ from grpc import StatusCode
 
 from kcnn.data.input_pipeline.headers import DecodingCost
 from kcnn.data.input_pipeline.limits import MAX_PIXELS, REQUEST_NANOSECONDS, REQUEST_PIXELS
-from kcnn.errors import nearest
-from kcnn.serving.server.batching import Arrays, Batcher
-from kcnn.serving.server.image_headers import is_base64_of_image, text_cost
+from kcnn.errors import nearest, shortened
+from kcnn.serving.server.batching import ROW_WORK, Arrays, Batcher
+from kcnn.serving.server.image_headers import field_budget, is_base64_of_image, text_cost
+from kcnn.serving.server.json_pieces import PIECE
 from kcnn.serving.server.metrics import Metrics
 from kcnn.serving.server.models import Models, Servable
 from kcnn.serving.server.runtime import CLASSIFY, DEFAULT_SIGNATURE, ArraySpec, Signature
@@ -23,6 +24,9 @@ from kcnn.serving.server.status import StatusError, invalid
 
 REGRESS = "Regress: the models here are classifiers; ask Classify or Predict"
 _AT_ONCE = 256 * 2**10  # bytes of a request that are read in a few milliseconds
+_ONE_BY_ONE = 8 * 2**20  # bytes whose reading has steps so long that only one thread may do it
+_MARK = 100  # bytes that take as long as the building of a value
+_WALK = 8  # how many times longer the walk through an image takes than to parse its bytes
 _READERS = 2  # more would only wait for each other
 
 T = TypeVar("T")
@@ -54,6 +58,7 @@ class Requests:
         self.models = Models(settings, self.metrics)
         self.batcher = Batcher(settings, self.metrics)
         self.readers = ThreadPoolExecutor(_READERS, "read")
+        self.builders = ThreadPoolExecutor(1, "build")
         self.draining = False
         self._held = 0
 
@@ -66,14 +71,21 @@ class Requests:
         stuck = self.batcher.stuck_seconds > self.settings.rest_api_timeout_in_ms / 1000
         return not self.draining and not stuck and self.models.ready()
 
+    async def aside(self, size: int, work: Callable[..., T], *arguments: Any) -> T:
+        """Return the result of work on so many bytes; large work runs in a thread, while others are answered."""
+        if size <= _AT_ONCE:
+            return work(*arguments)
+        threads = self.readers if size <= _ONE_BY_ONE else self.builders
+        return await asyncio.get_running_loop().run_in_executor(threads, work, *arguments)
+
     def model_label(self, name: str) -> str:
         """Return the model's name for the metrics; "" for names that a client made up."""
         return name if name in self.models.served else ""
 
     @contextlib.contextmanager
-    def hold(self) -> Iterator["Held"]:
-        """Count the bytes of a request while it is in memory."""
-        held = Held(self)
+    def hold(self, client: str = "") -> Iterator["Held"]:
+        """Count the bytes of a client's request while it is in memory."""
+        held = Held(self, client)
         try:
             yield held
         finally:
@@ -103,7 +115,7 @@ class Requests:
             wanted = signature or DEFAULT_SIGNATURE
             if wanted not in known:
                 hint = nearest(wanted, sorted(known))
-                raise invalid(f'Serving signature name: "{wanted}" not found in signature def; {hint}')
+                raise invalid(f'Serving signature name: "{shortened(wanted)}" not found in signature def; {hint}')
             yield servable, known[wanted]
 
     async def answer(self, servable: Servable, signature: Signature, inputs: Arrays, held: "Held") -> Arrays:
@@ -113,8 +125,9 @@ class Requests:
             StatusError: INVALID_ARGUMENT: the inputs are wrong; RESOURCE_EXHAUSTED: too much waits already; or what the
                 model says.
         """
-        rows = await held.aside(self._check, signature, inputs)
-        outputs = await self.batcher.run(servable, signature, inputs, rows)
+        weight = _WALK if any(array.dtype == object for array in inputs.values()) else 1
+        works = await held.aside(self._check, signature, inputs, weight=weight)
+        outputs = await self.batcher.run(servable, signature, inputs, works, held.client)
         for name, array in outputs.items():
             if not _finite(array):
                 raise invalid(f"output {name!r} is not finite: the inputs are far outside of what the model takes")
@@ -168,14 +181,10 @@ class Requests:
         batch[:] = [examples.context + one for one in examples.each]
         return batch
 
-    def _check(self, signature: Signature, inputs: Arrays) -> int:
-        """Check the inputs and return how many rows there are to answer."""
-        for name in signature.inputs:
-            if name not in inputs:
-                raise invalid(f"Missing named input: {name}; signature {signature.name!r} takes {_takes(signature)}")
+    def _check(self, signature: Signature, inputs: Arrays) -> list[float]:
+        """Check the inputs and return the nanoseconds that each row takes, about."""
+        check_names(signature, inputs)
         for name, array in inputs.items():
-            if name not in signature.inputs:
-                raise invalid(f"input {name!r} is unknown; signature {signature.name!r} takes {_takes(signature)}")
             _check_input(name, array, signature.inputs[name])
         rows = 1
         if signature.batched:
@@ -184,21 +193,26 @@ class Requests:
             if min(counts.values()) != rows:
                 raise invalid(f"inputs have different numbers of rows: {counts}")
             self.check_rows(signature, rows)
-        texts = {name: array for name, array in inputs.items() if array.dtype == object}
-        costs = [cost for name, array in texts.items() for cost in self._check_images(name, array, signature)]
+        works, steps, costs = np.full(rows, ROW_WORK, float), field_budget(), list[DecodingCost]()
+        for name, array in inputs.items():
+            if array.dtype == object:
+                found = list(self._check_images(name, array, signature.inputs[name].binary, steps))
+                costs += found
+                times = np.array([cost.nanoseconds for cost in found], float)
+                works += times.reshape(rows, -1).sum(axis=1) if rows else 0
         self._check_sum(costs)
-        return rows
+        return works.tolist()
 
-    def _check_images(self, name: str, array: np.ndarray, signature: Signature) -> Iterator[DecodingCost]:
+    def _check_images(self, name: str, array: np.ndarray, binary: bool, steps: Iterator[int]) -> Iterator[DecodingCost]:
         """Check the images of an input, and yield what it takes to decode each."""
         most = self.settings.max_pixels
         for row, value in enumerate(array.ravel()):
-            if signature.inputs[name].binary and is_base64_of_image(value):
+            if binary and is_base64_of_image(value, steps):
                 raise invalid(
                     f"input {name!r}, row {row}: an image in base64: expected its bytes, which JSON holds as "
                     '{"b64": "..."}, encoded once'
                 )
-            cost = text_cost(value)
+            cost = text_cost(value, steps)
             if cost.excess:
                 raise invalid(f"input {name!r}, row {row}: an image of {cost.excess}")
             if cost.pixels > most:
@@ -218,23 +232,43 @@ class Requests:
                 )
 
 
-class Held:
-    """The bytes of one request, and the work that they make."""
+def check_names(signature: Signature, names: Iterable[str]) -> None:
+    """Raise StatusError INVALID_ARGUMENT unless these are the names of the signature's inputs."""
+    given = set(names)
+    for name in signature.inputs:
+        if name not in given:
+            raise invalid(f"Missing named input: {name}; signature {signature.name!r} takes {_takes(signature)}")
+    for name in given - signature.inputs.keys():
+        raise invalid(f"input {shortened(name)!r} is unknown; signature {signature.name!r} takes {_takes(signature)}")
 
-    def __init__(self, requests: Requests):
-        self._requests = requests
-        self.size = 0
+
+class Held:
+    """The bytes of one request, and the work that they make.
+
+    Attributes:
+        client: the address that asks.
+        marks: about how many values the bytes stand for: the structural characters of JSON, or the fields of a message.
+    """
+
+    def __init__(self, requests: Requests, client: str = ""):
+        self._requests, self.client = requests, client
+        self.size = self.marks = 0
 
     def add(self, size: int) -> None:
         """Add bytes; raise StatusError RESOURCE_EXHAUSTED when all requests together hold too many."""
         self._requests._hold(size)
         self.size += size
 
-    async def aside(self, work: Callable[..., T], *arguments: Any) -> T:
-        """Return the result of some work. Large work runs in a thread, so that others are answered meanwhile."""
-        if self.size <= _AT_ONCE:
-            return work(*arguments)
-        return await asyncio.get_running_loop().run_in_executor(self._requests.readers, work, *arguments)
+    async def aside(self, work: Callable[..., T], *arguments: Any, weight: int = 1) -> T:
+        """Return the result of some work. Large work runs in a thread, so that others are answered meanwhile.
+
+        Work of very many values has a thread of its own: it must not keep the large files of others waiting.
+
+        `weight` says how many times more work a byte makes than to parse it.
+        """
+        if self.marks > PIECE:
+            return await asyncio.get_running_loop().run_in_executor(self._requests.builders, work, *arguments)
+        return await self._requests.aside(weight * (self.size + _MARK * self.marks), work, *arguments)
 
 
 def _takes(signature: Signature) -> str:

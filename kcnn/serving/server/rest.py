@@ -27,21 +27,23 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 from tensorflow_serving.apis import get_model_metadata_pb2
 
+from kcnn.serving.publishing.versions import version_number
 from kcnn.serving.server.batching import Arrays
-from kcnn.serving.server.models import Servable
+from kcnn.serving.server.json_pieces import count_marks
 from kcnn.serving.server.origins import refusal
 from kcnn.serving.server.requests import REGRESS, ClassifyExamples, Held, Requests
 from kcnn.serving.server.rest_bodies import inflate, parse_body, read_inputs, serialize_example, too_large
-from kcnn.serving.server.runtime import Signature
 from kcnn.serving.server.status import StatusError, invalid
 from kcnn.serving.server.tensors import array_to_json
 
-_MODEL = r"(?i:/v1/models/)(?P<model>[^/:]+)(?:(?i:/versions/)(?P<version>\d+)|(?i:/labels/)(?P<label>[^/:]+))?"
-_ASK = re.compile(_MODEL + r":(?P<method>classify|regress|predict)")
-_LOOK = re.compile(_MODEL + r"(?P<metadata>/metadata)?")
+_MODEL = r"(?i:/v1/models/)(?P<model>[^/:]+)(?:(?i:/versions/)(?P<version>[0-9]+)|(?i:/labels/)(?P<label>[^/:]+))?"
+_ASK = re.compile(_MODEL + r":(?P<method>classify|regress|predict)", re.ASCII)
+_LOOK = re.compile(_MODEL + r"(?P<metadata>/metadata)?", re.ASCII)  # else "\u017f" would be an "s"
 _JSON = "application/json"
 _log = logging.getLogger(__name__)
 _EXPECTED = "POST /v1/models/NAME[/versions/N|/labels/LABEL]:predict or :classify, or GET /v1/models/NAME[/metadata]"
+_WRITTEN = 8  # bytes that are read in the time in which a number is written
+_INFLATED = 1032  # bytes that a byte of gzip may become
 _LATER = (StatusCode.RESOURCE_EXHAUSTED, StatusCode.UNAVAILABLE)  # the same request may be answered later
 _METHODS = ["GET", "POST"]
 _CORS = {
@@ -161,20 +163,22 @@ async def _serve(request: Request, requests: Requests) -> Response:
 
 
 def _which(found: re.Match[str]) -> tuple[str, int | None, str | None]:
-    version = found["version"]
-    if version is not None and int(version[:20]) >= 2**63:
-        raise invalid(f"Failed to convert version: {version[:20]} to numeric.")
-    return found["model"], None if version is None else int(version), found["label"]
+    given = found["version"]
+    version = None if given is None else version_number(given)
+    if given is not None and version is None:
+        raise invalid(f"Failed to convert version: {given[:20]} to numeric.")
+    return found["model"], version, found["label"]
 
 
 async def _ask(request: Request, requests: Requests, found: re.Match[str], limit: asyncio.Timeout) -> Response:
     name, version, label = _which(found)
-    with requests.hold() as held:
+    with requests.hold(request.client.host if request.client else "") as held:
         body = await _body(request, requests, held)
         with _ended_with_the_client(request, limit):
             if found["method"] == "regress":
                 requests.models.find(name, version, label)
                 raise invalid(REGRESS)
+            held.marks = await held.aside(count_marks, body)
             parsed = await held.aside(parse_body, body)
             del body
             wanted = parsed.get("signature_name", "")
@@ -182,11 +186,15 @@ async def _ask(request: Request, requests: Requests, found: re.Match[str], limit
                 raise invalid("'signature_name' key must be a string value.")
             with requests.lease(name, version, label, wanted) as (servable, signature):
                 if found["method"] == "classify":
-                    return await _classify(requests, servable, signature, parsed, held)
+                    written = await held.aside(_examples, parsed)
+                    del parsed
+                    return _json({"results": await requests.classify(servable, signature, written, held)})
                 inputs = await held.aside(read_inputs, requests, signature, parsed)
                 rows = "instances" in parsed
                 del parsed
-                return _answer(await requests.answer(servable, signature, inputs, held), rows)
+                outputs = await requests.answer(servable, signature, inputs, held)
+                size = sum(array.size for array in outputs.values())
+                return await requests.aside(_WRITTEN * size, _answer, outputs, rows)
 
 
 @contextlib.contextmanager
@@ -208,7 +216,7 @@ def _ended_with_the_client(request: Request, limit: asyncio.Timeout) -> Iterator
         watching.cancel()
 
 
-async def _body(request: Request, requests: Requests, held: Held) -> bytes:
+async def _body(request: Request, requests: Requests, held: Held) -> bytes | bytearray:
     """Return the whole body.
 
     The rest of a body that is too large is read and dropped, so that the client gets to read the answer.
@@ -225,11 +233,11 @@ async def _body(request: Request, requests: Requests, held: Held) -> bytes:
         raise too_large(f"{size}", most)
     encoding = request.headers.get("content-encoding", "").lower()
     if encoding in ("", "identity"):
-        return bytes(body)
+        return body
     if encoding not in ("gzip", "x-gzip"):
         message = f"Content-Encoding {encoding}: expected gzip or none"
         raise StatusError(StatusCode.INVALID_ARGUMENT, message, HTTPStatus.UNSUPPORTED_MEDIA_TYPE)
-    content = await held.aside(inflate, bytes(body), most)
+    content = await held.aside(inflate, body, most, weight=_INFLATED)
     held.add(len(content))
     return content
 
@@ -248,17 +256,15 @@ def _answer(outputs: Arrays, rows: bool) -> Response:
     return _json({"predictions": [{name: column[row] for name, column in columns.items()} for row in range(count)]})
 
 
-async def _classify(
-    requests: Requests, servable: Servable, signature: Signature, parsed: dict[str, Any], held: Held
-) -> Response:
+def _examples(parsed: dict[str, Any]) -> ClassifyExamples:
+    """Return the examples of a body, which are serialized when they are taken."""
     context, examples = parsed.get("context", {}), parsed.get("examples")
     if not isinstance(examples, list) or not examples:
         raise invalid("When method is classify, key 'examples' is expected, a list of one object or more")
     if not isinstance(context, dict):
         raise invalid("'context' must be an object of features")
     each = (serialize_example(one, f"example {index}") for index, one in enumerate(examples))
-    written = ClassifyExamples(len(examples), each, await held.aside(serialize_example, context, "context"))
-    return _json({"results": await requests.classify(servable, signature, written, held)})
+    return ClassifyExamples(len(examples), each, serialize_example(context, "context"))
 
 
 def _status(requests: Requests, found: re.Match[str]) -> Response:

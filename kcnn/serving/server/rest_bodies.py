@@ -4,20 +4,21 @@ Source: https://www.tensorflow.org/tfx/serving/api_rest
 """
 
 import codecs
-import gc
 import zlib
 from http import HTTPStatus
 from typing import Any
 
-import orjson
+import numpy as np
 import tensorflow as tf
 from grpc import StatusCode
 
+from kcnn.errors import shortened
 from kcnn.serving.server.batching import Arrays
+from kcnn.serving.server.json_pieces import PIECE, JsonError, parse_json
 from kcnn.serving.server.requests import Requests
 from kcnn.serving.server.runtime import Signature
 from kcnn.serving.server.status import StatusError, invalid
-from kcnn.serving.server.tensors import decode_base64, describe_json, json_to_array
+from kcnn.serving.server.tensors import decode_base64, describe_json, is_list, json_to_array
 
 _BYTES_FEATURE = "/encoded"  # as image/encoded: the files of tf.Examples, by custom
 _EXPECTED = 'an object in UTF-8, as {"instances": [...]}'
@@ -34,7 +35,7 @@ _NO_JSON = {
 }
 
 
-def inflate(body: bytes, most: int) -> bytes:
+def inflate(body: bytes | bytearray, most: int) -> bytes:
     """Return the content of a gzip stream.
 
     Raises:
@@ -58,20 +59,17 @@ def too_large(found: str, most: int) -> StatusError:
     return StatusError(StatusCode.INVALID_ARGUMENT, message, HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
 
 
-def parse_body(body: bytes) -> dict[str, Any]:
+def parse_body(body: bytes | bytearray) -> dict[str, Any]:
     """Return the JSON object of a body.
 
     Raises:
         StatusError: INVALID_ARGUMENT: it is none.
     """
-    gc.disable()  # while millions of lists are made, it would visit all objects again and again
     try:
-        parsed = orjson.loads(body.removeprefix(codecs.BOM_UTF8))  # TensorFlow Serving takes it too
-    except orjson.JSONDecodeError as error:
+        parsed = parse_json(body)
+    except JsonError as error:
         found = next((kind for first, kind in _NO_JSON.items() if body.startswith(first)), "")
         raise invalid(f"JSON Parse error: {error}; expected {_EXPECTED}{found and f', found {found}'}") from None
-    finally:
-        gc.enable()
     if not isinstance(parsed, dict):
         raise invalid(f"JSON Value: is not object; expected {_EXPECTED}")
     return parsed
@@ -83,17 +81,17 @@ def read_inputs(requests: Requests, signature: Signature, parsed: dict[str, Any]
     Raises:
         StatusError: INVALID_ARGUMENT: they do not fit the signature.
     """
-    rows = parsed.get("instances")
+    rows: Any = parsed.get("instances")
     columns: Any = parsed.get("inputs")
     if ("instances" in parsed) == ("inputs" in parsed):
         found = ", ".join(repr(key[:40]) for key in list(parsed)[:5]) or "none"
         raise invalid(f"expecting one of 'inputs' or 'instances' keys to exist: one of the two, found {found}")
     if "instances" in parsed:
-        if not isinstance(rows, list) or not rows:
+        if not is_list(rows) or not len(rows):
             raise invalid(f"Expecting 'instances' to be a list with one value or more, found {describe_json(rows)}")
         requests.check_rows(signature, len(rows))
         named = _is_named(rows[0])
-        for index, row in enumerate(rows):
+        for index, row in enumerate(rows if isinstance(rows, list) else ()):
             if _is_named(row) != named or (named and row.keys() != signature.inputs.keys()):
                 keys, found = ", ".join(signature.inputs), describe_json(row)
                 raise invalid(
@@ -107,11 +105,11 @@ def read_inputs(requests: Requests, signature: Signature, parsed: dict[str, Any]
             raise invalid(f"expecting an object of the inputs {', '.join(signature.inputs) or '(none)'}")
         columns = dict.fromkeys(signature.inputs, columns)
     specs = signature.inputs
-    unknown = [name for name in columns if name not in specs]
-    if unknown:
-        raise invalid(f"JSON object: does not have named input: {unknown[0]}; expected {', '.join(specs)}")
+    unknown = next((name for name in columns if name not in specs), None)
+    if unknown is not None:
+        raise invalid(f"JSON object: does not have named input: {shortened(unknown)}; expected {', '.join(specs)}")
     for value in columns.values():
-        requests.check_rows(signature, len(value) if isinstance(value, list) else 0)
+        requests.check_rows(signature, len(value) if is_list(value) else 0)
     return {name: json_to_array(value, specs[name], name) for name, value in columns.items()}
 
 
@@ -137,7 +135,10 @@ def serialize_example(given: Any, which: str) -> bytes:
     example = tf.train.Example()
     for name, values in given.items():
         feature = example.features.feature[name]
-        where = f"Feature: {name} of {which}"
+        where = f"Feature: {shortened(name)} of {which}"
+        if isinstance(values, np.ndarray):
+            _add_numbers(feature, values, where)
+            continue
         for value in values if isinstance(values, list) else [values]:
             if isinstance(value, str) and name.endswith(_BYTES_FEATURE):
                 raise invalid(f'{where}: expected bytes, {{"b64": "..."}}, found text')
@@ -149,6 +150,18 @@ def serialize_example(given: Any, which: str) -> bytes:
             except (ValueError, TypeError):
                 raise invalid(f"{where}: {str(value)[:40]} does not fit int64") from None
     return example.SerializeToString()
+
+
+def _add_numbers(feature: tf.train.Feature, numbers: np.ndarray, where: str) -> None:
+    """Add an array of a long list of JSON to a feature. Each step holds Python's lock."""
+    if numbers.ndim != 1:
+        raise invalid(f"{where} has element with unexpected JSON type")
+    added = feature.float_list.value if numbers.dtype.kind == "f" else feature.int64_list.value
+    try:
+        for start in range(0, len(numbers), PIECE):
+            added.extend(numbers[start : start + PIECE].tolist())
+    except ValueError:
+        raise invalid(f"{where}: a number does not fit int64") from None
 
 
 def _feature_value(value: Any, where: str) -> tuple[str, Any]:

@@ -6,11 +6,13 @@ https://github.com/grpc/grpc/blob/master/doc/health-checking.md
 
 import asyncio
 import contextlib
+import contextvars
 import functools
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
+from urllib.parse import unquote
 from weakref import WeakValueDictionary
 
 import grpc
@@ -31,15 +33,19 @@ from tensorflow_serving.apis import (
 from kcnn.errors import UserError
 from kcnn.serving.server.batching import Arrays
 from kcnn.serving.server.health import Health
+from kcnn.serving.server.messages import parse_message
 from kcnn.serving.server.models import Servable
-from kcnn.serving.server.requests import REGRESS, ClassifyExamples, Held, Requests
+from kcnn.serving.server.requests import REGRESS, ClassifyExamples, Held, Requests, check_names
+from kcnn.serving.server.runtime import Signature
 from kcnn.serving.server.status import StatusError, invalid
 from kcnn.serving.server.tensors import array_to_proto, proto_to_array
 
 _log = logging.getLogger(__name__)
+_WALK = 4  # how many times longer the parsing of a message's bytes takes than that of JSON
 _AT_ONCE = 4  # messages of a connection that are read at once
 _TURN_SECONDS = 1.0  # what a message has to come in while others wait; most come in milliseconds
 _SLOW = 32  # messages that take longer
+_size: contextvars.ContextVar[int] = contextvars.ContextVar("size")  # of the call's message
 _STREAMS = 256  # calls at once on a connection; a client's others wait with it
 _HELLO_SECONDS = 10  # what a client has to begin HTTP/2 in
 _IDLE_SECONDS = 60  # a connection that asks nothing is closed, as with HTTP
@@ -64,11 +70,13 @@ def _spec(servable: Servable, signature: str = "") -> model_pb2.ModelSpec:
 
 
 @contextlib.contextmanager
-def _counted(requests: Requests, request: Any, method: str) -> Iterator[Held]:
+def _counted(requests: Requests, request: Any, method: str, context: Any = None) -> Iterator[Held]:
     """Count the request, and its bytes while it is in work."""
     model = requests.model_label(request.model_spec.name)
-    with requests.metrics.request(model, method, "grpc"), requests.hold() as held:
-        held.add(request.ByteSize())
+    peer = unquote(context.peer()) if context else ""  # as ipv4:127.0.0.1:4000 or ipv6:[::1]:4000
+    client = peer.partition(":")[2].rpartition(":")[0].strip("[]")  # as HTTP has it
+    with requests.metrics.request(model, method, "grpc"), requests.hold(client) as held:
+        held.add(_size.get())
         yield held
 
 
@@ -99,7 +107,8 @@ class _Reading(grpc.aio.ServerInterceptor):
         async def answer(_: Any, context: Any) -> Any:
             try:
                 with self._requests.metrics.unread(method.lower().removeprefix("getmodel"), "grpc"):
-                    request = await self._request(self._turns[service], handler.request_deserializer, context)
+                    message = handler.request_deserializer.__self__  # it is FromString of the message's class
+                    request = await self._request(self._turns[service], message, context)
                 return await behavior(request, context)
             except grpc.aio.AbortError:
                 raise
@@ -113,18 +122,18 @@ class _Reading(grpc.aio.ServerInterceptor):
         kind = grpc.stream_unary_rpc_method_handler if handler.unary_unary else grpc.stream_stream_rpc_method_handler
         return kind(answer, None, handler.response_serializer)
 
-    async def _request(self, turn: asyncio.Semaphore, parse: Callable[[bytes], Message], context: Any) -> Message:
+    async def _request(self, turn: asyncio.Semaphore, kind: type[Message], context: Any) -> Message:
         limit = self._requests.settings.rest_api_timeout_in_ms
         try:
             own = self._of_connections.setdefault(context.peer(), asyncio.Semaphore(_AT_ONCE))
             async with asyncio.timeout(limit / 1000), own:
                 content = await self._content(turn, context)
+                if content is grpc.aio.EOF:  # gRPC has refused too large a message already
+                    raise StatusError(StatusCode.CANCELLED, "the call ended without a request")
+                _size.set(len(content))
+                return await self._requests.aside(_WALK * len(content), parse_message, kind, content)
         except TimeoutError:
             raise StatusError(StatusCode.DEADLINE_EXCEEDED, f"no whole request within {limit} ms") from None
-        if content is grpc.aio.EOF:  # gRPC has refused too large a message already
-            raise StatusError(StatusCode.CANCELLED, "the call ended without a request")
-        try:
-            return parse(content)
         except DecodeError as error:
             raise invalid(str(error)) from None
 
@@ -155,7 +164,8 @@ class _Reading(grpc.aio.ServerInterceptor):
         return reading.result()
 
 
-def _inputs(request: predict_pb2.PredictRequest, most_bytes: int) -> Arrays:
+def _inputs(request: predict_pb2.PredictRequest, signature: Signature, most_bytes: int) -> Arrays:
+    check_names(signature, request.inputs)
     return {name: proto_to_array(proto, name, most_bytes) for name, proto in request.inputs.items()}
 
 
@@ -180,10 +190,10 @@ class _Prediction(prediction_service_pb2_grpc.PredictionServiceServicer):
         requests, spec = self._requests, request.model_spec
         response = predict_pb2.PredictResponse()
         with (
-            _counted(requests, request, "predict") as held,
+            _counted(requests, request, "predict", context) as held,
             requests.lease(*_which(spec), spec.signature_name) as (servable, signature),
         ):
-            inputs = await held.aside(_inputs, request, requests.settings.max_request_bytes)
+            inputs = await held.aside(_inputs, request, signature, requests.settings.max_request_bytes)
             wanted = set(request.output_filter) or set(signature.outputs)
             unknown = sorted(wanted - set(signature.outputs))
             if unknown:
@@ -198,7 +208,7 @@ class _Prediction(prediction_service_pb2_grpc.PredictionServiceServicer):
         requests, spec = self._requests, request.model_spec
         response = classification_pb2.ClassificationResponse()
         with (
-            _counted(requests, request, "classify") as held,
+            _counted(requests, request, "classify", context) as held,
             requests.lease(*_which(spec), spec.signature_name) as (servable, signature),
         ):
             found = await requests.classify(servable, signature, _examples(request.input), held)

@@ -6,27 +6,41 @@ Source: https://www.tensorflow.org/tfx/serving/api_rest and tensorflow_serving/u
 
 import base64
 import binascii
+import itertools
 import math
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 from tensorflow.core.framework import tensor_pb2
 
+from kcnn.errors import shortened
 from kcnn.serving.server.runtime import BYTES_SUFFIX, ArraySpec
 from kcnn.serving.server.status import invalid
 
 # The types of JSON that each kind of numpy's dtypes takes; other kinds take whole numbers and fractions.
 _TAKEN: dict[str, set[type]] = {"b": {bool}, "i": {int}, "u": {int}}
+_JSON = {"b": bool, "i": int, "u": int, "f": float}  # the types of JSON, by numpy's kinds
 _MOST_DIMENSIONS = 32  # numpy walks no more
+_STEP = 2**15  # numbers that are read in about a millisecond
 _KINDS = {bool: "true or false", int: "whole numbers", float: "fractions", str: "text", dict: "objects"}
 _B64 = '{"b64": "..."}'
 _SPACE_INSIDE = re.compile(r"[A-Za-z0-9+/] +[A-Za-z0-9+/]")
 
 
 def json_to_array(value: Any, spec: ArraySpec, name: str) -> np.ndarray:
-    """Convert nested lists of numbers, or of texts and `{"b64": ...}`, to an array of the dtype."""
+    """Convert nested lists of numbers, or of texts and `{"b64": ...}`, to an array of the dtype.
+
+    Long lists of numbers are arrays already, as `parse_json` makes them.
+    """
+    if isinstance(value, list) and any(isinstance(one, np.ndarray) for one in value):
+        if len({getattr(one, "shape", None) for one in value}) > 1:
+            raise invalid(f"input {name!r}: its lists differ in length")
+        value = np.stack(value)
+    if isinstance(value, np.ndarray):
+        return _convert(value, {_JSON[value.dtype.kind]}, spec, name)
     if spec.dtype == object:
         rank = _depth(value) if spec.shape is None else len(spec.shape)
         if rank > _MOST_DIMENSIONS:
@@ -42,17 +56,24 @@ def json_to_array(value: Any, spec: ArraySpec, name: str) -> np.ndarray:
     kinds = set(map(type, array.ravel().flat))
     if list in kinds:
         raise invalid(f"input {name!r}: its lists differ in length, or are nested too deep")
+    return _convert(array, kinds, spec, name)
+
+
+def _convert(array: np.ndarray, kinds: set[type], spec: ArraySpec, name: str) -> np.ndarray:
+    """Convert an array of numbers of JSON, of these types of Python, to the dtype."""
+    if spec.dtype == object:
+        raise invalid(f"input {name!r}: expected {'' if spec.binary else 'texts or '}{_B64}, found numbers")
     wrong = kinds - _TAKEN.get(spec.dtype.kind, {int, float})
     if wrong:
         found = " and ".join(sorted(_KINDS.get(kind, "something else") for kind in wrong))
         raise invalid(f"input {name!r}: expected numbers of type {spec.dtype}, found {found}")
-    try:
-        with np.errstate(over="ignore"):  # becomes infinite, which is refused with the others
-            return array.astype(spec.dtype)
-    except OverflowError:
-        bounds = np.iinfo(spec.dtype)
-        extreme = array.min() if array.min() < bounds.min else array.max()
-        raise invalid(f"input {name!r}: {extreme} is no {spec.dtype}: {bounds.min} to {bounds.max}") from None
+    if spec.dtype.kind in "iu" and array.size:
+        bounds, lowest, highest = np.iinfo(spec.dtype), array.min(), array.max()
+        if lowest < bounds.min or highest > bounds.max:
+            extreme = lowest if lowest < bounds.min else highest
+            raise invalid(f"input {name!r}: {extreme} is no {spec.dtype}: {bounds.min} to {bounds.max}")
+    with np.errstate(over="ignore"):  # becomes infinite, which is refused with the others
+        return array.astype(spec.dtype)
 
 
 def _depth(value: Any) -> int:
@@ -99,13 +120,25 @@ def decode_base64(text: Any, where: str) -> bytes:
             raise invalid(f"{where}: no base64: {error}") from None
 
 
+def is_list(value: Any) -> bool:
+    """Return whether a value was a list in JSON."""
+    return isinstance(value, list | np.ndarray)
+
+
 def describe_json(value: Any) -> str:
     """Return the kind of a JSON value, in words."""
     if isinstance(value, dict):
-        return "an object of " + (", ".join(sorted(value)[:5]) or "nothing")
-    if value == []:
+        return "an object of " + (", ".join(map(shortened, itertools.islice(value, 5))) or "nothing")
+    if is_list(value) and not len(value):
         return "an empty list"
-    names = {bool: "true or false", int: "a number", float: "a number", str: "text", list: "a list"}
+    names = {
+        bool: "true or false",
+        int: "a number",
+        float: "a number",
+        str: "text",
+        list: "a list",
+        np.ndarray: "a list",
+    }
     return names.get(type(value), "null")
 
 
@@ -131,6 +164,8 @@ def proto_to_array(proto: tensor_pb2.TensorProto, name: str, most_bytes: int) ->
         dtype = tf.dtypes.as_dtype(proto.dtype)
     except TypeError:
         raise invalid(f"input {name!r}: {proto.dtype} is no data type") from None
+    if not dtype.is_numpy_compatible:  # handles of resources and variants
+        raise invalid(f"input {name!r}: expected numbers or strings, found {dtype.name}")
     shape = [dim.size for dim in proto.tensor_shape.dim]
     if proto.tensor_shape.unknown_rank or any(size < 0 for size in shape) or len(shape) > _MOST_DIMENSIONS:
         raise invalid(f"input {name!r}: expected a shape of known sizes")
@@ -147,9 +182,19 @@ def proto_to_array(proto: tensor_pb2.TensorProto, name: str, most_bytes: int) ->
             return array.reshape(shape)
         if proto.tensor_content and len(proto.tensor_content) != size * item:
             raise invalid(f"input {name!r}: {len(proto.tensor_content)} bytes for shape {shape}")
+        if dtype in _FIELDS and len(getattr(proto, _FIELDS[dtype])) > _STEP:
+            return _many_numbers(getattr(proto, _FIELDS[dtype]), dtype.as_numpy_dtype, size).reshape(shape)
         return np.asarray(tf.make_ndarray(proto))
     except (TypeError, ValueError, OverflowError):
         raise invalid(f"input {name!r}: its values do not fit {dtype.name} of shape {shape}") from None
+
+
+def _many_numbers(values: Sequence[Any], dtype: np.dtype, size: int) -> np.ndarray:
+    """Return the numbers of a field; the last stands for all that follow. Each step holds Python's lock."""
+    if len(values) > size:
+        raise ValueError
+    parts = [np.array(values[start : start + _STEP], dtype) for start in range(0, len(values), _STEP)]
+    return np.pad(np.concatenate(parts), (0, size - len(values)), "edge")
 
 
 def array_to_proto(array: np.ndarray) -> tensor_pb2.TensorProto:

@@ -18,7 +18,7 @@ from kcnn.data.scan.scanned_images import scan_record
 from kcnn.data.scan.thumbnails import make_thumbnail
 from kcnn.data.validation.measures import measure_example
 from kcnn.serving.export.rows import read_images
-from kcnn.serving.server.image_headers import text_cost
+from kcnn.serving.server.image_headers import field_budget, text_cost
 from kcnn.serving.server.settings import Settings
 from tests.data.input_pipeline.image_files import gif, photo, png, saved
 from tests.data.scan.scan_pictures import example
@@ -85,9 +85,9 @@ def test_what_is_admitted_is_accepted_by_export_and_server(name):
     assert found[place] == expected
     if expected is None:
         assert statuses[place] == b""
-        assert text_cost(data).pixels <= Settings(models=()).max_pixels
+        assert text_cost(data, field_budget()).pixels <= Settings(models=()).max_pixels
     else:
-        assert text_cost(data).pixels > MAX_PIXELS
+        assert text_cost(data, field_budget()).pixels > MAX_PIXELS
 
 
 def png_with(code, data, last=False):

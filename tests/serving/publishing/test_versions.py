@@ -57,6 +57,29 @@ def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
+@pytest.mark.parametrize(
+    "name", ["\N{ARABIC-INDIC DIGIT ONE}", "\N{FULLWIDTH DIGIT TWO}", "x", "-1", "1.0", "1 ", str(2**63), "9" * 250]
+)
+def test_folders_that_no_server_takes_for_a_version_are_none(name, tmp_path):
+    publish(tmp_path)
+    publish(tmp_path).rename(tmp_path / name)
+    assert versions.version_number(name) is None
+    assert versions.complete_versions(tmp_path) == [tmp_path / "1"]
+    assert publish(tmp_path) == tmp_path / "2"
+
+
+def test_numbers_end_with_int64(tmp_path):
+    assert versions.version_number("0" * 5000 + "7") == 7
+    assert versions.version_number("9" * 5000) is None
+    publish(tmp_path).rename(tmp_path / str(versions.HIGHEST))
+    assert versions.complete_versions(tmp_path) == [tmp_path / str(versions.HIGHEST)]
+    with pytest.raises(UserError, match="is the highest that there can be"):
+        publish(tmp_path)
+    assert names(tmp_path) == [str(versions.HIGHEST)]
+    (tmp_path / "labels.json").write_text('{"stable": 1' + "0" * 400 + "}")
+    assert current_labels(tmp_path) == dict.fromkeys(("stable", "canary"), versions.HIGHEST)
+
+
 def test_numbers_count_up_and_nothing_else_is_left(tmp_path):
     folder = tmp_path / "models" / "m"
     assert publish(folder) == folder / "1"

@@ -13,7 +13,9 @@ from PIL import Image
 from kcnn.data.input_pipeline.headers import decoding_cost
 from kcnn.data.input_pipeline.limits import ENDLESS, MAX_GIF_BLOCKS
 from kcnn.data.input_pipeline.stored_pixels import stored_pixels
-from kcnn.serving.server.image_headers import is_base64_of_image, text_cost
+from kcnn.serving.server.image_headers import field_budget, is_base64_of_image, text_cost
+from kcnn.serving.server.messages import MOST_FIELDS
+from kcnn.serving.server.status import StatusError
 
 SIZES = [(1, 1), (37, 100), (640, 3), (5000, 3001)]
 # Of libjxl: 64x64 and 100x37, as a codestream and in a box, and the first bytes of 5000x3001.
@@ -146,9 +148,9 @@ def test_an_image_in_an_example_is_found_wherever_tensorflow_finds_it():
     ):
         parsed = tf.io.parse_single_example(written, {"image": tf.io.FixedLenFeature([], tf.string)})
         assert parsed["image"] == image
-        assert text_cost(written).pixels >= 81_000_000
+        assert text_cost(written, field_budget()).pixels >= 81_000_000
     for written in (b"", b"\x0a", b"\x0a\xff", b"\xff" * 100, example[:-1], "naïve".encode(), b"BM" + bytes(100)):
-        assert text_cost(written).pixels in (0, 81_000_000)
+        assert text_cost(written, field_budget()).pixels in (0, 81_000_000)
 
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "GIF", "BMP", "WEBP"])
@@ -168,9 +170,35 @@ def test_base64_of_an_image_is_none(format):
         base64.b64encode(example),
     ]
     for text in texts:
-        assert is_base64_of_image(text)
+        assert is_base64_of_image(text, field_budget())
     wrapped = tf.train.Example()
     wrapped.features.feature["image/encoded"].bytes_list.value.append(standard)
-    assert is_base64_of_image(wrapped.SerializeToString())
+    assert is_base64_of_image(wrapped.SerializeToString(), field_budget())
     for text in (content, example, b"", b"text", b"A" * 100, base64.b64encode(b"some words, and no image at all")):
-        assert not is_base64_of_image(text)
+        assert not is_base64_of_image(text, field_budget())
+
+
+@pytest.mark.parametrize("part", [b"\x0a\x00", b"\x0a\x02\x0a\x00", b"\x00\x00", b"\x98\x01\x00", b"\x13"])
+def test_a_walk_through_very_many_fields_is_given_up(part):
+    """Expect that for one text, and for all texts of a request together."""
+    whole = part * (2**24 // len(part)) + b"GIF8"
+    with pytest.raises(StatusError, match=f"more than {MOST_FIELDS} fields"):
+        text_cost(whole, field_budget())
+    steps = field_budget()
+    for _ in range(20):
+        text_cost(part * (MOST_FIELDS // 64) + b"GIF8", steps)
+    with pytest.raises(StatusError, match=f"more than {MOST_FIELDS} fields"):
+        text_cost(part * MOST_FIELDS + b"GIF8", steps)
+    steps = field_budget()
+    standard = base64.b64encode(whole[: 2**20])
+    assert is_base64_of_image(base64.b64encode(picture_of_zeros()), steps)
+    assert not is_base64_of_image(standard, field_budget())
+
+
+def picture_of_zeros():
+    """Return a BMP whose bytes are as many fields of a message."""
+    return written("BMP", (700, 700))[:54] + bytes(3 * 700 * 700)
+
+
+def test_a_black_picture_is_no_walk():
+    assert text_cost(picture_of_zeros(), field_budget()).pixels == 700 * 700

@@ -82,3 +82,53 @@ def test_nonsense_behind_an_answer_closes_the_connection_and_says_nothing(caplog
     with caplog.at_level(logging.ERROR):
         asyncio.run(ask())
     assert caplog.records == []
+
+
+async def whole(scope, receive, send):
+    """Answer with the size of the body."""
+    size, more = 0, True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return
+        size, more = size + len(message["body"]), message["more_body"]
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"connection", b"close")]})
+    await send({"type": "http.response.body", "body": b"%d" % size})
+
+
+def sent(content):
+    """Return the answer to a request of these bytes."""
+
+    async def ask():
+        async with served(whole) as (address, _), asyncio.timeout(20):
+            reader, writer = await asyncio.open_connection(*address)
+            with contextlib.suppress(ConnectionError):
+                writer.write(content)
+                await writer.drain()
+                writer.write_eof()
+                return await reader.read()
+            return b""
+
+    return asyncio.run(ask())
+
+
+CHUNKED = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("count", "size", "taken"),
+    [(250, 1, True), (1000, 1, False), (100_000, 1, False), (1000, 100, False), (1000, 400, True), (300, 4096, True)],
+)
+def test_a_body_of_very_many_small_chunks_is_cut_off(count, size, taken):
+    answer = sent(CHUNKED + (b"%x\r\n" % size + b"x" * size + b"\r\n") * count + b"0\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 200") == taken
+    if taken:
+        assert answer.endswith(b"%d\r\n0\r\n\r\n" % (count * size)) or answer.endswith(b"%d" % (count * size))
+
+
+@pytest.mark.parametrize("line", [b"a:\r\n", b"a: b\r\n c\r\n"])
+def test_headers_of_very_many_lines_are_refused(line):
+    head = b"GET / HTTP/1.1\r\nHost: x\r\n"
+    assert sent(head + line * 100 + b"\r\n").startswith(b"HTTP/1.1 200")
+    assert not sent(head + line * 50_000 + b"\r\n").startswith(b"HTTP/1.1 200")
+    assert not sent(CHUNKED + b"1\r\nx\r\n0\r\n" + line * 50_000 + b"\r\n").startswith(b"HTTP/1.1 200")
