@@ -14,8 +14,9 @@ from typing import Any
 
 from kcnn.terminal import one_line
 
-# Some languages write the signs wide. A ' that is there already gets another, so that one can be taken away.
-_FORMULA = re.compile("'*[=+\\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
+# Some languages write the signs wide. A sign alone runs nothing. A ' that is there already gets another, so that one
+# can be taken away.
+_FORMULA = re.compile("'*[=+\\-@\t\r\n\uff1d\uff0b\uff0d\uff20].", re.DOTALL)
 _NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 
 

@@ -7,8 +7,8 @@ import pytest
 from kcnn.spreadsheets import csv_line, unmarked, write_csv
 
 SIGNS = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
-FORMULAS = [*(f"{sign}1+1" for sign in SIGNS), "=cmd|' /C calc'!A0", "-"]
-OTHERS = ["a=1", "'a'", "''", "", "a\nb", '"', "é", " =1"]
+FORMULAS = [*(f"{sign}1+1" for sign in SIGNS), "=cmd|' /C calc'!A0"]
+OTHERS = ["a=1", "'a'", "''", "", "a\nb", '"', "é", " =1", "-", "'-"]
 
 
 @pytest.mark.parametrize("text", [*FORMULAS, *(f"'{text}" for text in FORMULAS), *OTHERS])
@@ -16,7 +16,7 @@ def test_a_text_is_no_formula_and_comes_back(tmp_path, text):
     write_csv(tmp_path / "a.csv", ["name", text], [[text, -1.5], ["last", None]])
     with (tmp_path / "a.csv").open(encoding="utf-8", newline="") as file:
         (_, title), (cell, number), last = csv.reader(file)
-    assert not cell.startswith(SIGNS)
+    assert len(cell) < 2 or not cell.startswith(SIGNS)
     assert title == cell
     assert unmarked(cell) == text
     assert (number, last) == ("-1.5", ["last", ""])
