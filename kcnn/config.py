@@ -28,6 +28,9 @@ class Phase:
             random crop and the augmentations, drawn once. From 2 on, they do not keep the phase from that.
         rate_decay: the learning rate of a stage over that of the next one, above 0 to 1; the head has the whole
             (Howard and Ruder, ACL 2018, section 3.2; for Adam, Clark et al., "ELECTRA", ICLR 2020, appendix A).
+        size_ratio: the sides of training images over those of evaluation, above 0 to 1, in steps of 32 pixels. Random
+            crops show objects larger than the centre does, which smaller images make up for, and they take less time
+            (Touvron et al., "Fixing the train-test resolution discrepancy", NeurIPS 2019).
     """
 
     name: str
@@ -36,6 +39,7 @@ class Phase:
     unfreeze: int | None = None
     views: int = 1
     rate_decay: float = 1.0
+    size_ratio: float = 1.0
     warmup: float = 0.1
     augmentations: tuple[str, ...] = ()
     crop_scale: tuple[float, float] | None = None

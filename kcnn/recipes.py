@@ -40,6 +40,7 @@ def finetune() -> Config:
                 epochs=None,
                 learning_rate=1e-3,
                 rate_decay=0.8,
+                size_ratio=0.7,
                 augmentations=("flip",),
                 crop_scale=(0.35, 1.0),
             ),

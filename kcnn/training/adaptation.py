@@ -53,13 +53,15 @@ def adapt_phase(phase: Phase, summary: Summary) -> Phase:
     """Return `phase` without the augmentations that would change the class of this data's images.
 
     Letters and digits are not mirrored. Small images (to 64 pixels) hold little but their object: at least 70% of
-    their area stays, about what the usual padding by 4 of 32 pixels leaves of CIFAR's.
+    their area stays, about what the usual padding by 4 of 32 pixels leaves of CIFAR's. Such crops show objects hardly
+    larger than evaluation does, so that these images are trained on in its size: digits fell from 98 to 85% in 64 of 96
+    pixels. Photos of waste (150 pixels) rose from 76 and 73 to 80 and 76% in 160 of 224 (two seeds, validation).
     """
     augmentations = tuple(name for name in phase.augmentations if name != "flip" or summary.mirror)
-    crop_scale = phase.crop_scale
-    if crop_scale and summary.median_side <= 64:
-        crop_scale = (max(0.7, crop_scale[0]), crop_scale[1])
-    return dataclasses.replace(phase, augmentations=augmentations, crop_scale=crop_scale)
+    crop_scale, size_ratio = phase.crop_scale, phase.size_ratio
+    if summary.median_side <= 64:
+        crop_scale, size_ratio = crop_scale and (max(0.7, crop_scale[0]), crop_scale[1]), 1.0
+    return dataclasses.replace(phase, augmentations=augmentations, crop_scale=crop_scale, size_ratio=size_ratio)
 
 
 def choose_epochs(spec: ModelSpec, count: int, size: tuple[int, int]) -> int:

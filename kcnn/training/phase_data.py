@@ -1,5 +1,6 @@
 """What a phase of a training is fitted to: images, crops with a teacher's answers, or the features of frozen layers."""
 
+import dataclasses
 from typing import Any
 
 import keras
@@ -12,6 +13,8 @@ from kcnn.training.auxiliary import without_auxiliary
 from kcnn.training.distillation import picture_crops
 from kcnn.training.freezing import LabelledFeatures, compute_features, feature_batches, is_frozen, split_at_head
 from kcnn.training.run import TrainingRun
+
+_STEP, _LEAST_SIZE = 32, 64  # pixels
 
 
 def phase_data(run: TrainingRun, phase: Phase) -> tuple[keras.Model, tf.data.Dataset, tf.data.Dataset | None]:
@@ -31,8 +34,21 @@ def phase_data(run: TrainingRun, phase: Phase) -> tuple[keras.Model, tf.data.Dat
         batches = feature_batches(*trained_on, batch_size=config.batch_size, seed=config.seed, epochs=epochs)
         return head, batches, judged_on and tf.data.Dataset.from_tensor_slices(judged_on).batch(256)
     drawing = _drawing(run, phase)
+    size = training_size(data.preprocessing.image_size, phase.size_ratio, model)
+    if size != data.preprocessing.image_size:
+        # The same layers, for images of any size.
+        model = keras.models.clone_model(model, keras.Input((None, None, 3)), clone_function=lambda layer: layer)
+        drawing["preprocessing"] = dataclasses.replace(data.preprocessing, image_size=size)
     batches = training_batches(data.training_shards, epochs=epochs, objective=config.objective, **drawing)
     return model, batches, run.validation
+
+
+def training_size(size: tuple[int, int], ratio: float, model: keras.Model) -> tuple[int, int]:
+    """Return the height and width of training images, in pixels, where those of evaluation have `size`."""
+    if ratio == 1 or any(isinstance(layer, keras.layers.Flatten) for layer in model.layers):  # a head knows its size
+        return size
+    height, width = (min(side, max(_LEAST_SIZE, _STEP * round(ratio * side / _STEP))) for side in size)
+    return height, width
 
 
 def _drawing(run: TrainingRun, phase: Phase) -> dict[str, Any]:

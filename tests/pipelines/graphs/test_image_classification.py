@@ -53,11 +53,12 @@ def test_weights_that_learned_from_photos_have_small_images_enlarged(weights, si
 
 
 def test_digits_are_not_mirrored_and_small_images_not_cropped_away():
-    phase = Phase("all", 1, 0.1, augmentations=("flip", "randaugment"), crop_scale=(0.35, 1.0))
+    phase = Phase("all", 1, 0.1, augmentations=("flip", "randaugment"), crop_scale=(0.35, 1.0), size_ratio=0.7)
     assert adapt_phase(phase, SUMMARY) == phase
     digits = adapt_phase(phase, dataclasses.replace(SUMMARY, median_side=8, mirror=False))
     assert digits.augmentations == ("randaugment",)
     assert digits.crop_scale == (0.7, 1.0)
+    assert (digits.size_ratio, adapt_phase(phase, SUMMARY).size_ratio) == (1.0, 0.7)
     assert adapt_phase(dataclasses.replace(phase, crop_scale=None), SUMMARY).crop_scale is None
 
 

@@ -1,0 +1,53 @@
+"""What a phase is fitted to, where its images are smaller than those of evaluation."""
+
+import dataclasses
+import time
+
+import keras
+import numpy as np
+import pytest
+from test_trainer import config, digits, network  # noqa: F401  (a fixture)
+
+import kcnn
+from kcnn.config import Phase
+from kcnn.data.input_pipeline.transform import Preprocessing
+from kcnn.training.phase_data import phase_data, training_size
+from kcnn.training.run import TrainingRun
+from kcnn.training.state import Progress
+
+
+@pytest.mark.parametrize(
+    ("size", "ratio", "expected"),
+    [
+        ((224, 224), 0.7, (160, 160)),
+        ((128, 96), 0.7, (96, 64)),
+        ((64, 64), 0.7, (64, 64)),
+        ((8, 8), 0.7, (8, 8)),
+        ((100, 100), 1.0, (100, 100)),
+    ],
+)
+def test_sizes_in_steps(size, ratio, expected):
+    inputs = keras.Input((*size, 3))
+    model = keras.Model(inputs, keras.layers.GlobalAveragePooling2D()(inputs))
+    assert training_size(size, ratio, model) == expected
+
+
+def test_a_head_of_positions_keeps_its_size():
+    assert training_size((224, 224), 0.7, network()) == (224, 224)
+
+
+def test_the_same_weights_take_smaller_images(digits, tmp_path):  # noqa: F811
+    model = kcnn.create_model("mobilenetv2_0.35", 10, 96)
+    phase = Phase("all", 1, 1e-3, crop_scale=(0.5, 1.0), size_ratio=0.7)
+    data = dataclasses.replace(digits, preprocessing=Preprocessing((96, 96)))
+    run = TrainingRun(config(phase), data, model, tmp_path, Progress(), lambda _: None, time.monotonic(), None)
+    fitted, batches, validation = phase_data(run, phase)
+    assert next(iter(batches))[0].shape == (64, 64, 64, 3)
+    assert next(iter(validation))[0].shape == (64, 96, 96, 3)
+    for one, other in zip(fitted.variables, model.variables, strict=True):
+        assert one is other
+    images = np.random.default_rng(0).uniform(0, 255, (2, 96, 96, 3)).astype(np.float32)
+    np.testing.assert_array_equal(fitted(images), model(images))
+    smaller = kcnn.create_model("mobilenetv2_0.35", 10, 64)
+    smaller.set_weights(model.get_weights())
+    np.testing.assert_array_equal(fitted(images[:, :64, :64]), smaller(images[:, :64, :64]))
