@@ -8,19 +8,23 @@ import tensorflow as tf
 
 from kcnn.config import Phase
 from kcnn.data.input_pipeline.batches import training_batches, view_batches
+from kcnn.models.spec import model_spec
 from kcnn.nn.inference import inference_function
+from kcnn.nn.layers import Crop, SamePadding
 from kcnn.training.auxiliary import without_auxiliary
 from kcnn.training.distillation import picture_crops
 from kcnn.training.freezing import LabelledFeatures, compute_features, feature_batches, is_frozen, split_at_head
 from kcnn.training.run import TrainingRun
 
 _STEP, _LEAST_SIZE = 32, 64  # pixels
+_OF_ONE_SIZE = (keras.layers.Flatten, Crop, SamePadding)  # they know the size of what they are built for
 
 
 def phase_data(run: TrainingRun, phase: Phase) -> tuple[keras.Model, tf.data.Dataset, tf.data.Dataset | None]:
     """Return the model that a phase fits, its training batches and its validation batches.
 
-    The model is the run's, on images, or its head, on features that are computed once.
+    The model is the run's, on images, or its head, on features that are computed once. Its training images may be
+    smaller than those of evaluation.
     """
     config, data, model = run.config, run.data, run.model
     epochs = range(run.progress.epoch, phase.planned_epochs)
@@ -34,20 +38,24 @@ def phase_data(run: TrainingRun, phase: Phase) -> tuple[keras.Model, tf.data.Dat
         batches = feature_batches(*trained_on, batch_size=config.batch_size, seed=config.seed, epochs=epochs)
         return head, batches, judged_on and tf.data.Dataset.from_tensor_slices(judged_on).batch(256)
     drawing = _drawing(run, phase)
-    size = training_size(data.preprocessing.image_size, phase.size_ratio, model)
-    if size != data.preprocessing.image_size:
+    least = model_spec(config.model).min_size
+    trained_in = training_size(data.preprocessing.image_size, phase.size_ratio, model, least)
+    if trained_in != data.preprocessing.image_size:
         # The same layers, for images of any size.
         model = keras.models.clone_model(model, keras.Input((None, None, 3)), clone_function=lambda layer: layer)
-        drawing["preprocessing"] = dataclasses.replace(data.preprocessing, image_size=size)
+        drawing["preprocessing"] = dataclasses.replace(data.preprocessing, image_size=trained_in)
     batches = training_batches(data.training_shards, epochs=epochs, objective=config.objective, **drawing)
     return model, batches, run.validation
 
 
-def training_size(size: tuple[int, int], ratio: float, model: keras.Model) -> tuple[int, int]:
-    """Return the height and width of training images, in pixels, where those of evaluation have `size`."""
-    if ratio == 1 or any(isinstance(layer, keras.layers.Flatten) for layer in model.layers):  # a head knows its size
+def training_size(size: tuple[int, int], ratio: float, model: keras.Model, least: int) -> tuple[int, int]:
+    """Return the height and width of training images, in pixels, where those of evaluation have `size`.
+
+    `least` is the smallest side that the network takes.
+    """
+    if ratio == 1 or any(isinstance(layer, _OF_ONE_SIZE) for layer in model.layers):
         return size
-    height, width = (min(side, max(_LEAST_SIZE, _STEP * round(ratio * side / _STEP))) for side in size)
+    height, width = (min(side, max(_LEAST_SIZE, least, _STEP * round(ratio * side / _STEP))) for side in size)
     return height, width
 
 

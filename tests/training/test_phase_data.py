@@ -14,6 +14,7 @@ from kcnn.data.input_pipeline.transform import Preprocessing
 from kcnn.training.phase_data import phase_data, training_size
 from kcnn.training.run import TrainingRun
 from kcnn.training.state import Progress
+from tests.models.networks import SMALLEST
 
 
 @pytest.mark.parametrize(
@@ -29,11 +30,12 @@ from kcnn.training.state import Progress
 def test_sizes_in_steps(size, ratio, expected):
     inputs = keras.Input((*size, 3))
     model = keras.Model(inputs, keras.layers.GlobalAveragePooling2D()(inputs))
-    assert training_size(size, ratio, model) == expected
+    assert training_size(size, ratio, model, 32) == expected
+    assert training_size((96, 96), 0.7, model, 75) == (75, 75)
 
 
 def test_a_head_of_positions_keeps_its_size():
-    assert training_size((224, 224), 0.7, network()) == (224, 224)
+    assert training_size((224, 224), 0.7, network(), 32) == (224, 224)
 
 
 def test_the_same_weights_take_smaller_images(digits, tmp_path):  # noqa: F811
@@ -51,3 +53,17 @@ def test_the_same_weights_take_smaller_images(digits, tmp_path):  # noqa: F811
     smaller = kcnn.create_model("mobilenetv2_0.35", 10, 64)
     smaller.set_weights(model.get_weights())
     np.testing.assert_array_equal(fitted(images[:, :64, :64]), smaller(images[:, :64, :64]))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SMALLEST.values())
+def test_every_family_takes_smaller_images_or_keeps_its_size(name):
+    model, least = kcnn.create_model(name, 10, 224), kcnn.model_spec(name).min_size
+    size = training_size((224, 224), 0.7, model, least)
+    if size == (224, 224):
+        return
+    any_size = keras.models.clone_model(model, keras.Input((None, None, 3)), clone_function=lambda layer: layer)
+    smaller = kcnn.create_model(name, 10, size)
+    smaller.set_weights(model.get_weights())
+    images = np.random.default_rng(0).uniform(0, 255, (1, *size, 3)).astype(np.float32)
+    np.testing.assert_allclose(any_size(images), smaller(images), rtol=1e-5, atol=1e-5)
