@@ -56,9 +56,8 @@ class Batcher:
         self._metrics = metrics
         self._timeout = settings.batch_timeout_micros / 1e6
         self._queues: dict[Hashable, list[_Task]] = {}  # none is empty
-        self._waiting: dict[
-            int, list[_Task]
-        ] = {}  # the requests, the oldest first, with those of their tasks that wait
+        # The requests, the oldest first, with those of their tasks that wait.
+        self._waiting: dict[int, list[_Task]] = {}
         self._turns = Turns()
         self._idle = settings.num_batch_threads
         self._threads = ThreadPoolExecutor(settings.num_batch_threads, "batch")

@@ -93,6 +93,8 @@ class Connection(H11Protocol):
     def send_400_response(self, msg: str) -> None:
         if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
             super().send_400_response(msg)
+            if self.cycle is not None:  # whoever was about to answer comes too late
+                self.cycle.disconnected = True
         else:  # the mistake comes after the answer
             self.transport.abort()
 
