@@ -79,6 +79,7 @@ def test_what_it_made_is_a_start_for_the_main_job(workplace):
 DISTILL = ["pretrain", *SMALL, "--dataset", "photos", "--objective", "distill", "--teacher", "lenet5"]
 
 
+@pytest.mark.slow
 def test_it_learns_a_teachers_answers(workplace):
     """The teacher has random weights, from a file."""
     folder, _ = workplace

@@ -83,6 +83,7 @@ def wild(tmp_path_factory):
     return version, *held_out(version, folder)
 
 
+@pytest.mark.slow
 def test_parity_refuses_what_int8_makes_worse_and_what_is_damaged(wild):
     facts, checks = measure_parity(*wild)
     said = {check.name.removeprefix("format, "): (check.passed, check.said) for check in checks}
