@@ -6,14 +6,13 @@ import re
 from collections.abc import Iterator
 
 from kcnn.data.input_pipeline.headers import READERS, DecodingCost, decoding_cost
-from kcnn.serving.server.messages import MOST_FIELDS
+from kcnn.serving.server.messages import MOST_FIELDS, SIZES, read_varint
 from kcnn.serving.server.status import invalid
 
 _FIELDS_OF_AN_IMAGE = 2**12  # of a file that begins as an image: a black BMP has as many fields as it has pixels
 _LOOKED_AT = 2**16  # characters that are decoded to see whether a text is base64
 
 _EXAMPLE_TEXTS = (1, 1, 2, 1, 1)  # features, an entry of their map, its value, bytes_list, value
-_SIZES = {1: 8, 3: 0, 4: 0, 5: 4}  # of a field, by its wire type; a group's own fields come next
 
 
 def field_budget() -> Iterator[int]:
@@ -102,21 +101,15 @@ def _fields(message: memoryview, path: tuple[int, ...], steps: Iterator[int]) ->
                     yield from _fields(message[position : position + size], path[1:], steps)
                 position += size
             else:
-                position += _SIZES[wire_type]
+                position += SIZES[wire_type]
     except (IndexError, KeyError):
         return
 
 
 def _varint(message: memoryview, position: int) -> tuple[int, int]:
     """Return the lowest 32 bits of the number, as TensorFlow reads it, and the position after it."""
-    value = 0
-    for shift in range(0, 70, 7):
-        byte = message[position]
-        position += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value & 0xFFFFFFFF, position
-    raise IndexError("a number without end")
+    value, position = read_varint(message, position)
+    return value & 0xFFFFFFFF, position
 
 
 # The beginning of base64: of a data: URI or alone, standard or URL-safe.

@@ -11,7 +11,7 @@ from kcnn.serving.server.status import invalid
 # A request of 256 examples has 500 fields for each.
 MOST_FIELDS = 2**17
 _NUMBERS = 2**8  # bytes of packed numbers that take as long to read as a field
-_SIZES = {1: 8, 3: 0, 4: 0, 5: 4}  # of a field, by its wire type; the fields of a group come next
+SIZES = {1: 8, 3: 0, 4: 0, 5: 4}  # of a field, by its wire type; the fields of a group come next
 
 
 def parse_message(kind: Any, content: bytes) -> Any:
@@ -40,19 +40,19 @@ def count_fields(content: bytes, descriptor: Descriptor) -> int:
         try:
             while position < end and count <= MOST_FIELDS:
                 count += 1
-                tag, position = _varint(content, position)
+                tag, position = read_varint(content, position)
                 number, wire_type = tag >> 3, tag & 7
                 if wire_type == 0:
-                    _, position = _varint(content, position)
+                    _, position = read_varint(content, position)
                 elif wire_type == 2:
-                    size, position = _varint(content, position)
+                    size, position = read_varint(content, position)
                     if number in children:
                         parts.append((position, min(end, position + size), children[number]))
                     elif number in numbers:
                         count += size // _NUMBERS
                     position += size
                 else:
-                    position += _SIZES[wire_type]
+                    position += SIZES[wire_type]
         except (IndexError, KeyError):
             continue
     return count
@@ -67,14 +67,19 @@ def _delimited(descriptor: Descriptor) -> tuple[dict[int, Descriptor], frozenset
     return messages, frozenset(field.number for field in fields if field.type not in texts) - messages.keys()
 
 
-def _varint(content: bytes, position: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
+def read_varint(content: bytes | memoryview, position: int) -> tuple[int, int]:
+    """Return the number at a position, and the position after it.
+
+    Source: https://protobuf.dev/programming-guides/encoding
+
+    Raises:
+        IndexError: the message ends within it, or it has no end.
+    """
+    value = 0
+    for shift in range(0, 70, 7):
         byte = content[position]
         position += 1
         value |= (byte & 0x7F) << shift
         if byte < 0x80:
             return value, position
-        shift += 7
-        if shift >= 70:
-            raise IndexError
+    raise IndexError("a number without end")

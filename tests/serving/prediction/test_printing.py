@@ -62,7 +62,7 @@ EVIL = "a\nb.jpg: cat 99.9%\x1b[2J\x9b31m\u202e\r.jpg"
 
 @pytest.mark.parametrize("layout", FORMATS)
 def test_names_forge_no_line_and_act_on_no_terminal(layout, capsys):
-    """What the answers hold, and not what makes them, is tested: file names, names of classes, reasons of servers."""
+    """Print file names, names of classes and reasons of servers that a stub of the classifier gives."""
 
     class Answers:
         labels = ("=1+1", EVIL)

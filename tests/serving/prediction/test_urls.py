@@ -264,44 +264,37 @@ def test_addresses(address, network):
         assert network.asked == []
 
 
+def drip(handler, piece):
+    """Write a piece again and again, for five seconds, whether the client is there or not."""
+    for _ in range(100):
+        with contextlib.suppress(OSError):
+            handler.wfile.write(piece)
+            handler.wfile.flush()
+        time.sleep(0.05)
+
+
 def slow_body(handler):
     handler.send_response(200)
     handler.send_header("Content-Length", "1000")
     handler.end_headers()
-    for _ in range(100):
-        with contextlib.suppress(OSError):
-            handler.wfile.write(b"x")
-            handler.wfile.flush()
-        time.sleep(0.05)
+    drip(handler, b"x")
 
 
 def slow_body_without_a_length(handler):
     handler.send_response(200)
     handler.end_headers()
-    for _ in range(100):
-        with contextlib.suppress(OSError):
-            handler.wfile.write(b"x")
-            handler.wfile.flush()
-        time.sleep(0.05)
+    drip(handler, b"x")
 
 
 def slow_chunks(handler):
     handler.send_response(200)
     handler.send_header("Transfer-Encoding", "chunked")
     handler.end_headers()
-    for _ in range(100):
-        with contextlib.suppress(OSError):
-            handler.wfile.write(b"1\r\nx\r\n")
-            handler.wfile.flush()
-        time.sleep(0.05)
+    drip(handler, b"1\r\nx\r\n")
 
 
 def slow_headers(handler):
-    for _ in range(100):
-        with contextlib.suppress(OSError):
-            handler.wfile.write(b"H")
-            handler.wfile.flush()
-        time.sleep(0.05)
+    drip(handler, b"H")
 
 
 def silence(handler):
