@@ -6,7 +6,6 @@ that it has begun and is freed. The states are the states of TensorFlow Serving'
 
 import asyncio
 import contextlib
-import ctypes
 import enum
 import gc
 import io
@@ -27,6 +26,7 @@ from kcnn.leftovers import is_data
 from kcnn.serving.publishing.bundle import WARMUP
 from kcnn.serving.publishing.labels import assigned_labels, current_labels
 from kcnn.serving.publishing.versions import complete_versions
+from kcnn.serving.server.memory import trim_memory
 from kcnn.serving.server.metrics import Metrics
 from kcnn.serving.server.runtime import DEFAULT_SIGNATURE, RUNTIMES, LoadedModel
 from kcnn.serving.server.settings import ServedModel, Settings
@@ -282,8 +282,7 @@ def _free(model: LoadedModel) -> None:
     gc.unfreeze()
     gc.collect()
     gc.freeze()
-    with contextlib.suppress(OSError, AttributeError):  # not every C library can
-        ctypes.CDLL(None).malloc_trim(0)
+    trim_memory()
 
 
 def _warm(model: LoadedModel, path: Path, max_batch_size: int) -> None:

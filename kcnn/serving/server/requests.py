@@ -16,6 +16,7 @@ from kcnn.errors import nearest, shortened
 from kcnn.serving.server.batching import ROW_WORK, Arrays, Batcher
 from kcnn.serving.server.image_headers import field_budget, is_base64_of_image, text_cost
 from kcnn.serving.server.json_pieces import PIECE
+from kcnn.serving.server.memory import trim_memory
 from kcnn.serving.server.metrics import Metrics
 from kcnn.serving.server.models import Models, Servable
 from kcnn.serving.server.runtime import CLASSIFY, DEFAULT_SIGNATURE, ArraySpec, Signature
@@ -28,6 +29,7 @@ _ONE_BY_ONE = 8 * 2**20  # bytes whose reading has steps so long that only one t
 _MARK = 100  # bytes that take as long as the building of a value
 _WALK = 8  # how many times longer the walk through an image takes than to parse its bytes
 _READERS = 2  # more would only wait for each other
+_TRIM = 2**26  # bytes of requests at once, after which freed memory is worth giving back
 
 T = TypeVar("T")
 
@@ -60,7 +62,7 @@ class Requests:
         self.readers = ThreadPoolExecutor(_READERS, "read")
         self.builders = ThreadPoolExecutor(1, "build")
         self.draining = False
-        self._held = 0
+        self._held = self._most_held = 0
 
     @property
     def ready(self) -> bool:
@@ -98,6 +100,10 @@ class Requests:
                 StatusCode.RESOURCE_EXHAUSTED, f"requests of {self._held} bytes are in work; try again later"
             )
         self._held += size
+        self._most_held = max(self._most_held, self._held)
+        if not self._held and self._most_held >= _TRIM:
+            self._most_held = 0
+            self.readers.submit(trim_memory)
         self.metrics.held_bytes.set(self._held)
 
     @contextlib.contextmanager

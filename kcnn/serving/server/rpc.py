@@ -104,19 +104,25 @@ class _Reading(grpc.aio.ServerInterceptor):
         behavior = handler.unary_unary or handler.unary_stream
         service, _, method = handler_call_details.method.rpartition("/")
 
+        async def read_and_answer(context: Any) -> Any:
+            with self._requests.metrics.unread(method.lower().removeprefix("getmodel"), "grpc"):
+                message = handler.request_deserializer.__self__  # it is FromString of the message's class
+                request = await self._request(self._turns[service], message, context)
+            return await behavior(request, context)
+
         async def answer(_: Any, context: Any) -> Any:
             try:
-                with self._requests.metrics.unread(method.lower().removeprefix("getmodel"), "grpc"):
-                    message = handler.request_deserializer.__self__  # it is FromString of the message's class
-                    request = await self._request(self._turns[service], message, context)
-                return await behavior(request, context)
+                return await read_and_answer(context)
             except grpc.aio.AbortError:
                 raise
             except StatusError as error:
-                await _abort(context, error.code, error.message)
+                code, message = error.code, error.message
             except Exception:  # a mistake here must not look like the client's
                 _log.exception("internal error")
-                await _abort(context, StatusCode.INTERNAL, "internal error; see the server's output")
+                code, message = StatusCode.INTERNAL, "internal error; see the server's output"
+            # Out of the handlers, and of the frame that has the request: the call keeps what abort raises, and that its
+            # frames and what was raised before, in a cycle that only a garbage collection ends.
+            await _abort(context, code, message)
 
         # On the wire a message is a stream of one.
         kind = grpc.stream_unary_rpc_method_handler if handler.unary_unary else grpc.stream_stream_rpc_method_handler

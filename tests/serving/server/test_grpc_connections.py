@@ -2,15 +2,18 @@
 
 import asyncio
 import contextlib
+import gc
 import struct
 
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from tensorflow_serving.apis import model_pb2, predict_pb2, prediction_service_pb2_grpc
 
 from kcnn.serving.server import health, rpc
 from kcnn.serving.server.requests import Requests
 from kcnn.serving.server.settings import Settings
+from kcnn.serving.server.status import StatusError
 
 CHECK = health_pb2.HealthCheckRequest()
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
@@ -182,3 +185,21 @@ def test_watches_are_few_and_end(monkeypatch):
             assert (await stub.Watch(CHECK, timeout=30).read()).status == SERVING
 
     asyncio.run(ask())
+
+
+def test_a_refused_request_leaves_no_garbage():
+    """It would keep the message of the request in memory until garbage is collected, seconds and gigabytes later."""
+    asked = predict_pb2.PredictRequest(model_spec=model_pb2.ModelSpec(name="none"))
+
+    async def refused():
+        async with running() as (_, port), own_channel(port) as channel:
+            with pytest.raises(grpc.aio.AioRpcError, match="NOT_FOUND"):
+                await prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict(asked)
+        return [error for error in gc.get_objects() if isinstance(error, StatusError)]
+
+    gc.collect()
+    gc.disable()
+    try:
+        assert asyncio.run(refused()) == []
+    finally:
+        gc.enable()
