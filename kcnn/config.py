@@ -86,6 +86,7 @@ class Config:
         crops: an epoch's, in distillation.
         dtype: Keras' dtype policy during training; the export is float32.
         seed: the seed of initialisation, order and augmentation.
+        deterministic: compute in an order that is always the same, so that the same seed gives the same bits.
         overrides: the fields that the user set, with their values.
     """
 
@@ -113,6 +114,7 @@ class Config:
     crops: int = 25_600
     dtype: str = "float32"
     seed: int = 0
+    deterministic: bool = False
     overrides: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def to_json(self) -> str:

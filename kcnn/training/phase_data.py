@@ -1,6 +1,7 @@
 """What a phase of a training is fitted to: images, crops with a teacher's answers, or the features of frozen layers."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -20,23 +21,36 @@ _STEP, _LEAST_SIZE = 32, 64  # pixels
 _OF_ONE_SIZE = (keras.layers.Flatten, Crop, SamePadding)  # they know the size of what they are built for
 
 
-def phase_data(run: TrainingRun, phase: Phase) -> tuple[keras.Model, tf.data.Dataset, tf.data.Dataset | None]:
-    """Return the model that a phase fits, its training batches and its validation batches.
+def phase_data(
+    run: TrainingRun, phase: Phase
+) -> tuple[keras.Model, Callable[[], tf.data.Dataset], tf.data.Dataset | None]:
+    """Return the model that a phase fits, what makes its training batches, and its validation batches.
 
     The model is the run's, on images, or its head, on features that are computed once. Its training images may be
-    smaller than those of evaluation.
+    smaller than those of evaluation. The training batches begin with those that are next by the run's progress.
     """
-    config, data, model = run.config, run.data, run.model
-    epochs = range(run.progress.epoch, phase.planned_epochs)
+    config, data, model, progress = run.config, run.data, run.model, run.progress
+
+    def epochs() -> range:
+        return range(progress.epoch, phase.planned_epochs)
+
     if run.answer is not None:
-        size = data.preprocessing.image_size[0]
-        crops = picture_crops(config, data.training_shards, size, config.crops, epochs)
-        return model, crops.map(lambda images: (images, tf.zeros([tf.shape(images)[0], data.classes]))), run.validation
+
+        def crop_batches() -> tf.data.Dataset:
+            size = data.preprocessing.image_size[0]
+            crops = picture_crops(config, data.training_shards, size, config.crops, epochs()).skip(progress.step)
+            return crops.map(lambda images: (images, tf.zeros([tf.shape(images)[0], data.classes])))
+
+        return model, crop_batches, run.validation
     if is_frozen(phase):
         backbone, head = split_at_head(without_auxiliary(model))
         trained_on, judged_on = frozen_features(run, backbone, phase, views=1)
-        batches = feature_batches(*trained_on, batch_size=config.batch_size, seed=config.seed, epochs=epochs)
-        return head, batches, judged_on and tf.data.Dataset.from_tensor_slices(judged_on).batch(256)
+
+        def batches_of_features() -> tf.data.Dataset:
+            drawn = feature_batches(*trained_on, batch_size=config.batch_size, seed=config.seed, epochs=epochs())
+            return drawn.skip(progress.step)
+
+        return head, batches_of_features, judged_on and tf.data.Dataset.from_tensor_slices(judged_on).batch(256)
     drawing = _drawing(run, phase)
     least = model_spec(config.model).min_size
     trained_in = training_size(data.preprocessing.image_size, phase.size_ratio, model, least)
@@ -44,8 +58,13 @@ def phase_data(run: TrainingRun, phase: Phase) -> tuple[keras.Model, tf.data.Dat
         # The same layers, for images of any size.
         model = keras.models.clone_model(model, keras.Input((None, None, 3)), clone_function=lambda layer: layer)
         drawing["preprocessing"] = dataclasses.replace(data.preprocessing, image_size=trained_in)
-    batches = training_batches(data.training_shards, epochs=epochs, objective=config.objective, **drawing)
-    return model, batches, run.validation
+
+    def batches_of_images() -> tf.data.Dataset:
+        return training_batches(
+            data.training_shards, epochs=epochs(), first_step=progress.step, objective=config.objective, **drawing
+        )
+
+    return model, batches_of_images, run.validation
 
 
 def training_size(size: tuple[int, int], ratio: float, model: keras.Model, least: int) -> tuple[int, int]:

@@ -112,6 +112,8 @@ class TrainingRun:
         """The images of an epoch."""
         return self.data.train_count if self.answer is None else self.config.crops
 
-    def save(self, optimizer: keras.optimizers.Optimizer | None = None) -> None:
+    def save(self, fitted: keras.Model | None = None) -> None:
+        """Save the state; within a phase, with the optimizer and the metrics of the model that is fitted."""
         self.progress.seconds = round(time.monotonic() - self.began, 2)
-        save_state(self.state, self.progress, self.model, optimizer)
+        optimizer, metrics = (fitted.optimizer, fitted.metrics_variables) if fitted else (None, [])
+        save_state(self.state, self.progress, self.model, optimizer, metrics)

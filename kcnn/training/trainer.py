@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import keras
+import tensorflow as tf
 
 from kcnn.config import Config, Phase
 from kcnn.data.input_pipeline.batches import steps_per_epoch
@@ -17,7 +18,8 @@ from kcnn.training.auxiliary import Loss, with_auxiliary, without_auxiliary
 from kcnn.training.batch_norm import memory_of, recalibrate_batch_norm, shorten_batch_norm_memory
 from kcnn.training.distillation import TaughtModel, distillation_loss, freeze_teacher
 from kcnn.training.distribution import check_batch_size, choose_strategy, without_sharding
-from kcnn.training.epoch_end import EpochEnd
+from kcnn.training.divergence import largest_gradients
+from kcnn.training.epoch_end import DivergedError, EpochEnd
 from kcnn.training.freezing import has_linear_head, is_frozen, set_trainable, split_at_head
 from kcnn.training.judging import accuracy_and_log_loss, answer_images, describe_phase, is_better, is_perfect
 from kcnn.training.linear_head import solve_head
@@ -68,18 +70,23 @@ def train(
     strategy = choose_strategy(devices)
     check_batch_size(config.batch_size, strategy)
     keras.utils.set_random_seed(config.seed)
+    if config.deterministic:
+        tf.config.experimental.enable_op_determinism()  # for the rest of the process: there is no way back
+        tf.random.set_global_generator(tf.random.Generator.from_seed(config.seed))  # keras-cv's layers ask for it
     state = directory / "state.safetensors"
-    resumed = state.exists()
-    progress = load_progress(state) if resumed else Progress()
+    found = load_progress(state)
+    progress = found or Progress()
     began = time.monotonic() - progress.seconds
+    if progress.history or progress.step:
+        steps = f" and {progress.step} steps" if progress.step else ""
+        print_lines(f"Resuming after {len(progress.history)} epochs{steps}")
     if progress.history:
-        print_lines(f"Resuming after {len(progress.history)} epochs")
         after_epoch(progress)
     with strategy.scope(), dtype_policy(config.dtype):
         answer = freeze_teacher(build_teacher()) if build_teacher else None
         run = TrainingRun(config, data, build_model(), directory, progress, after_epoch, began, answer)
-        if resumed:
-            load_state(state, run.model, None)
+        if found:
+            load_state(state, run.model)
         else:
             for path in (run.best, run.last, run.before):
                 path.unlink(missing_ok=True)
@@ -89,7 +96,7 @@ def train(
             run.save()  # so that a run can go on that is interrupted in its first epoch
         while progress.phase < len(config.phases):
             phase = config.phases[progress.phase]
-            if progress.phases and not progress.epoch:
+            if progress.phases and not progress.epoch and not progress.step:
                 save_weights(run.model, run.before)
             if is_frozen(phase) and has_linear_head(without_auxiliary(run.model)):
                 _solve_phase(run, phase)
@@ -193,24 +200,48 @@ def _run_phase(run: TrainingRun, phase: Phase) -> None:
         ema=min(config.ema, memory_of(steps * epochs)),
         multipliers=stage_multipliers(model, phase.rate_decay) if phase.rate_decay < 1 else {},
     )
+    # At the end of each fit, Keras would put the averages into the model: EpochEnd swaps them where it is time.
+    optimizer.finalize_variable_values = lambda variables: None
     fitted.compile(optimizer=optimizer, loss=loss, metrics=metrics)
-    if progress.epoch:
+    if progress.step:
+        fitted.test_on_batch(*next(iter(batches())))  # metrics have no state before their first batch
+    if progress.epoch or progress.step:
         load_state(run.state, model, fitted.optimizer)
     with bar(total=steps * epochs, description=f"Training ({phase.name})", unit="step") as step_bar:
-        step_bar.update(steps * progress.epoch)
-        fitted.fit(
-            without_sharding(batches),
-            epochs=epochs,
-            initial_epoch=progress.epoch,
-            steps_per_epoch=steps,
-            validation_data=None if validation is None else without_sharding(validation),
-            callbacks=[
-                keras.callbacks.TensorBoard(run.directory / "logs" / phase.name, write_graph=False),
-                EpochEnd(run, step_bar),
-            ],
-            shuffle=False,  # the batches are shuffled already, by seed and epoch
-            verbose=0,
-        )
+        step_bar.update(steps * progress.epoch + progress.step)
+        callbacks = [
+            keras.callbacks.TensorBoard(run.directory / "logs" / phase.name, write_graph=False),
+            EpochEnd(run, epochs, step_bar),
+        ]
+        # Of an epoch that was begun before, Keras fits the rest on its own.
+        while not progress.phase_is_over(epochs, config.patience):
+            try:
+                fitted.fit(
+                    without_sharding(batches()),
+                    epochs=progress.epoch + 1 if progress.step else epochs,
+                    initial_epoch=progress.epoch,
+                    steps_per_epoch=steps - progress.step,
+                    validation_data=None if validation is None else without_sharding(validation),
+                    callbacks=callbacks,
+                    shuffle=False,  # the batches are shuffled already, by seed and epoch
+                    verbose=0,
+                )
+            except DivergedError as error:
+                raise DivergedError(f"{error}; {_last_state(run, fitted, batches)}") from None
+
+
+def _last_state(run: TrainingRun, fitted: keras.Model, batches: Callable[[], tf.data.Dataset]) -> str:
+    """Return where the last state was saved, and its gradients on the batch after which the loss was no number.
+
+    The model gets the weights of that state.
+    """
+    saved = load_progress(run.state) or Progress()
+    load_state(run.state, run.model)
+    run.progress.step = max(0, run.progress.step - 1)
+    images, labels = next(iter(batches()))
+    largest = largest_gradients(fitted, images, labels)
+    where = f"{run.state}: step {saved.step} of epoch {saved.epoch + 1}"
+    return f"the last good weights are in {where}; the largest gradients of that batch with them: {largest}"
 
 
 def _solve_phase(run: TrainingRun, phase: Phase) -> None:

@@ -50,6 +50,7 @@ def training_batches(
     crop_scale: tuple[float, float] | None = (0.25, 1.0),
     seed: int,
     epochs: range,
+    first_step: int = 0,
     objective: str = "classes",
 ) -> tf.data.Dataset:
     """Return augmented batches in random order, `steps_per_epoch` for each of `epochs`.
@@ -64,6 +65,7 @@ def training_batches(
             6); None for the window of evaluation.
         seed: any integer from 0; equal seeds give equal batches.
         epochs: `range(k, n)` gives what `range(n)` gives after its first k epochs.
+        first_step: of the first epoch, the batches before this one are left out, and their images are not decoded.
         objective: a name of `kcnn.data.input_pipeline.objectives`, which decides the labels.
 
     Returns:
@@ -97,9 +99,10 @@ def training_batches(
             images, labels = augment(images, labels, own)
         return images, labels
 
-    first_batch = epochs.start * steps
+    first_batch = epochs.start * steps + first_step
     dataset = tf.data.Dataset.range(epochs.start, epochs.stop)
     dataset = dataset.flat_map(lambda epoch: shuffled_records(shards, epoch, order_seed).take(steps * batch_size))
+    dataset = dataset.skip(first_step * batch_size)
     dataset = dataset.enumerate(first_batch * batch_size)
     dataset = dataset.map(image_and_label, num_parallel_calls=tf.data.AUTOTUNE)
     dataset = dataset.batch(batch_size, drop_remainder=True)

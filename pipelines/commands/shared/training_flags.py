@@ -39,6 +39,13 @@ def define_training(values: flags.FlagValues) -> None:
         "(default: the recipe's)",
         flag_values=values,
     )
+    flags.DEFINE_bool(
+        "deterministic",
+        Config.deterministic,
+        "Compute in an order that is always the same: on the same kind of machine, the same seed gives the same bits, "
+        "after an interruption too.",
+        flag_values=values,
+    )
     for name, help_text in _INTEGERS.items():
         flags.DEFINE_integer(name, None, help_text, flag_values=values)
     for name, help_text in _FLOATS.items():
