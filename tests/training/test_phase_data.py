@@ -44,7 +44,7 @@ def test_the_same_weights_take_smaller_images(digits, tmp_path):  # noqa: F811
     data = dataclasses.replace(digits, preprocessing=Preprocessing((96, 96)))
     run = TrainingRun(config(phase), data, model, tmp_path, Progress(), lambda _: None, time.monotonic(), None)
     fitted, batches, validation = phase_data(run, phase)
-    assert next(iter(batches))[0].shape == (64, 64, 64, 3)
+    assert next(iter(batches()))[0].shape == (64, 64, 64, 3)
     assert next(iter(validation))[0].shape == (64, 96, 96, 3)
     for one, other in zip(fitted.variables, model.variables, strict=True):
         assert one is other

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import re
 import subprocess
 import sys
 import types
@@ -20,8 +21,9 @@ from kcnn.data.input_pipeline.batches import TrainingShards, evaluation_batches,
 from kcnn.data.input_pipeline.transform import Preprocessing
 from kcnn.errors import UserError
 from kcnn.nn.normalization import BatchNorm
-from kcnn.training import phase_data, run, trainer
+from kcnn.training import epoch_end, phase_data, run, trainer
 from kcnn.training.batch_norm import recalibrate_batch_norm, shorten_batch_norm_memory
+from kcnn.training.divergence import largest_gradients
 from kcnn.training.freezing import set_trainable, split_at_head
 from kcnn.training.run import TrainingData
 from kcnn.training.state import Progress, load_progress
@@ -405,10 +407,28 @@ def test_the_programs_dtype_policy_stays(in_memory, tmp_path, dtype):
     assert keras.config.dtype_policy().name == "float32"
 
 
-def test_a_diverging_loss_is_the_users_to_mend(in_memory, tmp_path):
+def test_a_diverging_loss_is_the_users_to_mend(in_memory, tmp_path, monkeypatch):
+    """The step is named, the rate, where whole weights are, and what has the largest gradients."""
+    monkeypatch.setattr(epoch_end, "_LOOK_SECONDS", 0.0)
     settings = config(Phase("all", epochs=20, learning_rate=90.0, warmup=0.0), optimizer="sgd", weight_decay=0.0)
-    with pytest.raises(UserError, match="--learning_rate"):
+    with pytest.raises(UserError, match="--learning_rate") as error:
         train(settings, in_memory, small_network, tmp_path)
+    message = str(error.value)
+    assert re.search(r"the loss became (nan|inf) by step 1 of epoch \d+, at a learning rate of \d+", message)
+    assert re.search(r"state.safetensors: step 0 of epoch \d+; the largest gradients .*: \S+/(kernel|bias) \d", message)
+    saved = weights(tmp_path / "state.safetensors")
+    assert all(np.isfinite(value).all() for name, value in saved.items() if name.startswith("model/"))
+
+
+def test_the_largest_gradients_are_named():
+    """Of the mean squared error of y = w x, 2 (w x - y) x; the inputs of the second layer are 1000 times as large."""
+    inputs = keras.Input((1,))
+    small = keras.layers.Dense(1, kernel_initializer="ones", use_bias=False, name="small")(inputs)
+    half = keras.initializers.Constant(0.5)
+    model = keras.Model(inputs, keras.layers.Dense(1, kernel_initializer=half, name="large")(1000.0 * small))
+    model.compile(loss="mse")
+    found = largest_gradients(model, tf.constant([[1.0]]), tf.constant([[0.0]]))
+    assert found == "large/kernel 1e+06, small/kernel 5e+05, large/bias 1e+03"
 
 
 def train_on(devices, shards, count, directory):
