@@ -20,7 +20,7 @@ class EpochEnd(keras.callbacks.Callback):
 
     Of the first phase the best epoch's weights are kept, of later ones the last epoch's.
 
-    Where the optimizer keeps averages of the weights, these are judged and kept; the training goes on from the weights.
+    Where there are averages of the weights, these are judged and kept; the training goes on from the weights.
     """
 
     STATE_SHARE = 0.1  # the part of the time for writing the state, which takes seconds for a large network
@@ -29,13 +29,14 @@ class EpochEnd(keras.callbacks.Callback):
         super().__init__()
         self._run, self._bar = run, step_bar
         self._saved_at, self._save_seconds, self._began = -math.inf, 0.0, 0.0
-        self._averaged = False  # whether the averages are in the model, and its weights where they were
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         self._began = time.monotonic()
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
         self._bar.update(1)
+        if self._run.averages:
+            self._run.averages.update()
 
     def on_test_begin(self, logs: dict[str, float] | None = None) -> None:
         self._swap_averages(True)
@@ -57,6 +58,8 @@ class EpochEnd(keras.callbacks.Callback):
             save_weights(run.model, run.best)
         if self.model.stop_training and progress.phases:
             save_weights(run.model, run.last)
+        if run.config.swa:
+            save_weights(run.model, run.of_epoch(progress.epoch))
         self._swap_averages(False)
         shown = {"loss": metrics["loss"], "acc": metrics["accuracy"], "val acc": metrics.get("val_accuracy")}
         texts = {name: f"{value:.3f}" for name, value in shown.items() if value is not None}
@@ -65,16 +68,8 @@ class EpochEnd(keras.callbacks.Callback):
         run.after_epoch(progress)
 
     def _swap_averages(self, averaged: bool) -> None:
-        """Swap the model's weights with their averages, if there are any, unless that is as it is to be."""
-        optimizer = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)
-        if not optimizer.use_ema or averaged == self._averaged:
-            return
-        averages = optimizer._model_variables_moving_average
-        for variable, average in zip(self.model.trainable_variables, averages, strict=True):
-            value = keras.ops.convert_to_numpy(variable)
-            variable.assign(keras.ops.convert_to_numpy(average))
-            average.assign(value)
-        self._averaged = averaged
+        if self._run.averages:
+            self._run.averages.swap(averaged)
 
     def _save_state(self) -> None:
         now = time.monotonic()

@@ -6,6 +6,7 @@ The file is a safetensors file: it holds numbers and one JSON text, and loading 
 import dataclasses
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,22 +72,37 @@ class Progress:
         self.phase, self.epoch, self.waited = self.phase + 1, 0, 0
 
 
-def _variables(model: keras.Model, optimizer: keras.optimizers.Optimizer | None) -> dict[str, keras.Variable]:
+def _variables(
+    model: keras.Model, optimizer: keras.optimizers.Optimizer | None, averages: Sequence[keras.Variable]
+) -> dict[str, keras.Variable]:
     variables = {f"model/{i}": variable for i, variable in enumerate(model.variables)}
     if optimizer is not None:
         variables |= {f"optimizer/{i}": variable for i, variable in enumerate(optimizer.variables)}
+        variables |= {f"averages/{i}": variable for i, variable in enumerate(averages)}
     return variables
 
 
 def save_state(
-    path: Path, progress: Progress, model: keras.Model, optimizer: keras.optimizers.Optimizer | None
+    path: Path,
+    progress: Progress,
+    model: keras.Model,
+    optimizer: keras.optimizers.Optimizer | None,
+    averages: Sequence[keras.Variable] = (),
 ) -> None:
     """Write the state to `path`, which holds the old one or the new one at any time, never a part.
+
+    Args:
+        path: the file.
+        progress: where training stands.
+        model: the network.
+        optimizer: of the phase under way; None between two phases.
+        averages: of the weights, with the phase.
 
     Raises:
         OSError: the file cannot be written.
     """
-    tensors = {name: keras.ops.convert_to_numpy(variable) for name, variable in _variables(model, optimizer).items()}
+    variables = _variables(model, optimizer, averages)
+    tensors = {name: keras.ops.convert_to_numpy(variable) for name, variable in variables.items()}
     temporary = path.with_suffix(".tmp")
     save_file(tensors, temporary, metadata={"progress": json.dumps(dataclasses.asdict(progress))})
     os.replace(temporary, path)
@@ -101,10 +117,15 @@ def load_progress(path: Path) -> Progress:
     return Progress(**fields)
 
 
-def load_state(path: Path, model: keras.Model, optimizer: keras.optimizers.Optimizer | None) -> None:
-    """Give the model, and the optimizer where the file has one, the values that they had."""
+def load_state(
+    path: Path,
+    model: keras.Model,
+    optimizer: keras.optimizers.Optimizer | None,
+    averages: Sequence[keras.Variable] = (),
+) -> None:
+    """Give the model, and the optimizer and the averages where the file has them, the values that they had."""
     with safe_open(path, "numpy") as file:
         names = set(file.keys())
-        for name, variable in _variables(model, optimizer).items():
+        for name, variable in _variables(model, optimizer, averages).items():
             if name in names or name.startswith("model/"):
                 variable.assign(file.get_tensor(name))

@@ -21,7 +21,7 @@ from kcnn.data.input_pipeline.transform import Preprocessing
 from kcnn.errors import UserError
 from kcnn.nn.normalization import BatchNorm
 from kcnn.training import phase_data, run, trainer
-from kcnn.training.batch_norm import recalibrate_batch_norm, shorten_batch_norm_memory
+from kcnn.training.batch_norm import batch_norms, recalibrate_batch_norm, shorten_batch_norm_memory
 from kcnn.training.freezing import set_trainable, split_at_head
 from kcnn.training.run import TrainingData
 from kcnn.training.state import Progress, load_progress
@@ -287,7 +287,7 @@ def test_recalibrated_statistics_are_those_of_all_images(in_memory):
     stem = keras.Model(model.input, model.get_layer("stem_conv").output)
     images = np.concatenate([images for images, _ in batches.as_numpy_iterator()])
     outputs = stem(images).numpy()
-    recalibrate_batch_norm(model, batches.map(lambda images, _: images))
+    recalibrate_batch_norm(model, batches.map(lambda images, _: images), batch_norms(model))
     norm = model.get_layer("stem_norm")
     np.testing.assert_allclose(norm.moving_mean, outputs.mean(axis=(0, 1, 2)), atol=1e-4)
     np.testing.assert_allclose(norm.moving_variance, outputs.var(axis=(0, 1, 2)), rtol=2e-3)  # Bessel's correction
