@@ -88,7 +88,7 @@ class Config:
         ema: the momentum of the exponential averages of the weights that are judged and kept in the place of the
             weights, less in a short training; 0 for none (Polyak and Juditsky, SIAM J. Control Optim. 1992).
         swa: the last epochs of a phase whose weights' mean is kept, with batch-norm statistics of its own; 0 for none
-            (Izmailov et al., UAI 2018).
+            (Izmailov et al., UAI 2018). One of `ema` and `swa`.
         patience: epochs without a better validation result before a phase ends.
         objective: what the network predicts, a name of `kcnn.data.input_pipeline.objectives`: "classes"; "rotation",
             or "distill", a teacher's answers to crops, which need no labels.

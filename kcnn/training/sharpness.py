@@ -9,7 +9,7 @@ import tensorflow as tf
 class SharpnessAwareModel(keras.Model):
     """A classifier, sharing its layers with the one that it is made of, that learns from the steepest neighbour.
 
-    A step takes the gradient not at the weights w but at w + rho g / |g|, where g is the gradient at w of the same batch
+    A step takes the gradient not at the weights w but at w + rho g / |g|, where g is the same batch's gradient at w
     (equations 2 and 3). Both passes draw the same random numbers, dropout's for example. The moving statistics, the
     loss and the metrics are those of the pass at w. A step takes about twice the time.
     """

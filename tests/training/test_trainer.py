@@ -20,7 +20,7 @@ from kcnn.data.input_pipeline.batches import TrainingShards, evaluation_batches,
 from kcnn.data.input_pipeline.transform import Preprocessing
 from kcnn.errors import UserError
 from kcnn.nn.normalization import BatchNorm
-from kcnn.training import phase_data, run, trainer
+from kcnn.training import run, trainer
 from kcnn.training.batch_norm import batch_norms, recalibrate_batch_norm, shorten_batch_norm_memory
 from kcnn.training.freezing import set_trainable, split_at_head
 from kcnn.training.run import TrainingData
@@ -200,18 +200,6 @@ def test_an_interrupted_run_resumes_to_the_same_weights(digits, tmp_path, monkey
     found = weights(tmp_path / "best.safetensors")
     for name, value in expected.items():
         np.testing.assert_allclose(value, found[name], atol=5e-3, err_msg=name)
-
-
-@pytest.fixture
-def in_memory(monkeypatch):
-    """Replace the data by 64 images of noise in memory, for tests of what happens around the epochs."""
-    rng = np.random.default_rng(0)
-    images = rng.uniform(0, 255, (64, 8, 8, 3)).astype(np.float32)
-    labels = np.eye(10, dtype=np.float32)[rng.integers(0, 10, 64)]
-    batches = tf.data.Dataset.from_tensor_slices((images, labels)).batch(64)
-    monkeypatch.setattr(phase_data, "training_batches", lambda paths, **_: batches.repeat())
-    monkeypatch.setattr(run, "evaluation_batches", lambda paths, **_: batches)
-    return TrainingData(["train"], ["val"], 64, 64, 10, 200, Preprocessing((8, 8)))
 
 
 def small_network():

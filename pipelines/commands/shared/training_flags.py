@@ -39,6 +39,12 @@ def define_training(values: flags.FlagValues) -> None:
         "(default: the recipe's)",
         flag_values=values,
     )
+    flags.DEFINE_float(
+        "dropout",
+        None,
+        "Rate of the dropout in the classifier's head, as --design dropout=0.5. (default: the architecture's)",
+        flag_values=values,
+    )
     for name, help_text in _INTEGERS.items():
         flags.DEFINE_integer(name, None, help_text, flag_values=values)
     for name, help_text in _FLOATS.items():
@@ -90,8 +96,10 @@ def read_config(values: flags.FlagValues, recipe: str) -> Config:
     from kcnn import recipes
 
     overrides = {name: values[name].value for name in SETTINGS if name in values and values[name].present}
-    if values.design:
+    if values.design or values.dropout is not None:
         overrides["design"] = dict(map(_parse_design, values.design))
+        if values.dropout is not None and overrides["design"].setdefault("dropout", values.dropout) != values.dropout:
+            raise UserError("--dropout and --design dropout=: expected one of them")
     if values.augment is not None:
         overrides["augmentations"] = tuple(values.augment)
     config = recipes.build(recipe, **overrides)
