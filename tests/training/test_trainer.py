@@ -1,6 +1,7 @@
 """Training on a small network and small data: phases, resuming, devices."""
 
 import dataclasses
+import json
 import os
 import subprocess
 import sys
@@ -399,7 +400,7 @@ def test_a_diverging_loss_is_the_users_to_mend(in_memory, tmp_path):
         train(settings, in_memory, small_network, tmp_path)
 
 
-def train_on(devices, shards, count, directory):
+def train_on(devices, shards, count, directory, **settings):
     """Train on few images for two epochs, with and without random crops, over logical devices."""
 
     def build():
@@ -410,27 +411,38 @@ def train_on(devices, shards, count, directory):
 
     data = TrainingData(shards, shards, count, count, 10, 200, Preprocessing((8, 8)))
     phases = Phase("head", 1, 3e-3, unfreeze=0), Phase("all", 1, 3e-3, crop_scale=(0.8, 1.0))
-    train(config(*phases, optimizer="sgd"), data, build, Path(directory), devices=devices)
+    train(config(*phases, optimizer="sgd", **settings), data, build, Path(directory), devices=devices)
 
 
 TWO_DEVICES = """
-import sys, tensorflow as tf
+import json, sys, tensorflow as tf
 cpu, twice = tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
 tf.config.set_logical_device_configuration(cpu, twice)
 sys.path.insert(0, "tests/training")
 from test_trainer import train_on
-count, directory, *shards = sys.argv[1:]
-train_on(["CPU:0", "CPU:1"], shards, int(count), directory)
+settings, count, directory, *shards = sys.argv[1:]
+train_on(["CPU:0", "CPU:1"], shards, int(count), directory, **json.loads(settings))
 """
 
 
-def test_two_devices_train_the_weights_that_one_does(digits, tmp_path):
-    command = [sys.executable, "-c", TWO_DEVICES, str(digits.val_count), str(tmp_path / "two"), *digits.val]
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        pytest.param({"l2": 1e-2, "clip_norm": 0.5, "max_norm": 0.8, "sam": 0.1, "ema": 0.7}, marks=pytest.mark.slow),
+        pytest.param({"l1": 1e-3, "clip_adaptive": 0.02, "clip_weights": 0.1, "swa": 1}, marks=pytest.mark.slow),
+        pytest.param({"clip_value": 1e-3, "smoothing_over": "others"}, marks=pytest.mark.slow),
+    ],
+    ids=str,
+)
+def test_two_devices_train_the_weights_that_one_does(digits, tmp_path, settings):
+    given = (json.dumps(settings), str(digits.val_count), str(tmp_path / "two"))
+    command = [sys.executable, "-c", TWO_DEVICES, *given, *digits.val]
     # The last batch leaves one device without images, and oneDNN's convolutions give no images a wrong shape.
     environment = {**os.environ, "TF_ENABLE_ONEDNN_OPTS": "0"}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stderr
-    train_on(["CPU:0"], digits.val, digits.val_count, tmp_path / "one")
+    train_on(["CPU:0"], digits.val, digits.val_count, tmp_path / "one", **settings)
     one, two = (weights(tmp_path / name / "best.safetensors") for name in ("one", "two"))
     assert one.keys() == two.keys()
     for name, value in one.items():
