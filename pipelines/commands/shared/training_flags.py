@@ -97,8 +97,8 @@ def read_config(values: flags.FlagValues, recipe: str) -> Config:
 
     overrides = {name: values[name].value for name in SETTINGS if name in values and values[name].present}
     if values.design or values.dropout is not None:
-        overrides["design"] = dict(map(_parse_design, values.design))
-        if values.dropout is not None and overrides["design"].setdefault("dropout", values.dropout) != values.dropout:
+        design = overrides["design"] = dict(map(_parse_design, values.design))
+        if values.dropout is not None and design.setdefault("dropout", values.dropout) != values.dropout:
             raise UserError("--dropout and --design dropout=: expected one of them")
     if values.augment is not None:
         overrides["augmentations"] = tuple(values.augment)
