@@ -72,11 +72,23 @@ class Config:
         batch_size: images a step, over all devices together.
         optimizer: "adamw" (Loshchilov and Hutter, ICLR 2019) or "sgd" (Nesterov momentum 0.9).
         weight_decay: decoupled from the gradient, on kernels only.
+        l1: the factor of Σ|w| over the kernels, in the loss; 0 for none (`kcnn.training.penalties`).
+        l2: the factor of Σw², the same way.
         label_smoothing: 0 to 1 (Szegedy et al., CVPR 2016, section 7).
+        smoothing_over: the classes that share what `label_smoothing` takes from the labelled one: "all" of them, as in
+            the paper, or the "others".
+        clip_norm: the largest norm of all gradients together; 0 for any (`kcnn.training.gradient_clipping`).
+        clip_value: the largest magnitude of a gradient's numbers; 0 for any.
+        clip_adaptive: the largest norm of a unit's gradient over that of its weights; 0 for any.
+        max_norm: the largest norm of a unit's kernel after every step; 0 for any (`kcnn.training.constraints`).
+        clip_weights: the largest magnitude of a kernel's numbers after every step; 0 for any.
+        sam: the distance at which sharpness-aware minimisation takes gradients; 0 for none (`kcnn.training.sharpness`).
         batch_norm: in layers that train, "train" uses and updates batch statistics; "frozen" keeps the loaded ones,
             with their scale and shift; "recalibrate" replaces them by those of the training images, then freezes them.
         ema: the momentum of the exponential averages of the weights that are judged and kept in the place of the
             weights, less in a short training; 0 for none (Polyak and Juditsky, SIAM J. Control Optim. 1992).
+        swa: the last epochs of a phase whose weights' mean is kept, with batch-norm statistics of its own; 0 for none
+            (Izmailov et al., UAI 2018). One of `ema` and `swa`.
         patience: epochs without a better validation result before a phase ends.
         objective: what the network predicts, a name of `kcnn.data.input_pipeline.objectives`: "classes"; "rotation",
             or "distill", a teacher's answers to crops, which need no labels.
@@ -103,9 +115,19 @@ class Config:
     batch_size: int = 32
     optimizer: str = "adamw"
     weight_decay: float = 0.05
+    l1: float = 0.0
+    l2: float = 0.0
     label_smoothing: float = 0.1
+    smoothing_over: str = "all"
+    clip_norm: float = 0.0
+    clip_value: float = 0.0
+    clip_adaptive: float = 0.0
+    max_norm: float = 0.0
+    clip_weights: float = 0.0
+    sam: float = 0.0
     batch_norm: str = "train"
     ema: float = 0.0
+    swa: int = 0
     patience: int = 20
     objective: str = "classes"
     teacher: str | None = None
@@ -144,6 +166,15 @@ _RANGES: dict[str, tuple[float, float]] = {
     "label_smoothing": (0.0, 0.999),
     "unfreeze": (0, 1000),
     "ema": (0.0, 0.99999),
+    "swa": (0, 1000),
+    "l1": (0.0, 10.0),
+    "l2": (0.0, 10.0),
+    "clip_norm": (0.0, 1e6),
+    "clip_value": (0.0, 1e6),
+    "clip_adaptive": (0.0, 100.0),
+    "max_norm": (0.0, 1e6),
+    "clip_weights": (0.0, 1e6),
+    "sam": (0.0, 10.0),
     "patience": (1, 100_000),
     "temperature": (0.1, 100.0),
     "crops": (1, 2**31 - 1),
@@ -152,11 +183,14 @@ _RANGES: dict[str, tuple[float, float]] = {
 _CHOICES: dict[str, tuple[str, ...]] = {
     "optimizer": ("adamw", "sgd"),
     "batch_norm": ("train", "frozen", "recalibrate"),
+    "smoothing_over": ("all", "others"),
     "dtype": ("float32", "mixed_bfloat16", "mixed_float16"),
 }
 _GRADUAL = 3  # stages that train before all do
 TRANSFERS = ("auto", "head", "stages=N", "gradual", "full")
 _PHASE_FIELDS = ("epochs", "learning_rate", "unfreeze", "augmentations")
+# Settings of which a run takes one.
+_EXCLUSIVE = (("clip_norm", "clip_value", "clip_adaptive"), ("ema", "swa"))
 # The fields that `override` changes, with those of the last phase.
 SETTINGS = (
     *_PHASE_FIELDS,
@@ -181,9 +215,22 @@ def override(config: Config, **values: Any) -> Config:
     rest = {k: v for k, v in values.items() if k not in _PHASE_FIELDS}
     if values.get("unfreeze") is not None:
         rest["transfer"] = f"stages={values['unfreeze']}"  # what was asked for trains, whatever "auto" would choose
-    return dataclasses.replace(
+    config = dataclasses.replace(
         config, phases=(*config.phases[:-1], phase), overrides={**config.overrides, **values}, **rest
     )
+    _check_together(config)
+    return config
+
+
+def _check_together(config: Config) -> None:
+    """Raise UserError for settings that exclude one another."""
+    for names in _EXCLUSIVE:
+        given = [name for name in names if getattr(config, name)]
+        if len(given) > 1:
+            raise UserError(f"{' and '.join(f'--{name}' for name in given)}: expected one of them")
+    for name in ("sam", "swa"):
+        if getattr(config, name) and config.objective == "distill":
+            raise UserError(f"--{name}: expected without a teacher; the objective is distill")
 
 
 def _transfer_phases(config: Config, values: dict[str, Any]) -> tuple[Phase, ...]:

@@ -74,6 +74,13 @@ def test_mistakes_of_transfer(recipe, settings, message):
         ({"epocs": 3}, "did you mean 'epochs'"),
         ({"batch_norm": "off"}, "choose from train, frozen, recalibrate"),
         ({"seed": True}, "expected int"),
+        ({"l2": -1e-4}, "--l2 -0.0001: expected 0 to 10; the nearest is 0"),
+        ({"clip_norm": float("nan")}, "--clip_norm nan: expected 0 to"),
+        ({"smoothing_over": "other"}, "did you mean 'others'"),
+        ({"clip_norm": 1.0, "clip_adaptive": 0.01}, "--clip_norm and --clip_adaptive: expected one of them"),
+        ({"ema": 0.9, "swa": 3}, "--ema and --swa: expected one of them"),
+        ({"objective": "distill", "sam": 0.05}, "--sam: expected without a teacher"),
+        ({"objective": "distill", "swa": 3}, "--swa: expected without a teacher"),
     ],
 )
 def test_mistakes(setting, message):

@@ -65,7 +65,12 @@ def features(x: KerasTensor, ops: Ops, *, layers: tuple[Layer, ...], margin: int
     return x
 
 
-DESIGN: dict[str, DesignValue] = {"activation": "relu", "kernel_initializer": "he_normal", "dropout": 0.5}
+DESIGN: dict[str, DesignValue] = {
+    "activation": "relu",
+    "kernel_initializer": "he_normal",
+    "dropout": 0.5,
+    "dropconnect": 0.0,
+}
 _PAPER = "Krizhevsky et al., ImageNet Classification with Deep Convolutional Neural Networks, NeurIPS 2012"
 _row = partial(ModelSpec, family="alexnet", head=fully_connected, design=DESIGN)
 

@@ -64,7 +64,7 @@ def _head(x: KerasTensor, ops: Ops, num_classes: int) -> KerasTensor:
     x = LayerNorm(epsilon=_EPSILON, name="head_norm")(x)
     if ops.dropout:
         x = keras.layers.Dropout(ops.dropout, name="head_dropout")(x)
-    return logits(x, num_classes)
+    return logits(x, ops, num_classes)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,6 +102,7 @@ def _row(name: str, size: _Size, params: int, macs: int, top1: float, sha256: st
             "activation": "gelu",
             "kernel_initializer": "truncated_normal",
             "dropout": 0.0,
+            "dropconnect": 0.0,
             "drop_path": size.drop_path,
         },
         head=_head,

@@ -91,6 +91,7 @@ _row = partial(
         "activation": "relu",
         "kernel_initializer": "he_normal",
         "dropout": 0.0,
+        "dropconnect": 0.0,
     },
 )
 

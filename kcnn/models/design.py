@@ -79,6 +79,8 @@ CHECKS: Mapping[str, DesignCheck] = {
     "block_dropout": _RATE,
     "bn_momentum": _RATE,
     "drop_path": _RATE,
+    "dropblock": _RATE,
+    "dropconnect": _RATE,
     "dropout": _RATE,
     "kernel_initializer": Choice(INITIALIZERS),
     "layer_scale": Number("a number from 0 to 1", lambda value: 0 <= value <= 1),

@@ -124,6 +124,7 @@ class EfficientNet:
                 "activation": "silu",
                 "kernel_initializer": "he_normal",
                 "dropout": self.dropout,
+                "dropconnect": 0.0,
                 "drop_path": 0.2,
                 **design,
             },

@@ -87,6 +87,7 @@ def _row(name: str, norm_scale: bool, params: int, top1: float, top5: float, **t
             "activation": "relu",
             "kernel_initializer": "he_normal",
             "dropout": 0.2,
+            "dropconnect": 0.0,
             "drop_path": 0.0,
         },
         top1=top1,

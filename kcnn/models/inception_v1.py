@@ -104,7 +104,7 @@ def _auxiliary(x: KerasTensor, ops: Ops, num_classes: int, *, name: str, adaptiv
     x = keras.layers.Flatten(name=f"{name}_flatten")(x)
     x = keras.layers.Dense(1024, kernel_initializer=ops.kernel_initializer, name=f"{name}_fc")(x)
     x = keras.layers.Dropout(0.7, name=f"{name}_dropout")(ops.activate(x, name=f"{name}_fc_act"))
-    return logits(x, num_classes, name=f"{name}_logits")
+    return logits(x, ops, num_classes, name=f"{name}_logits")
 
 
 _PAPER = "Szegedy et al., Going Deeper with Convolutions, CVPR 2015, arXiv:1409.4842"
@@ -126,6 +126,7 @@ register(
             "padding": "same",
             "kernel_initializer": "lecun_uniform",  # Caffe's "xavier"
             "dropout": 0.4,
+            "dropconnect": 0.0,
         },
         top5=89.9,
         auxiliary={tap: partial(_auxiliary, adaptive=False) for tap in _TAPS},
@@ -144,6 +145,7 @@ register(
             "padding": "symmetric",
             "kernel_initializer": "he_normal",
             "dropout": 0.2,
+            "dropconnect": 0.0,
         },
         torch={"torchvision": "googlenet"},
         top1=69.778,

@@ -100,6 +100,7 @@ register(
             "activation": "relu",
             "kernel_initializer": "he_normal",
             "dropout": 0.0,  # section 4.2.1
+            "dropconnect": 0.0,
         },
         top1=74.8,
         top5=92.2,

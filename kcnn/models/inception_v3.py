@@ -114,7 +114,7 @@ def _auxiliary(x: KerasTensor, ops: Ops, num_classes: int, *, name: str) -> Kera
     height, width = (min(5, side) for side in x.shape[1:3])
     x = conv_norm_act(x, ops, 768, (height, width), padding="valid", name=f"{name}_conv2")
     x = keras.layers.GlobalAveragePooling2D(name=f"{name}_average")(x)
-    return logits(x, num_classes, name=f"{name}_logits")
+    return logits(x, ops, num_classes, name=f"{name}_logits")
 
 
 def _row(name: str, norm_scale: bool, padding: str, params: int, top1: float, top5: float, **twins: Any) -> ModelSpec:
@@ -137,6 +137,7 @@ def _row(name: str, norm_scale: bool, padding: str, params: int, top1: float, to
             "activation": "relu",
             "kernel_initializer": "he_normal",
             "dropout": 0.2,  # the release's keep probability of 0.8
+            "dropconnect": 0.0,
             "aux_heads": False,
         },
         top1=top1,

@@ -112,6 +112,7 @@ def _row(name: str, norm_scale: bool, params: int, torch: Mapping[str, str] | No
             "activation": "relu",
             "kernel_initializer": "he_normal",
             "dropout": 0.2,
+            "dropconnect": 0.0,
         },
         torch=torch or {},
         top1=80.2,  # the release's README; timm's weights are the same

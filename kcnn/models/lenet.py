@@ -86,7 +86,7 @@ register(
         min_size=32,
         params=145_300,
         macs=646_456,
-        design={"activation": "tanh", "kernel_initializer": "lecun_normal", "dropout": 0.0},
+        design={"activation": "tanh", "kernel_initializer": "lecun_normal", "dropout": 0.0, "dropconnect": 0.0},
         note="The paper's 60,000 parameters: C1 156, S2 12, C3 1516, S4 32, C5 48,120, F6 10,164. Colour makes C1 456; "
         "the classifier has 85 more for each class.",
     ),
@@ -98,7 +98,7 @@ register(
         min_size=16,
         params=928_070,
         macs=3_364_000,
-        design={"activation": "relu", "kernel_initializer": "glorot_uniform", "dropout": 0.0},
+        design={"activation": "relu", "kernel_initializer": "glorot_uniform", "dropout": 0.0, "dropconnect": 0.0},
         note="Caffe's 431,080 parameters are 520 + 25,050 + 400,500 + 5010, of grey images and 10 classes. Colour "
         "makes the first 1520, 1000 classes make the last 501,000.",
     ),

@@ -53,6 +53,7 @@ def _design(width: float, **more: DesignValue) -> Mapping[str, DesignValue]:
         "activation": "relu6",
         "kernel_initializer": "he_normal",
         "dropout": 1e-3,
+        "dropconnect": 0.0,
         **more,
     }
 

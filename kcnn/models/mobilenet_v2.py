@@ -76,6 +76,7 @@ def _design(width: float, **more: DesignValue) -> Mapping[str, DesignValue]:
         "activation": "relu6",
         "kernel_initializer": "he_normal",
         "dropout": 0.2,
+        "dropconnect": 0.0,
         "drop_path": 0.0,
         **more,
     }

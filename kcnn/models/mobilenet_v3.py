@@ -96,7 +96,7 @@ def _head(x: KerasTensor, ops: Ops, num_classes: int, *, units: int) -> KerasTen
     x = ops.activate(x, name="head_fc_act")
     if ops.dropout:
         x = keras.layers.Dropout(ops.dropout, name="head_dropout")(x)
-    return logits(x, num_classes)
+    return logits(x, ops, num_classes)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,6 +144,7 @@ def _row(
             "bn_momentum": 0.99,
             "kernel_initializer": "he_normal",
             "dropout": 0.2,
+            "dropconnect": 0.0,
             "drop_path": 0.0,
             "activation": "relu" if size.minimalistic else "hard_silu",
             **design,

@@ -179,6 +179,7 @@ def _row(
             "activation": "relu",
             "kernel_initializer": "he_normal",
             "dropout": 0.5,
+            "dropconnect": 0.0,
             "drop_path": 0.0,
         },
         top1=top1,

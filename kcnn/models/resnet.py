@@ -36,7 +36,9 @@ DESIGN: dict[str, DesignValue] = {
     "activation": "relu",
     "kernel_initializer": "he_normal",
     "dropout": 0.0,
+    "dropconnect": 0.0,
     "drop_path": 0.0,
+    "dropblock": 0.0,
     "padding": "symmetric",
 }
 PAPER = "He et al., Deep Residual Learning for Image Recognition, CVPR 2016, arXiv:1512.03385"

@@ -40,8 +40,10 @@ def _shortcut(
     """Build a shortcut from `x` itself, or a projection of the activated `x`."""
     name = f"{at.name}_shortcut"
     if projects(x, channels, option):
-        return ops.conv(active, channels, 1, strides=at.strides, use_bias=use_bias, name=name)
-    return identity(x, channels, strides=at.strides, name=name)
+        x = ops.conv(active, channels, 1, strides=at.strides, use_bias=use_bias, name=name)
+    else:
+        x = identity(x, channels, strides=at.strides, name=name)
+    return ops.drop_block(x, at, name=name)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,9 +62,11 @@ class PreActivationBasic:
         """Build the block, float [N, H, W, C] → [N, H / strides, W / strides, channels]."""
         active = _preactivate(x, ops, name=f"{at.name}_preact")
         branch = conv_norm_act(active, ops, channels, 3, strides=at.strides, name=f"{at.name}_conv1")
+        branch = ops.drop_block(branch, at, name=f"{at.name}_conv1")
         if self.block_dropout:
             branch = keras.layers.Dropout(self.block_dropout, name=f"{at.name}_dropout")(branch)
         branch = ops.conv(branch, channels, 3, name=f"{at.name}_conv2")
+        branch = ops.drop_block(branch, at, name=f"{at.name}_conv2")
         x = _shortcut(x, active, ops, channels, self.shortcut, at)
         return ops.residual(x, branch, drop_rate=at.drop_rate, name=at.name)
 
@@ -83,8 +87,11 @@ class PreActivationBottleneck:
         """Build the block, float [N, H, W, C] → [N, H / strides, W / strides, 4 * channels]."""
         active = _preactivate(x, ops, name=f"{at.name}_preact")
         branch = conv_norm_act(active, ops, channels, 1, name=f"{at.name}_conv1")
+        branch = ops.drop_block(branch, at, name=f"{at.name}_conv1")
         branch = conv_norm_act(branch, ops, channels, 3, strides=at.strides, name=f"{at.name}_conv2")
+        branch = ops.drop_block(branch, at, name=f"{at.name}_conv2")
         branch = ops.conv(branch, 4 * channels, 1, use_bias=self.use_bias, name=f"{at.name}_conv3")
+        branch = ops.drop_block(branch, at, name=f"{at.name}_conv3")
         x = _shortcut(x, active, ops, 4 * channels, self.shortcut, at, use_bias=self.use_bias)
         return ops.residual(x, branch, drop_rate=at.drop_rate, name=at.name)
 

@@ -77,6 +77,7 @@ def _row(name: str, groups: int, width: float, params: int, macs: int, top1: flo
             "activation": "relu",
             "kernel_initializer": "he_normal",
             "dropout": 0.0,
+            "dropconnect": 0.0,
             "padding": "symmetric",
         },
         top1=top1,

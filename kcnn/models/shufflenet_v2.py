@@ -69,6 +69,7 @@ def _row(
             "activation": "relu",
             "kernel_initializer": "he_normal",
             "dropout": 0.0,
+            "dropconnect": 0.0,
             "padding": "symmetric",
         },
         torch={"torchvision": torchvision},

@@ -57,6 +57,7 @@ def _row(
             "activation": "relu",
             "kernel_initializer": "he_normal",
             "dropout": 0.5,
+            "dropconnect": 0.0,
         },
         application=Application(name.upper(), file, file_hash=md5) if md5 else None,
         torch={} if md5 else {"torchvision": twin, "timm": twin},

@@ -66,6 +66,7 @@ def _row(name: str, epsilon: float, padding: str, top1: float, top5: float, **tw
             "activation": "relu",
             "kernel_initializer": "lecun_normal",  # of two layers with one ReLU; the other has He's gain
             "dropout": 0.5,
+            "dropconnect": 0.0,
             "drop_path": 0.0,
         },
         top1=top1,

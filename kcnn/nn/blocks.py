@@ -9,8 +9,10 @@ import keras
 from keras import KerasTensor
 
 from kcnn.nn.convolutions import DepthwiseConv, GroupedConv, PointwiseConv
+from kcnn.nn.dropping import DropBlock
 from kcnn.nn.layers import LowestPadding, StochasticDepth
 from kcnn.nn.normalization import BatchNorm
+from kcnn.nn.stages import BlockPosition
 
 NORMS = ("batch", "sync_batch", "group", "layer", "none")
 PADDINGS = ("same", "symmetric")
@@ -49,6 +51,9 @@ class Ops:
         dropout: rate in the classifier head, 0 to less than 1.
         drop_path: rate at which the last residual branch is dropped, per sample, 0 to less than 1; earlier ones less,
             as `kcnn.nn.stages.block_positions` has it.
+        dropconnect: rate at which weights of the last layer are left out, 0 to less than 1.
+        dropblock: rate at which squares of the last stage's feature maps are dropped, 0 to less than 1; of the stage
+            before it a quarter.
         padding: of strided convolutions and poolings whose block does not say: "same", TensorFlow's, one more on the
             far side where the sizes ask for it, or "symmetric", (kernel_size - 1) / 2 on all sides, as PyTorch's.
     """
@@ -61,6 +66,8 @@ class Ops:
     kernel_initializer: str = "he_normal"
     dropout: float = 0.0
     drop_path: float = 0.0
+    dropconnect: float = 0.0
+    dropblock: float = 0.0
     padding: str = "same"
 
     def conv(
@@ -162,6 +169,16 @@ class Ops:
     def activate(self, x: KerasTensor, *, name: str) -> KerasTensor:
         """Build the chosen activation, float [...] → the same shape."""
         return keras.layers.Activation(self.activation, name=name)(x)
+
+    def drop_block(self, x: KerasTensor, at: BlockPosition, *, name: str) -> KerasTensor:
+        """Build DropBlock in the last two stages, float [N, H, W, C] → the same shape, where the design has it.
+
+        As Ghiasi et al., section 4.1, have it for ResNet's groups 3 and 4: each group's rate is a quarter of the next.
+        """
+        rate = self.dropblock / 4 ** (at.stages - at.stage)
+        if not rate or at.stages - at.stage > 1:
+            return x
+        return DropBlock(rate, name=f"{name}_dropblock")(x)
 
     def residual(self, shortcut: KerasTensor, branch: KerasTensor, *, drop_rate: float, name: str) -> KerasTensor:
         """Build shortcut + branch.

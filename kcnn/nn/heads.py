@@ -4,6 +4,7 @@ import keras
 from keras import KerasTensor
 
 from kcnn.nn.blocks import Ops
+from kcnn.nn.dropping import DropConnect
 
 
 def pooled(x: KerasTensor, ops: Ops, num_classes: int) -> KerasTensor:
@@ -11,7 +12,7 @@ def pooled(x: KerasTensor, ops: Ops, num_classes: int) -> KerasTensor:
     x = keras.layers.GlobalAveragePooling2D(name="head_pool")(x)
     if ops.dropout:
         x = keras.layers.Dropout(ops.dropout, name="head_dropout")(x)
-    return logits(x, num_classes)
+    return logits(x, ops, num_classes)
 
 
 def fully_connected(
@@ -24,9 +25,11 @@ def fully_connected(
         x = ops.activate(x, name=f"head_fc{index}_act")
         if ops.dropout:
             x = keras.layers.Dropout(ops.dropout, name=f"head_fc{index}_dropout")(x)
-    return logits(x, num_classes)
+    return logits(x, ops, num_classes)
 
 
-def logits(x: KerasTensor, num_classes: int, *, name: str = "head_logits") -> KerasTensor:
+def logits(x: KerasTensor, ops: Ops, num_classes: int, *, name: str = "head_logits") -> KerasTensor:
     """Build the classifier itself: float32 under every dtype policy, since the loss takes exponentials of it."""
+    if ops.dropconnect:
+        return DropConnect(num_classes, ops.dropconnect, dtype="float32", name=name)(x)
     return keras.layers.Dense(num_classes, dtype="float32", name=name)(x)

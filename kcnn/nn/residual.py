@@ -71,6 +71,7 @@ class _ResidualBlock(abc.ABC):
             x = conv_norm(x, ops, width, kernel_size, strides=at.strides, use_bias=self.use_bias, name=name)
         else:
             x = identity(x, width, strides=at.strides, name=name)
+        x = ops.drop_block(x, at, name=name)
         return ops.activate(ops.residual(x, branch, drop_rate=at.drop_rate, name=at.name), name=f"{at.name}_act")
 
 
@@ -80,8 +81,10 @@ class BasicBlock(_ResidualBlock):
 
     def branch(self, x: KerasTensor, ops: Ops, channels: int, at: BlockPosition) -> KerasTensor:
         """Build the two convolutions; the first has the stride."""
-        x = conv_norm_act(x, ops, channels, 3, strides=at.strides, use_bias=self.use_bias, name=f"{at.name}_conv1")
-        return conv_norm(x, ops, channels, 3, use_bias=self.use_bias, name=f"{at.name}_conv2")
+        first, second = f"{at.name}_conv1", f"{at.name}_conv2"
+        x = conv_norm_act(x, ops, channels, 3, strides=at.strides, use_bias=self.use_bias, name=first)
+        x = conv_norm(ops.drop_block(x, at, name=first), ops, channels, 3, use_bias=self.use_bias, name=second)
+        return ops.drop_block(x, at, name=second)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,8 +109,11 @@ class BottleneckBlock(_ResidualBlock):
         first, second = (at.strides, 1) if self.strided == 1 else (1, at.strides)
         bias, name = self.use_bias, at.name
         x = conv_norm_act(x, ops, inner // self.narrowing, 1, strides=first, use_bias=bias, name=f"{name}_conv1")
+        x = ops.drop_block(x, at, name=f"{name}_conv1")
         x = conv_norm_act(x, ops, inner, 3, strides=second, groups=self.groups, use_bias=bias, name=f"{name}_conv2")
-        return conv_norm(x, ops, 4 * channels, 1, use_bias=bias, name=f"{name}_conv3")
+        x = ops.drop_block(x, at, name=f"{name}_conv2")
+        x = conv_norm(x, ops, 4 * channels, 1, use_bias=bias, name=f"{name}_conv3")
+        return ops.drop_block(x, at, name=f"{name}_conv3")
 
 
 class StageOptions(TypedDict, total=False):

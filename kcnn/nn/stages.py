@@ -10,6 +10,7 @@ class BlockPosition:
 
     Attributes:
         stage: number of the stage, from 1.
+        stages: of the network.
         index: number of the block in its stage, from 1.
         strides: of the block, 1 or what its stage asks for.
         drop_rate: rate at which stochastic depth drops the block's residual branch, 0 to less than 1.
@@ -17,6 +18,7 @@ class BlockPosition:
     """
 
     stage: int
+    stages: int
     index: int
     strides: int
     drop_rate: float
@@ -49,6 +51,7 @@ def block_positions(
             count += 1
             yield BlockPosition(
                 stage=stage,
+                stages=len(depths),
                 index=index + 1,
                 strides=stride if index == strided % depth else 1,
                 drop_rate=max(count - never_dropped, 0) / (total - never_dropped) * drop_path,

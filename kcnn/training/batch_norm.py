@@ -1,6 +1,6 @@
 """The moving statistics of batch norm, for few steps of training and for other images."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import keras
 import numpy as np
@@ -19,13 +19,20 @@ def shorten_batch_norm_memory(model: keras.Model, steps: int) -> None:
     still half their initial values: at chance level, however well it trained.
     """
     momentum = memory_of(steps)
-    for layer in model.layers:
-        if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable:
+    for layer in batch_norms(model):
+        if layer.trainable:
             layer.momentum = min(layer.momentum, momentum)
 
 
-def recalibrate_batch_norm(model: keras.Model, batches: Iterable[tf.Tensor]) -> None:
-    """Replace the statistics of all batch norm by those of the images.
+def batch_norms(model: keras.Model) -> list[keras.layers.BatchNormalization]:
+    """Return the batch norm of `model`, in the order of its layers."""
+    return [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
+
+
+def recalibrate_batch_norm(
+    model: keras.Model, batches: Iterable[tf.Tensor], layers: Sequence[keras.layers.BatchNormalization]
+) -> None:
+    """Replace the statistics of batch norm by those of the images.
 
     Source: Li et al., "Adaptive Batch Normalization for practical domain adaptation", Pattern Recognition 80, 2018.
 
@@ -34,8 +41,8 @@ def recalibrate_batch_norm(model: keras.Model, batches: Iterable[tf.Tensor]) -> 
     Args:
         model: of `create_model`.
         batches: images float32 [B, H, W, 3]; the last may be smaller.
+        layers: whose statistics are replaced; other batch norm stays as it is.
     """
-    layers = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
     given = [(layer.trainable, layer.momentum) for layer in layers]
     for layer in layers:
         layer.trainable, layer.momentum = True, 0.0  # so that the moving statistics are the last batch's

@@ -25,7 +25,7 @@ class EpochEnd(keras.callbacks.Callback):
 
     Of the first phase the best epoch's weights are kept, of later ones the last epoch's.
 
-    Where the optimizer keeps averages of the weights, these are judged and kept; the training goes on from the weights.
+    Where there are averages of the weights, these are judged and kept; the training goes on from the weights.
     """
 
     STATE_SHARE = 0.1  # the part of the time for writing the state, which takes seconds for a large network
@@ -36,17 +36,18 @@ class EpochEnd(keras.callbacks.Callback):
         self._run, self._epochs, self._bar = run, epochs, step_bar
         self._saved_at, self._save_seconds, self._began = -math.inf, 0.0, 0.0
         self._looked_at = 0.0
-        self._averaged = False  # whether the averages are in the model, and its weights where they were
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         self._began = time.monotonic()
         if self._saved_at == -math.inf:
             self._saved_at = self._began
         if self._run.progress.step:  # Keras has reset the metrics, but part of the epoch has been
-            load_state(self._run.state, None, None, self.model.metrics_variables)
+            load_state(self._run.state, {"metrics": self.model.metrics_variables})
 
     def on_train_batch_end(self, batch: int, logs: dict[str, tf.Tensor] | None = None) -> None:
         self._bar.update(1)
+        if self._run.averages:
+            self._run.averages.update()
         self._run.progress.step += 1
         now = time.monotonic()
         due = now - self._saved_at >= max(self.STATE_SECONDS, self._save_seconds / self.STATE_SHARE)
@@ -80,6 +81,8 @@ class EpochEnd(keras.callbacks.Callback):
             save_weights(run.model, run.best)
         if self.model.stop_training and progress.phases:
             save_weights(run.model, run.last)
+        if run.config.swa:
+            save_weights(run.model, run.of_epoch(progress.epoch))
         self._swap_averages(False)
         shown = {"loss": metrics["loss"], "acc": metrics["accuracy"], "val acc": metrics.get("val_accuracy")}
         texts = {name: f"{value:.3f}" for name, value in shown.items() if value is not None}
@@ -90,16 +93,8 @@ class EpochEnd(keras.callbacks.Callback):
         run.after_epoch(progress)
 
     def _swap_averages(self, averaged: bool) -> None:
-        """Swap the model's weights with their averages, if there are any, unless that is as it is to be."""
-        optimizer = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)
-        if not optimizer.use_ema or averaged == self._averaged:
-            return
-        averages = optimizer._model_variables_moving_average
-        for variable, average in zip(self.model.trainable_variables, averages, strict=True):
-            value = keras.ops.convert_to_numpy(variable)
-            variable.assign(keras.ops.convert_to_numpy(average))
-            average.assign(value)
-        self._averaged = averaged
+        if self._run.averages:
+            self._run.averages.swap(averaged)
 
     def _save_state(self) -> None:
         began = time.monotonic()

@@ -135,7 +135,6 @@ def build_optimizer(
     schedule: keras.optimizers.schedules.LearningRateSchedule,
     weight_decay: float,
     multipliers: Mapping[str, float] = MappingProxyType({}),
-    ema: float = 0.0,
 ) -> keras.optimizers.Optimizer:
     """Build an optimizer for the trainable variables of a model.
 
@@ -149,9 +148,8 @@ def build_optimizer(
         schedule: of the learning rate.
         weight_decay: 0 for none.
         multipliers: a variable's path → what multiplies its learning rate; of others it is 1.
-        ema: the momentum of averages of the weights that the optimizer keeps beside them; 0 for none.
     """
-    optimizer = OPTIMIZERS[name](learning_rate=schedule, weight_decay=weight_decay, use_ema=ema > 0, ema_momentum=ema)
+    optimizer = OPTIMIZERS[name](learning_rate=schedule, weight_decay=weight_decay)
     optimizer.multipliers = tuple(multipliers.get(variable.path, 1.0) for variable in model.trainable_variables)
     if weight_decay:
         spared = [variable for variable in model.trainable_variables if "kernel" not in variable.name]

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import keras
@@ -15,6 +15,7 @@ from kcnn.data.input_pipeline.batches import TrainingShards, evaluation_batches
 from kcnn.data.input_pipeline.transform import Preprocessing
 from kcnn.training.distillation import Answer, answered, picture_crops
 from kcnn.training.state import Progress, save_state
+from kcnn.training.weight_averaging import MovingAverages
 
 _CACHE_BYTES = 2**26  # decoded validation images up to this size are cached
 _VALIDATION_CROPS = 1024  # on which a student's answers are compared with its teacher's
@@ -59,6 +60,7 @@ class TrainingRun:
     after_epoch: Callable[[Progress], None]
     began: float  # by time.monotonic, as if one process had trained all the time
     answer: Answer | None  # the teacher's
+    averages: MovingAverages | None = None  # of the weights, in the phase under way
 
     @property
     def best(self) -> Path:
@@ -74,6 +76,10 @@ class TrainingRun:
     def before(self) -> Path:
         """The weights that the phases before the one under way have left."""
         return self.directory / "before.safetensors"
+
+    def of_epoch(self, epoch: int) -> Path:
+        """Return where the weights of an epoch stay until those of the `swa`-th one after it are."""
+        return self.directory / f"swa-{epoch % self.config.swa}.safetensors"
 
     @property
     def state(self) -> Path:
@@ -107,13 +113,24 @@ class TrainingRun:
         # Without a known length Keras warns of its end.
         return batches.apply(tf.data.experimental.assert_cardinality(math.ceil(count / self.config.batch_size)))
 
+    def training_images(self) -> tf.data.Dataset:
+        """Return batches of the training images alone, each image once, as they are in evaluation."""
+        return self.in_order(self.data.train, self.data.train_count).map(lambda images, _: images)
+
     @property
     def epoch_size(self) -> int:
         """The images of an epoch."""
         return self.data.train_count if self.answer is None else self.config.crops
 
+    def variables(self, fitted: keras.Model | None = None) -> dict[str, Sequence[keras.Variable]]:
+        """Return what the state holds, by kind: the network, and within a phase all that belongs to what is fitted."""
+        groups: dict[str, Sequence[keras.Variable]] = {"model": self.model.variables}
+        if fitted is not None:
+            groups |= {"optimizer": fitted.optimizer.variables, "metrics": fitted.metrics_variables}
+            groups["averages"] = self.averages.variables if self.averages else ()
+        return groups
+
     def save(self, fitted: keras.Model | None = None) -> None:
-        """Save the state; within a phase, with the optimizer and the metrics of the model that is fitted."""
+        """Save the state; within a phase, that of the model that is fitted too."""
         self.progress.seconds = round(time.monotonic() - self.began, 2)
-        optimizer, metrics = (fitted.optimizer, fitted.metrics_variables) if fitted else (None, [])
-        save_state(self.state, self.progress, self.model, optimizer, metrics)
+        save_state(self.state, self.progress, self.variables(fitted))

@@ -80,20 +80,18 @@ class Progress:
         self.phase, self.epoch, self.step, self.waited = self.phase + 1, 0, 0, 0
 
 
-def save_state(
-    path: Path,
-    progress: Progress,
-    model: keras.Model,
-    optimizer: keras.optimizers.Optimizer | None,
-    metrics: Sequence[keras.Variable],
-) -> None:
+def save_state(path: Path, progress: Progress, variables: Mapping[str, Sequence[keras.Variable]]) -> None:
     """Write the state to `path`, and keep what was there beside it. At any time, one of the two is whole.
+
+    Args:
+        path: the file.
+        progress: where training stands.
+        variables: kind → variables, always in the same order.
 
     Raises:
         OSError: the file cannot be written.
     """
-    variables = _variables(model, optimizer, metrics)
-    tensors = {name: keras.ops.convert_to_numpy(variable) for name, variable in variables.items()}
+    tensors = {name: keras.ops.convert_to_numpy(variable) for name, variable in _named(variables).items()}
     temporary = path.with_suffix(".tmp")
     told = {"progress": json.dumps(dataclasses.asdict(progress)), "crc32": str(_checksum(tensors))}
     save_file(tensors, temporary, metadata=told)
@@ -127,17 +125,12 @@ def load_progress(path: Path) -> Progress | None:
     return None
 
 
-def load_state(
-    path: Path,
-    model: keras.Model | None,
-    optimizer: keras.optimizers.Optimizer | None = None,
-    metrics: Sequence[keras.Variable] = (),
-) -> None:
-    """Give the model, the optimizer and the metrics the values that they had, as far as the file has them."""
+def load_state(path: Path, variables: Mapping[str, Sequence[keras.Variable]]) -> None:
+    """Give the variables of each kind the values that they had, where the file has this kind."""
     with safe_open(path, "numpy") as file:
         names = set(file.keys())
-        for name, variable in _variables(model, optimizer, metrics).items():
-            if name in names or name.startswith("model/"):
+        for name, variable in _named(variables).items():
+            if name in names:
                 variable.assign(file.get_tensor(name))
 
 
@@ -146,15 +139,8 @@ def _before(path: Path) -> Path:
     return path.with_stem(f"{path.stem}-before")
 
 
-def _variables(
-    model: keras.Model | None, optimizer: keras.optimizers.Optimizer | None, metrics: Sequence[keras.Variable]
-) -> dict[str, keras.Variable]:
-    groups = {
-        "model": model.variables if model else [],
-        "optimizer": optimizer.variables if optimizer else [],
-        "metrics": metrics,
-    }
-    return {f"{kind}/{i}": variable for kind, found in groups.items() for i, variable in enumerate(found)}
+def _named(variables: Mapping[str, Sequence[keras.Variable]]) -> dict[str, keras.Variable]:
+    return {f"{kind}/{i}": variable for kind, found in variables.items() for i, variable in enumerate(found)}
 
 
 def _checksum(tensors: Mapping[str, np.ndarray]) -> int:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import keras
 import tensorflow as tf
+from tensorflow.types.experimental import ConcreteFunction
 
 from kcnn.config import Config, Phase
 from kcnn.data.input_pipeline.batches import steps_per_epoch
@@ -15,18 +16,24 @@ from kcnn.nn.keras_settings import dtype_policy, needed_settings
 from kcnn.progress import bar
 from kcnn.terminal import print_lines
 from kcnn.training.auxiliary import Loss, with_auxiliary, without_auxiliary
-from kcnn.training.batch_norm import memory_of, recalibrate_batch_norm, shorten_batch_norm_memory
+from kcnn.training.batch_norm import batch_norms, memory_of, recalibrate_batch_norm, shorten_batch_norm_memory
+from kcnn.training.constraints import constrain_kernels
 from kcnn.training.distillation import TaughtModel, distillation_loss, freeze_teacher
 from kcnn.training.distribution import check_batch_size, choose_strategy, without_sharding
 from kcnn.training.divergence import largest_gradients
 from kcnn.training.epoch_end import DivergedError, EpochEnd
 from kcnn.training.freezing import has_linear_head, is_frozen, set_trainable, split_at_head
+from kcnn.training.gradient_clipping import clip_gradients
 from kcnn.training.judging import accuracy_and_log_loss, answer_images, describe_phase, is_better, is_perfect
 from kcnn.training.linear_head import solve_head
 from kcnn.training.optimizers import build_optimizer, stage_multipliers, warmup_cosine
+from kcnn.training.penalties import KernelPenalties
 from kcnn.training.phase_data import frozen_features, phase_data
 from kcnn.training.run import TrainingData, TrainingRun
+from kcnn.training.sharpness import SharpnessAwareModel
+from kcnn.training.smoothing import smoothing_over_all
 from kcnn.training.state import Progress, load_progress, load_state
+from kcnn.training.weight_averaging import MovingAverages, load_mean
 from kcnn.weights import load_weights, save_weights
 
 
@@ -86,13 +93,12 @@ def train(
         answer = freeze_teacher(build_teacher()) if build_teacher else None
         run = TrainingRun(config, data, build_model(), directory, progress, after_epoch, began, answer)
         if found:
-            load_state(state, run.model)
+            load_state(state, run.variables())
         else:
             for path in (run.best, run.last, run.before):
                 path.unlink(missing_ok=True)
             if config.batch_norm == "recalibrate":
-                images = run.in_order(data.train, data.train_count).map(lambda images, _: images)
-                recalibrate_batch_norm(run.model, images)
+                recalibrate_batch_norm(run.model, run.training_images(), batch_norms(run.model))
             run.save()  # so that a run can go on that is interrupted in its first epoch
         while progress.phase < len(config.phases):
             phase = config.phases[progress.phase]
@@ -108,6 +114,8 @@ def train(
                 progress.phase = len(config.phases)
                 run.save()
         save_weights(run.model, run.best)
+        for path in directory.glob("swa-*.safetensors"):
+            path.unlink()
     return progress
 
 
@@ -118,7 +126,15 @@ def _end_phase(run: TrainingRun, phase: Phase) -> None:
     """
     progress = run.progress
     rows = [row for row in progress.history if row["phase"] == progress.phase]
-    if not progress.phases:
+    averaged = run.config.swa > 0 and "strength" not in rows[-1]  # a solved head has no epochs
+    if averaged:
+        _average_last_epochs(run, phase)
+    if not progress.phases and averaged:
+        accuracy, kept, score = None, "swa", progress.best_in_phase
+        if run.validation is not None:
+            accuracy, log_loss = accuracy_and_log_loss(*answer_images(_classifier(run.model), run.validation))
+            score = accuracy, -log_loss
+    elif not progress.phases:
         load_weights(run.model, run.best)
         accuracy, kept, score = rows[-1 - progress.waited].get("val_accuracy"), "best", progress.best_in_phase
     elif run.validation is None:
@@ -153,9 +169,9 @@ def _choose_weights(run: TrainingRun) -> tuple[str, tuple[float, float] | None]:
     offers: dict[str, Callable[[], object]] = {
         "before": lambda: load_weights(model, run.before),
         "last": lambda: load_weights(model, run.last),
-        "mean": lambda: _load_mean(model, run.before, run.last),
+        "mean": lambda: load_mean(model, (run.before, run.last)),
     }
-    kept, answers, classifier = "before", {}, inference_function(without_auxiliary(model))
+    kept, answers, classifier = "before", {}, _classifier(model)
     for name, load in offers.items():
         load()
         answers[name], labels = answer_images(classifier, run.validation)
@@ -168,12 +184,22 @@ def _choose_weights(run: TrainingRun) -> tuple[str, tuple[float, float] | None]:
     return kept, (accuracy, -log_loss)
 
 
-def _load_mean(model: keras.Model, one: Path, other: Path) -> None:
-    """Give `model` the mean of the weights in two files."""
-    load_weights(model, one)
-    values = model.get_weights()
-    load_weights(model, other)
-    model.set_weights([(a + b) / 2 for a, b in zip(values, model.get_weights(), strict=True)])
+def _classifier(model: keras.Model) -> ConcreteFunction:
+    return inference_function(without_auxiliary(model))
+
+
+def _average_last_epochs(run: TrainingRun, phase: Phase) -> None:
+    """Put the mean of the weights of a phase's last epochs in the place of those that it kept.
+
+    Source: Izmailov et al., "Averaging Weights Leads to Wider Optima and Better Generalization", UAI 2018, algorithm 1:
+    the batch norm that trained gets the statistics that the training images have at these weights.
+    """
+    last = run.progress.epoch
+    load_mean(run.model, [run.of_epoch(epoch) for epoch in range(max(last - run.config.swa, 0) + 1, last + 1)])
+    set_trainable(run.model, unfreeze=phase.unfreeze, batch_norm=run.config.batch_norm)
+    if norms := [norm for norm in batch_norms(run.model) if norm.trainable]:
+        recalibrate_batch_norm(run.model, run.training_images(), norms)
+    save_weights(run.model, run.last if run.progress.phases else run.best)
 
 
 def _run_phase(run: TrainingRun, phase: Phase) -> None:
@@ -188,7 +214,8 @@ def _run_phase(run: TrainingRun, phase: Phase) -> None:
         loss = distillation_loss(config.temperature)
         metrics = [keras.metrics.CategoricalAccuracy("accuracy")]  # how often both give the same answer
     else:
-        crossentropy = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=config.label_smoothing)
+        smoothing = smoothing_over_all(config.label_smoothing, config.smoothing_over, run.data.classes)
+        crossentropy = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=smoothing)
         fitted, loss, metrics = with_auxiliary(fitted, crossentropy, model_spec(config.model).auxiliary_weight)
     steps = steps_per_epoch(run.epoch_size, config.batch_size)
     shorten_batch_norm_memory(model, steps * epochs)
@@ -197,20 +224,24 @@ def _run_phase(run: TrainingRun, phase: Phase) -> None:
         fitted,
         schedule=warmup_cosine(phase.learning_rate, steps * epochs, phase.warmup),
         weight_decay=config.weight_decay,
-        ema=min(config.ema, memory_of(steps * epochs)),
         multipliers=stage_multipliers(model, phase.rate_decay) if phase.rate_decay < 1 else {},
     )
-    # At the end of each fit, Keras would put the averages into the model: EpochEnd swaps them where it is time.
-    optimizer.finalize_variable_values = lambda variables: None
+    clip_gradients(optimizer, fitted, norm=config.clip_norm, value=config.clip_value, adaptive=config.clip_adaptive)
+    constrain_kernels(model, largest=config.clip_weights, norm=config.max_norm)
+    if config.sam:
+        fitted = SharpnessAwareModel.of(fitted, config.sam)
+    run.averages = MovingAverages(model, min(config.ema, memory_of(steps * epochs))) if config.ema else None
     fitted.compile(optimizer=optimizer, loss=loss, metrics=metrics)
     if progress.step:
         fitted.test_on_batch(*next(iter(batches())))  # metrics have no state before their first batch
     if progress.epoch or progress.step:
-        load_state(run.state, model, fitted.optimizer)
+        load_state(run.state, run.variables(fitted))
+    penalties = [KernelPenalties(model, config.l1, config.l2)] if config.l1 or config.l2 else []
     with bar(total=steps * epochs, description=f"Training ({phase.name})", unit="step") as step_bar:
         step_bar.update(steps * progress.epoch + progress.step)
         callbacks = [
             keras.callbacks.TensorBoard(run.directory / "logs" / phase.name, write_graph=False),
+            *penalties,
             EpochEnd(run, epochs, step_bar),
         ]
         # Of an epoch that was begun before, Keras fits the rest on its own.
@@ -236,7 +267,7 @@ def _last_state(run: TrainingRun, fitted: keras.Model, batches: Callable[[], tf.
     The model gets the weights of that state.
     """
     saved = load_progress(run.state) or Progress()
-    load_state(run.state, run.model)
+    load_state(run.state, run.variables())
     run.progress.step = max(0, run.progress.step - 1)
     images, labels = next(iter(batches()))
     largest = largest_gradients(fitted, images, labels)

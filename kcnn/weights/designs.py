@@ -21,6 +21,8 @@ _INDIFFERENT = {
     "block_dropout",
     "bn_momentum",
     "drop_path",
+    "dropblock",
+    "dropconnect",
     "dropout",
     "kernel_initializer",
     "layer_scale",

@@ -17,6 +17,8 @@ WRONG = {
     "block_dropout": [1, -0.1, "x", None, True, [0.1]],
     "bn_momentum": [1, -0.1, "0.9", None, False],
     "drop_path": [1.0, -1e-9, "x", None, True],
+    "dropblock": [1.0, -0.1, "x", None, True],
+    "dropconnect": [1.0, -0.1, "x", None, True],
     "dropout": [1.0, -0.5, float("nan"), "0.5", None, True],
     "kernel_initializer": ["identity", "constant", "stft", "he_norml", None, 0, True],
     "layer_scale": ["x", -1e-6, 2, float("inf"), None, True],

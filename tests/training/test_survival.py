@@ -85,21 +85,21 @@ def small_model(value):
 def test_a_damaged_state_gives_way_to_the_one_before_it(tmp_path, damage, capsys):
     path = tmp_path / "state.safetensors"
     for value in (1.0, 2.0):
-        save_state(path, Progress(step=int(value)), small_model(value), None, [])
+        save_state(path, Progress(step=int(value)), {"model": small_model(value).variables})
     assert load_progress(path).step == 2
     damage(path)
     was_there = path.exists()
     assert load_progress(path).step == 1
     assert ("damaged" in capsys.readouterr().out) == was_there
     model = small_model(0.0)
-    load_state(path, model)
+    load_state(path, {"model": model.variables})
     np.testing.assert_array_equal(model.get_weights()[0], np.full((2, 3), 1.0))
 
 
 def test_without_a_whole_state_the_user_decides(tmp_path):
     path = tmp_path / "state.safetensors"
     assert load_progress(path) is None
-    save_state(path, Progress(), small_model(1.0), None, [])
+    save_state(path, Progress(), {"model": small_model(1.0).variables})
     shutil.copy(path, tmp_path / "state-before.safetensors")
     for each in tmp_path.iterdir():
         each.write_bytes(b"no state")

@@ -1,6 +1,7 @@
 """Training on a small network and small data: phases, resuming, devices."""
 
 import dataclasses
+import json
 import os
 import re
 import subprocess
@@ -21,8 +22,8 @@ from kcnn.data.input_pipeline.batches import TrainingShards, evaluation_batches,
 from kcnn.data.input_pipeline.transform import Preprocessing
 from kcnn.errors import UserError
 from kcnn.nn.normalization import BatchNorm
-from kcnn.training import epoch_end, phase_data, run, trainer
-from kcnn.training.batch_norm import recalibrate_batch_norm, shorten_batch_norm_memory
+from kcnn.training import epoch_end, run, trainer
+from kcnn.training.batch_norm import batch_norms, recalibrate_batch_norm, shorten_batch_norm_memory
 from kcnn.training.divergence import largest_gradients
 from kcnn.training.freezing import set_trainable, split_at_head
 from kcnn.training.run import TrainingData
@@ -204,18 +205,6 @@ def test_an_interrupted_run_resumes_to_the_same_weights(digits, tmp_path, monkey
         np.testing.assert_allclose(value, found[name], atol=5e-3, err_msg=name)
 
 
-@pytest.fixture
-def in_memory(monkeypatch):
-    """Replace the data by 64 images of noise in memory, for tests of what happens around the epochs."""
-    rng = np.random.default_rng(0)
-    images = rng.uniform(0, 255, (64, 8, 8, 3)).astype(np.float32)
-    labels = np.eye(10, dtype=np.float32)[rng.integers(0, 10, 64)]
-    batches = tf.data.Dataset.from_tensor_slices((images, labels)).batch(64)
-    monkeypatch.setattr(phase_data, "training_batches", lambda paths, **_: batches.repeat())
-    monkeypatch.setattr(run, "evaluation_batches", lambda paths, **_: batches)
-    return TrainingData(["train"], ["val"], 64, 64, 10, 200, Preprocessing((8, 8)))
-
-
 def small_network():
     inputs = keras.Input((8, 8, 3))
     x = keras.layers.Rescaling(1 / 128, offset=-1, name="preprocess_rescale")(inputs)
@@ -289,7 +278,7 @@ def test_recalibrated_statistics_are_those_of_all_images(in_memory):
     stem = keras.Model(model.input, model.get_layer("stem_conv").output)
     images = np.concatenate([images for images, _ in batches.as_numpy_iterator()])
     outputs = stem(images).numpy()
-    recalibrate_batch_norm(model, batches.map(lambda images, _: images))
+    recalibrate_batch_norm(model, batches.map(lambda images, _: images), batch_norms(model))
     norm = model.get_layer("stem_norm")
     np.testing.assert_allclose(norm.moving_mean, outputs.mean(axis=(0, 1, 2)), atol=1e-4)
     np.testing.assert_allclose(norm.moving_variance, outputs.var(axis=(0, 1, 2)), rtol=2e-3)  # Bessel's correction
@@ -431,7 +420,7 @@ def test_the_largest_gradients_are_named():
     assert found == "large/kernel 1e+06, small/kernel 5e+05, large/bias 1e+03"
 
 
-def train_on(devices, shards, count, directory):
+def train_on(devices, shards, count, directory, **settings):
     """Train on few images for two epochs, with and without random crops, over logical devices."""
 
     def build():
@@ -442,27 +431,38 @@ def train_on(devices, shards, count, directory):
 
     data = TrainingData(shards, shards, count, count, 10, 200, Preprocessing((8, 8)))
     phases = Phase("head", 1, 3e-3, unfreeze=0), Phase("all", 1, 3e-3, crop_scale=(0.8, 1.0))
-    train(config(*phases, optimizer="sgd"), data, build, Path(directory), devices=devices)
+    train(config(*phases, optimizer="sgd", **settings), data, build, Path(directory), devices=devices)
 
 
 TWO_DEVICES = """
-import sys, tensorflow as tf
+import json, sys, tensorflow as tf
 cpu, twice = tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
 tf.config.set_logical_device_configuration(cpu, twice)
 sys.path.insert(0, "tests/training")
 from test_trainer import train_on
-count, directory, *shards = sys.argv[1:]
-train_on(["CPU:0", "CPU:1"], shards, int(count), directory)
+settings, count, directory, *shards = sys.argv[1:]
+train_on(["CPU:0", "CPU:1"], shards, int(count), directory, **json.loads(settings))
 """
 
 
-def test_two_devices_train_the_weights_that_one_does(digits, tmp_path):
-    command = [sys.executable, "-c", TWO_DEVICES, str(digits.val_count), str(tmp_path / "two"), *digits.val]
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        pytest.param({"l2": 1e-2, "clip_norm": 0.5, "max_norm": 0.8, "sam": 0.1, "ema": 0.7}, marks=pytest.mark.slow),
+        pytest.param({"l1": 1e-3, "clip_adaptive": 0.02, "clip_weights": 0.1, "swa": 1}, marks=pytest.mark.slow),
+        pytest.param({"clip_value": 1e-3, "smoothing_over": "others"}, marks=pytest.mark.slow),
+    ],
+    ids=str,
+)
+def test_two_devices_train_the_weights_that_one_does(digits, tmp_path, settings):
+    given = (json.dumps(settings), str(digits.val_count), str(tmp_path / "two"))
+    command = [sys.executable, "-c", TWO_DEVICES, *given, *digits.val]
     # The last batch leaves one device without images, and oneDNN's convolutions give no images a wrong shape.
     environment = {**os.environ, "TF_ENABLE_ONEDNN_OPTS": "0"}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stderr
-    train_on(["CPU:0"], digits.val, digits.val_count, tmp_path / "one")
+    train_on(["CPU:0"], digits.val, digits.val_count, tmp_path / "one", **settings)
     one, two = (weights(tmp_path / name / "best.safetensors") for name in ("one", "two"))
     assert one.keys() == two.keys()
     for name, value in one.items():

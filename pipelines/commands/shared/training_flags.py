@@ -46,6 +46,12 @@ def define_training(values: flags.FlagValues) -> None:
         "after an interruption too.",
         flag_values=values,
     )
+    flags.DEFINE_float(
+        "dropout",
+        None,
+        "Rate of the dropout in the classifier's head, as --design dropout=0.5. (default: the architecture's)",
+        flag_values=values,
+    )
     for name, help_text in _INTEGERS.items():
         flags.DEFINE_integer(name, None, help_text, flag_values=values)
     for name, help_text in _FLOATS.items():
@@ -60,6 +66,7 @@ _INTEGERS = {
     "image_size": "Height and width in pixels. (default: by the images and the architecture)",
     "batch_size": "Images a step, over all devices. (default: the recipe's)",
     "patience": "Stop a phase after this many epochs without improvement. (default: the recipe's)",
+    "swa": "Keep the mean of the weights of a phase's last epochs, this many. (default: 0, none)",
     "seed": f"Of initialisation, order and augmentation. (default: {Config.seed})",
 }
 _FLOATS = {
@@ -67,12 +74,21 @@ _FLOATS = {
     "weight_decay": "Decoupled, on kernels only. (default: the recipe's)",
     "ema": "Keep exponential averages of the weights, of this momentum at most: 0.999. (default: 0, none)",
     "label_smoothing": "From 0 to 1. (default: the recipe's)",
+    "l1": "This times the sum of the kernels' magnitudes, in the loss. (default: the recipe's)",
+    "l2": "This times the sum of the kernels' squares, in the loss. (default: the recipe's)",
+    "clip_norm": "The largest norm of all gradients together. (default: the recipe's)",
+    "clip_value": "The largest magnitude of a gradient's numbers. (default: the recipe's)",
+    "clip_adaptive": "The largest norm of a unit's gradient over its weights': 0.01. (default: the recipe's)",
+    "max_norm": "The largest norm of a unit's kernel: 3. (default: the recipe's)",
+    "clip_weights": "The largest magnitude of a kernel's numbers. (default: the recipe's)",
+    "sam": "Sharpness-aware minimisation at this distance: 0.05. (default: the recipe's)",
 }
 _STRINGS = {
     "transfer": "What fine-tuning trains, after a head on the frozen backbone: head, nothing more; stages=N, the last "
     "N stages; gradual, the last three and then all; full, all; auto, all where it may help. The validation images "
     "decide what is kept. (default: auto)",
     "optimizer": "adamw or sgd. (default: the recipe's)",
+    "smoothing_over": "What label smoothing is spread over: 'all' classes or the 'others'. (default: the recipe's)",
     "batch_norm": "In layers that train: 'train', 'frozen' or 'recalibrate'. (default: the recipe's)",
     "dtype": f"float32, mixed_bfloat16 or mixed_float16 while training. (default: {Config.dtype})",
 }
@@ -87,8 +103,10 @@ def read_config(values: flags.FlagValues, recipe: str) -> Config:
     from kcnn import recipes
 
     overrides = {name: values[name].value for name in SETTINGS if name in values and values[name].present}
-    if values.design:
-        overrides["design"] = dict(map(_parse_design, values.design))
+    if values.design or values.dropout is not None:
+        design = overrides["design"] = dict(map(_parse_design, values.design))
+        if values.dropout is not None and design.setdefault("dropout", values.dropout) != values.dropout:
+            raise UserError("--dropout and --design dropout=: expected one of them")
     if values.augment is not None:
         overrides["augmentations"] = tuple(values.augment)
     config = recipes.build(recipe, **overrides)
