@@ -21,9 +21,11 @@ from kcnn.training.epoch_end import EpochEnd
 from kcnn.training.freezing import has_linear_head, is_frozen, set_trainable, split_at_head
 from kcnn.training.judging import accuracy_and_log_loss, answer_images, describe_phase, is_better, is_perfect
 from kcnn.training.linear_head import solve_head
-from kcnn.training.optimizers import build_optimizer, stage_multipliers, warmup_cosine
+from kcnn.training.optimizers import build_optimizer, stage_multipliers
 from kcnn.training.phase_data import frozen_features, phase_data
+from kcnn.training.plateau import FollowPlateau, Plateau
 from kcnn.training.run import TrainingData, TrainingRun
+from kcnn.training.schedules import SCHEDULES
 from kcnn.training.state import Progress, load_progress, load_state
 from kcnn.weights import load_weights, save_weights
 
@@ -185,10 +187,11 @@ def _run_phase(run: TrainingRun, phase: Phase) -> None:
         fitted, loss, metrics = with_auxiliary(fitted, crossentropy, model_spec(config.model).auxiliary_weight)
     steps = steps_per_epoch(run.epoch_size, config.batch_size)
     shorten_batch_norm_memory(model, steps * epochs)
+    schedule = SCHEDULES[config.schedule](phase.learning_rate, steps * epochs, phase.warmup)
     optimizer = build_optimizer(
         config.optimizer,
         fitted,
-        schedule=warmup_cosine(phase.learning_rate, steps * epochs, phase.warmup),
+        schedule=schedule,
         weight_decay=config.weight_decay,
         ema=min(config.ema, memory_of(steps * epochs)),
         multipliers=stage_multipliers(model, phase.rate_decay) if phase.rate_decay < 1 else {},
@@ -207,6 +210,7 @@ def _run_phase(run: TrainingRun, phase: Phase) -> None:
             callbacks=[
                 keras.callbacks.TensorBoard(run.directory / "logs" / phase.name, write_graph=False),
                 EpochEnd(run, step_bar),
+                *([FollowPlateau(schedule, run)] if isinstance(schedule, Plateau) else []),
             ],
             shuffle=False,  # the batches are shuffled already, by seed and epoch
             verbose=0,
