@@ -198,6 +198,7 @@ def _run_phase(run: TrainingRun, phase: Phase) -> None:
     )
     fitted.compile(optimizer=optimizer, loss=loss, metrics=metrics)
     if progress.epoch:
+        fitted.optimizer.build(fitted.trainable_variables)  # of float16: the loss scale's variables come first
         load_state(run.state, model, fitted.optimizer)
     with bar(total=steps * epochs, description=f"Training ({phase.name})", unit="step") as step_bar:
         step_bar.update(steps * progress.epoch)
