@@ -7,6 +7,7 @@ import typing
 from typing import Any, Self
 
 from kcnn.errors import UserError, nearest
+from kcnn.optimizer_defaults import OPTIMIZER_DEFAULTS, rate_ratio, rounded
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +71,8 @@ class Config:
         transfer: what trains of a network with pretrained weights: "auto", "head" for the head alone, "stages=N" for
             the last N stages after it, "gradual" for the last three stages and then all, or "full" for all.
         batch_size: images a step, over all devices together.
-        optimizer: "adamw" (Loshchilov and Hutter, ICLR 2019) or "sgd" (Nesterov momentum 0.9).
+        optimizer: a name of `kcnn.optimizer_defaults`.
+        schedule: of the learning rate, a name of `kcnn.training.schedules`.
         weight_decay: decoupled from the gradient, on kernels only.
         l1: the factor of Σ|w| over the kernels, in the loss; 0 for none (`kcnn.training.penalties`).
         l2: the factor of Σw², the same way.
@@ -114,6 +116,7 @@ class Config:
     transfer: str = "auto"
     batch_size: int = 32
     optimizer: str = "adamw"
+    schedule: str = "cosine"
     weight_decay: float = 0.05
     l1: float = 0.0
     l2: float = 0.0
@@ -162,6 +165,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "batch_size": (1, 65_536),
     "image_size": (1, 4096),
     "learning_rate": (1e-9, 100.0),
+    "warmup": (0.0, 1.0),
     "weight_decay": (0.0, 10.0),
     "label_smoothing": (0.0, 0.999),
     "unfreeze": (0, 1000),
@@ -181,14 +185,17 @@ _RANGES: dict[str, tuple[float, float]] = {
     "seed": (0, 2**31 - 1),
 }
 _CHOICES: dict[str, tuple[str, ...]] = {
-    "optimizer": ("adamw", "sgd"),
+    "optimizer": tuple(OPTIMIZER_DEFAULTS),
+    "schedule": (
+        *("constant", "step", "plateau", "cosine", "cosine_restarts", "polynomial", "exponential", "one_cycle"),
+    ),
     "batch_norm": ("train", "frozen", "recalibrate"),
     "smoothing_over": ("all", "others"),
     "dtype": ("float32", "mixed_bfloat16", "mixed_float16"),
 }
 _GRADUAL = 3  # stages that train before all do
 TRANSFERS = ("auto", "head", "stages=N", "gradual", "full")
-_PHASE_FIELDS = ("epochs", "learning_rate", "unfreeze", "augmentations")
+_PHASE_FIELDS = ("epochs", "learning_rate", "warmup", "unfreeze", "augmentations")
 # Settings of which a run takes one.
 _EXCLUSIVE = (("clip_norm", "clip_value", "clip_adaptive"), ("ema", "swa"))
 # The fields that `override` changes, with those of the last phase.
@@ -211,6 +218,7 @@ def override(config: Config, **values: Any) -> Config:
         _check(name, value, types_[name])
     if "transfer" in values:
         config = dataclasses.replace(config, phases=_transfer_phases(config, values))
+    config = _fit_optimizer(config, values)
     phase = dataclasses.replace(config.phases[-1], **{k: v for k, v in values.items() if k in _PHASE_FIELDS})
     rest = {k: v for k, v in values.items() if k not in _PHASE_FIELDS}
     if values.get("unfreeze") is not None:
@@ -231,6 +239,33 @@ def _check_together(config: Config) -> None:
     for name in ("sam", "swa"):
         if getattr(config, name) and config.objective == "distill":
             raise UserError(f"--{name}: expected without a teacher; the objective is distill")
+
+
+def _fit_optimizer(config: Config, values: dict[str, Any]) -> Config:
+    """Return `config` with the rates and the decay that go with another optimizer or batch size.
+
+    What the user gives, now or before, stays. The rates of phases keep their ratios.
+
+    Raises:
+        UserError: a warm-up for a schedule that has its own.
+    """
+    new = {name: values.get(name, getattr(config, name)) for name in ("optimizer", "batch_size")}
+    given = config.overrides.keys() | values.keys()
+    if "warmup" in given and values.get("schedule", config.schedule) == "one_cycle":
+        raise UserError(
+            "--warmup with --schedule one_cycle: expected without; it rises over 30% of the steps by itself"
+        )
+    ratio = rate_ratio(config.optimizer, config.batch_size, *new.values())
+    phases = [
+        dataclasses.replace(phase, learning_rate=rounded(phase.learning_rate * ratio)) if ratio != 1 else phase
+        for phase in config.phases
+    ]
+    if "learning_rate" in given:
+        phases[-1] = config.phases[-1]
+    decay = config.weight_decay
+    if new["optimizer"] != config.optimizer and "weight_decay" not in given:
+        decay = OPTIMIZER_DEFAULTS[new["optimizer"]].weight_decay
+    return dataclasses.replace(config, phases=tuple(phases), weight_decay=decay)
 
 
 def _transfer_phases(config: Config, values: dict[str, Any]) -> tuple[Phase, ...]:

@@ -1,10 +1,14 @@
 """Configs and recipes."""
 
+import dataclasses
+
 import pytest
 
 from kcnn.config import Config, override
 from kcnn.errors import UserError
+from kcnn.optimizer_defaults import OPTIMIZER_DEFAULTS
 from kcnn.recipes import RECIPES, build
+from kcnn.training.optimizers import OPTIMIZERS
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
@@ -17,7 +21,8 @@ def test_overrides_reach_the_last_phase():
     config = build("finetune", epochs=3, learning_rate=0.5, batch_size=8, unfreeze=2)
     first, last = config.phases
     assert (last.epochs, last.learning_rate, last.unfreeze, config.batch_size) == (3, 0.5, 2, 8)
-    assert first == RECIPES.get("finetune")().phases[0]
+    own = RECIPES.get("finetune")().phases[0]
+    assert first == dataclasses.replace(own, learning_rate=own.learning_rate / 2)  # a quarter of the batch
     assert config.overrides == {"epochs": 3, "learning_rate": 0.5, "batch_size": 8, "unfreeze": 2}
 
 
@@ -70,7 +75,9 @@ def test_mistakes_of_transfer(recipe, settings, message):
         ({"learning_rate": -1.0}, "--learning_rate -1.0: expected"),
         ({"label_smoothing": 1.0}, "nearest is 0.999"),
         ({"batch_size": 2.5}, "expected int"),
-        ({"optimizer": "adam"}, "did you mean 'adamw'"),
+        ({"optimizer": "adamx"}, "did you mean 'adam'"),
+        ({"schedule": "cosin"}, "did you mean 'cosine'"),
+        ({"schedule": "one_cycle", "warmup": 0.1}, "--warmup with --schedule one_cycle: expected without"),
         ({"epocs": 3}, "did you mean 'epochs'"),
         ({"batch_norm": "off"}, "choose from train, frozen, recalibrate"),
         ({"seed": True}, "expected int"),
@@ -91,3 +98,55 @@ def test_mistakes(setting, message):
 def test_unknown_recipe():
     with pytest.raises(UserError, match="did you mean 'finetune'"):
         build("fine_tunes")
+
+
+def rates(config):
+    return [phase.learning_rate for phase in config.phases]
+
+
+def test_rate_and_decay_follow_the_optimizer():
+    """He et al., CVPR 2016: 0.1 for 256 images with momentum; AdamW's recipe has 2e-3 for 32."""
+    momentum = build("scratch", optimizer="momentum", batch_size=256)
+    assert (rates(momentum), momentum.weight_decay) == ([0.1], 1e-3)
+    lion = build("scratch", optimizer="lion")
+    assert (rates(lion), lion.weight_decay) == ([2e-4], 0.5)
+    assert build("scratch", optimizer="adamw") == replaced(build("scratch"), optimizer="adamw")
+
+
+def replaced(config, **overrides):
+    return dataclasses.replace(config, overrides=overrides)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_what_a_recipe_says_of_its_own_optimizer_and_batch_stays(recipe):
+    own = RECIPES.get(recipe)()
+    config = build(recipe, optimizer=own.optimizer, batch_size=own.batch_size)
+    assert (config.phases, config.weight_decay) == (own.phases, own.weight_decay)
+
+
+def test_a_phase_at_a_lower_rate_keeps_its_ratio():
+    first, last = rates(build("finetune", optimizer="momentum"))
+    own_first, own_last = rates(build("finetune"))
+    assert first / last == pytest.approx(own_first / own_last, rel=1e-3)
+    assert last == pytest.approx(0.1 * 32 / 256 * own_last / 2e-3, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "factor"),
+    [("sgd", 4), ("momentum", 4), ("nesterov", 4), *((name, 2) for name in ("adam", "adamw", "lamb", "lion", "muon"))],
+)
+def test_rates_follow_the_batch(optimizer, factor):
+    """Linear for gradient descent (Goyal et al., 2017), by the square root for others (You et al., 2020)."""
+    (small,), (large,) = (rates(build("scratch", optimizer=optimizer, batch_size=size)) for size in (32, 128))
+    assert large / small == pytest.approx(factor, rel=1e-3)
+
+
+def test_what_the_user_gives_stays():
+    config = build("scratch", optimizer="sgd", batch_size=64, learning_rate=0.3, weight_decay=0.2)
+    assert (rates(config), config.weight_decay) == ([0.3], 0.2)
+    later = override(build("scratch", learning_rate=0.3, weight_decay=0.2), optimizer="sgd", batch_size=64)
+    assert (rates(later), later.weight_decay) == ([0.3], 0.2)
+
+
+def test_the_flag_knows_all_optimizers():
+    assert set(OPTIMIZER_DEFAULTS) == set(OPTIMIZERS)

@@ -26,10 +26,12 @@ from kcnn.training.freezing import has_linear_head, is_frozen, set_trainable, sp
 from kcnn.training.gradient_clipping import clip_gradients
 from kcnn.training.judging import accuracy_and_log_loss, answer_images, describe_phase, is_better, is_perfect
 from kcnn.training.linear_head import solve_head
-from kcnn.training.optimizers import build_optimizer, stage_multipliers, warmup_cosine
+from kcnn.training.optimizers import build_optimizer, stage_multipliers
 from kcnn.training.penalties import KernelPenalties
 from kcnn.training.phase_data import frozen_features, phase_data
+from kcnn.training.plateau import FollowPlateau, Plateau
 from kcnn.training.run import TrainingData, TrainingRun
+from kcnn.training.schedules import SCHEDULES
 from kcnn.training.sharpness import SharpnessAwareModel
 from kcnn.training.smoothing import smoothing_over_all
 from kcnn.training.state import Progress, load_progress, load_state
@@ -219,10 +221,11 @@ def _run_phase(run: TrainingRun, phase: Phase) -> None:
         fitted, loss, metrics = with_auxiliary(fitted, crossentropy, model_spec(config.model).auxiliary_weight)
     steps = steps_per_epoch(run.epoch_size, config.batch_size)
     shorten_batch_norm_memory(model, steps * epochs)
+    schedule = SCHEDULES[config.schedule](phase.learning_rate, steps * epochs, phase.warmup)
     optimizer = build_optimizer(
         config.optimizer,
         fitted,
-        schedule=warmup_cosine(phase.learning_rate, steps * epochs, phase.warmup),
+        schedule=schedule,
         weight_decay=config.weight_decay,
         multipliers=stage_multipliers(model, phase.rate_decay) if phase.rate_decay < 1 else {},
     )
@@ -235,6 +238,7 @@ def _run_phase(run: TrainingRun, phase: Phase) -> None:
     if progress.step:
         fitted.test_on_batch(*next(iter(batches())))  # metrics have no state before their first batch
     if progress.epoch or progress.step:
+        fitted.optimizer.build(fitted.trainable_variables)  # of float16: the loss scale's variables come first
         load_state(run.state, run.variables(fitted))
     penalties = [KernelPenalties(model, config.l1, config.l2)] if config.l1 or config.l2 else []
     with bar(total=steps * epochs, description=f"Training ({phase.name})", unit="step") as step_bar:
@@ -243,6 +247,7 @@ def _run_phase(run: TrainingRun, phase: Phase) -> None:
             keras.callbacks.TensorBoard(run.directory / "logs" / phase.name, write_graph=False),
             *penalties,
             EpochEnd(run, epochs, step_bar),
+            *([FollowPlateau(schedule, run)] if isinstance(schedule, Plateau) else []),
         ]
         # Of an epoch that was begun before, Keras fits the rest on its own.
         while not progress.phase_is_over(epochs, config.patience):

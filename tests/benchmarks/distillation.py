@@ -22,8 +22,8 @@ from kcnn.data.ingestion import ingest
 from kcnn.data.input_pipeline.batches import TrainingShards
 from kcnn.recipes import build
 from kcnn.training.distillation import TaughtModel, distillation_loss, freeze_teacher, load_teacher, picture_crops
+from kcnn.training.fused_optimizers import Adam
 from kcnn.training.network import build_network
-from kcnn.training.optimizers import AdamW
 from kcnn.weights.inheritance import inherit_weights
 
 
@@ -67,7 +67,7 @@ def main():
         logits = forward(images)
         for name, answers in (("student", lambda images: logits), ("teacher and student", answer)):
             taught = TaughtModel.of(student, answers, inherited=True)
-            taught.compile(optimizer=AdamW(1e-4), loss=distillation_loss(config.temperature))
+            taught.compile(optimizer=Adam(1e-4, weight_decay=0.004), loss=distillation_loss(config.temperature))
             step = tf.function(taught.train_step)
             measure(
                 name,

@@ -34,7 +34,8 @@ from kcnn.evaluation.metrics import proportion
 from kcnn.models.spec import model_spec
 from kcnn.recipes import scratch
 from kcnn.training.adaptation import adapt_phase, choose_image_size
-from kcnn.training.optimizers import build_optimizer, warmup_cosine
+from kcnn.training.optimizers import build_optimizer
+from kcnn.training.schedules import warmup_cosine
 
 BATCH = 32
 RECIPE = scratch()

@@ -31,7 +31,7 @@ import tensorflow as tf
 
 import kcnn
 from kcnn.models.spec import MODELS, ModelSpec
-from kcnn.training.optimizers import SGD, AdamW
+from kcnn.training.fused_optimizers import SGD, Adam
 
 CLASSES = 1000
 
@@ -136,7 +136,7 @@ def main() -> None:
     parser.add_argument("--share", action="store_true", help="and how much of keras.applications' step is batch norm")
     flags = parser.parse_args()
 
-    kinds = {"adamw": (AdamW, keras.optimizers.AdamW), "sgd": (SGD, keras.optimizers.SGD)}[flags.optimizer]
+    kinds = {"adamw": (Adam, keras.optimizers.AdamW), "sgd": (SGD, keras.optimizers.SGD)}[flags.optimizer]
     optimizers = [
         functools.partial(kinds[1] if flags.keras_optimizer else kind, 1e-3, **OPTIMIZERS[flags.optimizer])
         for kind in kinds

@@ -70,8 +70,9 @@ _INTEGERS = {
     "seed": f"Of initialisation, order and augmentation. (default: {Config.seed})",
 }
 _FLOATS = {
-    "learning_rate": "Peak learning rate of the last phase. (default: the recipe's)",
-    "weight_decay": "Decoupled, on kernels only. (default: the recipe's)",
+    "learning_rate": "Peak learning rate of the last phase. (default: by recipe, --optimizer and --batch_size)",
+    "warmup": "The part of the last phase's steps over which the rate rises, 0 to 1. (default: the recipe's)",
+    "weight_decay": "Decoupled, on kernels only. (default: by recipe and --optimizer)",
     "ema": "Keep exponential averages of the weights, of this momentum at most: 0.999. (default: 0, none)",
     "label_smoothing": "From 0 to 1. (default: the recipe's)",
     "l1": "This times the sum of the kernels' magnitudes, in the loss. (default: the recipe's)",
@@ -87,8 +88,11 @@ _STRINGS = {
     "transfer": "What fine-tuning trains, after a head on the frozen backbone: head, nothing more; stages=N, the last "
     "N stages; gradual, the last three and then all; full, all; auto, all where it may help. The validation images "
     "decide what is kept. (default: auto)",
-    "optimizer": "adamw or sgd. (default: the recipe's)",
     "smoothing_over": "What label smoothing is spread over: 'all' classes or the 'others'. (default: the recipe's)",
+    "optimizer": "sgd, momentum, nesterov, rmsprop, adam, adamw, lamb, lion, adafactor or muon. "
+    "(default: the recipe's)",
+    "schedule": "Of the learning rate: constant, step, plateau, cosine, cosine_restarts, polynomial, exponential or "
+    "one_cycle. (default: the recipe's)",
     "batch_norm": "In layers that train: 'train', 'frozen' or 'recalibrate'. (default: the recipe's)",
     "dtype": f"float32, mixed_bfloat16 or mixed_float16 while training. (default: {Config.dtype})",
 }
