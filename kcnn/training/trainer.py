@@ -23,6 +23,7 @@ from kcnn.training.judging import accuracy_and_log_loss, answer_images, describe
 from kcnn.training.linear_head import solve_head
 from kcnn.training.optimizers import build_optimizer, stage_multipliers, warmup_cosine
 from kcnn.training.phase_data import frozen_features, phase_data
+from kcnn.training.pixel_statistics import fit_preprocessing, fitted_layers
 from kcnn.training.run import TrainingData, TrainingRun
 from kcnn.training.state import Progress, load_progress, load_state
 from kcnn.weights import load_weights, save_weights
@@ -83,6 +84,9 @@ def train(
         else:
             for path in (run.best, run.last, run.before):
                 path.unlink(missing_ok=True)
+            if fitted_layers(run.model):
+                images = run.in_order(data.train, data.train_count).map(lambda images, _: images)
+                progress.preprocess = fit_preprocessing(run.model, images, data.train_count)
             if config.batch_norm == "recalibrate":
                 images = run.in_order(data.train, data.train_count).map(lambda images, _: images)
                 recalibrate_batch_norm(run.model, images)
