@@ -94,13 +94,12 @@ def _luma(mode: str) -> tuple[float, ...]:
 def _check_size(x: KerasTensor, mode: str) -> None:
     """Raise UserError where images [N, H, W, C] are too large for a mode."""
     _, height, width, channels = x.shape
-    if any(layer in (PCAWhitening, ZCAWhitening) for layer in FITTED[mode]) and (
-        height * width * channels > MOST_WHITENED
-    ):
-        side = math.isqrt(MOST_WHITENED // channels)
+    numbers = height * width * channels
+    if numbers > MOST_WHITENED and {PCAWhitening, ZCAWhitening}.intersection(FITTED[mode]):
         raise UserError(
-            f"preprocessing {mode!r} at {height}x{width}: its matrix is the square of {height}x{width}x{channels}, at "
-            f"most {MOST_WHITENED}, numbers: expected an image_size of {side} or less"
+            f"preprocessing {mode!r} at {height}x{width}: these images have {numbers} numbers, and the matrix of their "
+            f"square is made of {MOST_WHITENED} at most: expected an image_size of "
+            f"{math.isqrt(MOST_WHITENED // channels)} or less"
         )
 
 
