@@ -67,6 +67,9 @@ class Config:
         weights: "imagenet", "starter", "auto", "none", a file, or a name of `kcnn.weights.hub_names`; "teacher" to
             inherit a teacher's (`kcnn.weights.inheritance`).
         image_size: height and width in pixels; None to choose by the images and the model.
+        preprocess: of pixels: "none", or fitted to the training images (`kcnn.nn.preprocessing`): "mean_image", "mean",
+            "standardize", "pca", "zca"; None for the architecture's.
+        channels: 3, or 1 for grey images, of which the network sees the luminance alone.
         phases: the phases of training, in order.
         transfer: what trains of a network with pretrained weights: "auto", "head" for the head alone, "stages=N" for
             the last N stages after it, "gradual" for the last three stages and then all, or "full" for all.
@@ -113,6 +116,8 @@ class Config:
     offline: bool = False
     weights: str = "none"
     image_size: int | None = None
+    preprocess: str | None = None
+    channels: int = 3
     transfer: str = "auto"
     batch_size: int = 32
     optimizer: str = "adamw"
@@ -184,7 +189,9 @@ _RANGES: dict[str, tuple[float, float]] = {
     "crops": (1, 2**31 - 1),
     "seed": (0, 2**31 - 1),
 }
-_CHOICES: dict[str, tuple[str, ...]] = {
+_CHOICES: dict[str, tuple[str | int, ...]] = {
+    "preprocess": ("none", "mean_image", "mean", "standardize", "pca", "zca"),
+    "channels": (1, 3),
     "optimizer": tuple(OPTIMIZER_DEFAULTS),
     "schedule": (
         *("constant", "step", "plateau", "cosine", "cosine_restarts", "polynomial", "exponential", "one_cycle"),
@@ -195,6 +202,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
 }
 _GRADUAL = 3  # stages that train before all do
 TRANSFERS = ("auto", "head", "stages=N", "gradual", "full")
+_WITH_PREPROCESSING = ("auto", "imagenet", "starter", "teacher")  # weights of networks of others
 _PHASE_FIELDS = ("epochs", "learning_rate", "warmup", "unfreeze", "augmentations")
 # Settings of which a run takes one.
 _EXCLUSIVE = (("clip_norm", "clip_value", "clip_adaptive"), ("ema", "swa"))
@@ -227,6 +235,7 @@ def override(config: Config, **values: Any) -> Config:
         config, phases=(*config.phases[:-1], phase), overrides={**config.overrides, **values}, **rest
     )
     _check_together(config)
+    _check_pixels(config)
     return config
 
 
@@ -266,6 +275,20 @@ def _fit_optimizer(config: Config, values: dict[str, Any]) -> Config:
     if new["optimizer"] != config.optimizer and "weight_decay" not in given:
         decay = OPTIMIZER_DEFAULTS[new["optimizer"]].weight_decay
     return dataclasses.replace(config, phases=tuple(phases), weight_decay=decay)
+
+
+def _check_pixels(config: Config) -> None:
+    """Raise UserError for preprocessing of its own in a network whose weights were trained with another.
+
+    Weights in a file may have been trained with it: that is seen when they are loaded.
+    """
+    for name, usual in (("preprocess", None), ("channels", 3)):
+        value = getattr(config, name)
+        if value != usual and config.weights in _WITH_PREPROCESSING:
+            raise UserError(
+                f"--{name} {value}: pretrained weights (--weights {config.weights}) have a preprocessing of their own: "
+                "expected --weights none, or a file of weights that were trained with it"
+            )
 
 
 def _transfer_phases(config: Config, values: dict[str, Any]) -> tuple[Phase, ...]:
@@ -308,5 +331,5 @@ def _check(name: str, value: Any, type_: Any) -> None:
             raise UserError(
                 f"--{name} {value}: expected {low:g} to {high:g}; the nearest is {min(max(value, low), high):g}"
             )
-    if name in _CHOICES and value not in _CHOICES[name]:
-        raise UserError(f"--{name} {value!r}: {nearest(value, _CHOICES[name])}")
+    if name in _CHOICES and value is not None and value not in _CHOICES[name]:
+        raise UserError(f"--{name} {value!r}: {nearest(str(value), map(str, _CHOICES[name]))}")

@@ -95,6 +95,29 @@ def test_mistakes(setting, message):
         override(build("scratch"), **setting)
 
 
+@pytest.mark.parametrize(
+    ("recipe", "settings", "message"),
+    [
+        ("scratch", {"preprocess": "zac"}, "--preprocess 'zac': did you mean 'zca'"),
+        ("scratch", {"preprocess": "torch"}, "--preprocess 'torch': choose from none, mean_image, mean, standardize"),
+        ("scratch", {"channels": 2}, "--channels 2: choose from 1, 3"),
+        ("finetune", {"preprocess": "zca"}, "--preprocess zca: pretrained weights .--weights auto. have a preprocess"),
+        ("scratch", {"preprocess": "none", "weights": "starter"}, "expected --weights none, or a file"),
+        ("distill", {"preprocess": "mean"}, "--preprocess mean: pretrained weights .--weights teacher."),
+        ("finetune", {"channels": 1}, "--channels 1: pretrained weights"),
+    ],
+)
+def test_mistakes_of_preprocessing(recipe, settings, message):
+    with pytest.raises(UserError, match=message):
+        build(recipe, **settings)
+
+
+def test_preprocessing_of_its_own_goes_with_random_weights_and_with_a_file():
+    assert build("finetune", preprocess="zca", channels=1, weights="none").preprocess == "zca"
+    assert build("scratch", preprocess="pca", weights="w.safetensors").weights == "w.safetensors"
+    assert (build("finetune", channels=3).channels, build("scratch").preprocess) == (3, None)
+
+
 def test_unknown_recipe():
     with pytest.raises(UserError, match="did you mean 'finetune'"):
         build("fine_tunes")

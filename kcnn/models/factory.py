@@ -29,6 +29,7 @@ def create_model(
     *,
     features_only: bool = False,
     preprocessing: str | None = None,
+    channels: int = 3,
     **design: DesignValue,
 ) -> keras.Model:
     """Build a classifier.
@@ -41,7 +42,8 @@ def create_model(
             source leaves open.
         features_only: without the head, for detection backbones or classifiers on several stages.
         preprocessing: of pixels, a mode of `kcnn.nn.preprocessing`, for weights that were trained with another than the
-            architecture's; None for that.
+            architecture's, or one that is fitted to training images; None for the architecture's.
+        channels: 3, or 1 for grey images: the network computes on their luminance alone. It takes RGB in any case.
         **design: arguments of the architecture, as `model_spec(name).design` lists them with their defaults: dropout,
             drop_path, norm ("batch", "sync_batch", "group", "layer", "none"), bn_momentum, activation,
             kernel_initializer, width, aux_heads, ... `kcnn.models.design` has the values that each takes.
@@ -65,13 +67,15 @@ def create_model(
     if preprocessing not in (None, *MODES):
         raise UserError(f"preprocessing {preprocessing!r}: {nearest(str(preprocessing), MODES)}")
     preprocessing = preprocessing or spec.preprocessing
+    if channels not in (1, 3):
+        raise UserError(f"channels {channels!r}: expected 1, for grey images, or 3")
     chosen: dict[str, Any] = dict(check_design(spec, design))
     ops = Ops(**{key: value for key, value in chosen.items() if key in _OPS_FIELDS})
     own = {key: value for key, value in chosen.items() if key not in _OPS_FIELDS}
     auxiliary = spec.auxiliary if own.pop("aux_heads", False) else {}
 
     inputs = keras.Input((height, width, 3), name="images", dtype="float32")
-    x = normalize_pixels(inputs, preprocessing)
+    x = normalize_pixels(inputs, preprocessing, channels)
     x = spec.features(x, ops, **own)
     outputs = [spec.head(x, ops, num_classes)]
     if auxiliary:
@@ -80,7 +84,7 @@ def create_model(
             outputs.append(head(backbone.get_layer(tapped).output, ops, num_classes, name=f"head_aux{index}"))
     model = keras.Model(inputs, outputs if auxiliary else outputs[0], name=spec.name)
     # Read-only: Keras would track a plain dictionary among the model's parts.
-    model.design = MappingProxyType({**chosen, "preprocessing": preprocessing})
+    model.design = MappingProxyType({**chosen, "preprocessing": preprocessing, "channels": channels})
     if weights is not None:
         report = load_weights(model, weights)
         if report.remarks:

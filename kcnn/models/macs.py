@@ -6,6 +6,7 @@ import keras
 
 from kcnn.nn.keras_settings import needed_settings
 from kcnn.nn.normalization import LayerScale
+from kcnn.nn.pixel_layers import ChannelDeviation, ChannelMean, MeanImage, PCAWhitening, ZCAWhitening
 
 _NOT_COUNTED = (
     keras.layers.BatchNormalization,
@@ -13,6 +14,9 @@ _NOT_COUNTED = (
     keras.layers.LayerNormalization,
     keras.layers.Normalization,
     LayerScale,
+    MeanImage,
+    ChannelMean,
+    ChannelDeviation,
 )
 
 
@@ -34,6 +38,8 @@ def macs(model: keras.Model, input_size: int | tuple[int, int] | None = None) ->
 
 
 def _layer_macs(layer: keras.Layer) -> int:
+    if isinstance(layer, PCAWhitening | ZCAWhitening):
+        return math.prod(layer.matrix.shape)
     if isinstance(layer, keras.layers.SeparableConv2D):
         kernels = [layer.depthwise_kernel, layer.pointwise_kernel]
     elif isinstance(layer, keras.layers.Conv2D | keras.layers.DepthwiseConv2D | keras.layers.Dense):

@@ -11,13 +11,15 @@ from kcnn.training.auxiliary import without_auxiliary
 from kcnn.weights import load_weights
 
 
-def build_network(config: Config, classes: int, size: int | tuple[int, int], dtype: str | None = None) -> keras.Model:
+def build_network(
+    config: Config, classes: int, size: int | tuple[int, int] | None, dtype: str | None = None
+) -> keras.Model:
     """Build the network of `config` with random weights, its auxiliary classifiers included.
 
     Args:
-        config: names the architecture and its design.
+        config: names the architecture, its design and its preprocessing.
         classes: outputs.
-        size: height and width in pixels, or one number for both.
+        size: height and width in pixels, or one number for both; None for the paper's.
         dtype: the Keras dtype policy of the layers; None for the one that `config` trains in. The global policy stays.
 
     Returns:
@@ -27,7 +29,9 @@ def build_network(config: Config, classes: int, size: int | tuple[int, int], dty
         UserError: the architecture does not take the design or the size.
     """
     with dtype_policy(dtype or config.dtype):
-        return create_model(config.model, classes, size, **config.design)
+        return create_model(
+            config.model, classes, size, preprocessing=config.preprocess, channels=config.channels, **config.design
+        )
 
 
 def inference_network(

@@ -12,13 +12,14 @@ from kcnn.data.input_pipeline.batches import training_batches, view_batches
 from kcnn.models.spec import model_spec
 from kcnn.nn.inference import inference_function
 from kcnn.nn.layers import Crop, SamePadding
+from kcnn.nn.pixel_layers import MeanImage
 from kcnn.training.auxiliary import without_auxiliary
 from kcnn.training.distillation import picture_crops
 from kcnn.training.freezing import LabelledFeatures, compute_features, feature_batches, is_frozen, split_at_head
 from kcnn.training.run import TrainingRun
 
 _STEP, _LEAST_SIZE = 32, 64  # pixels
-_OF_ONE_SIZE = (keras.layers.Flatten, Crop, SamePadding)  # they know the size of what they are built for
+_OF_ONE_SIZE = (keras.layers.Flatten, Crop, SamePadding, MeanImage)  # they know the size of what they are built for
 
 
 def phase_data(

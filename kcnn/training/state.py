@@ -36,6 +36,7 @@ class Progress:
         history: one row of metrics per finished epoch.
         phases: one row for each phase that has ended: its name, what it brought, and which weights were kept: those of
             its "best" epoch (of the first phase) or its "last" (of others), those "before" it, or the "mean" of these.
+        preprocess: facts about the preprocessing that was fitted, as `fit_preprocessing` returns them.
     """
 
     phase: int = 0
@@ -47,6 +48,7 @@ class Progress:
     seconds: float = 0.0
     history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     phases: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    preprocess: dict[str, Any] | None = None
 
     def record_epoch(self, score: tuple[float, float], row: dict[str, Any]) -> bool:
         """Count a finished epoch, and return whether it is the best of its phase.

@@ -29,6 +29,7 @@ from kcnn.training.linear_head import solve_head
 from kcnn.training.optimizers import build_optimizer, stage_multipliers
 from kcnn.training.penalties import KernelPenalties
 from kcnn.training.phase_data import frozen_features, phase_data
+from kcnn.training.pixel_statistics import fit_preprocessing, fitted_layers
 from kcnn.training.plateau import FollowPlateau, Plateau
 from kcnn.training.run import TrainingData, TrainingRun
 from kcnn.training.schedules import SCHEDULES
@@ -99,6 +100,8 @@ def train(
         else:
             for path in (run.best, run.last, run.before):
                 path.unlink(missing_ok=True)
+            if fitted_layers(run.model):
+                progress.preprocess = fit_preprocessing(run.model, run.training_images(), data.train_count)
             if config.batch_norm == "recalibrate":
                 recalibrate_batch_norm(run.model, run.training_images(), batch_norms(run.model))
             run.save()  # so that a run can go on that is interrupted in its first epoch

@@ -11,6 +11,7 @@ import keras
 
 from kcnn.errors import UserError
 from kcnn.models.spec import model_spec
+from kcnn.nn.preprocessing import FITTED
 
 # What of a layer's configuration changes its answers, beside its weights.
 ARITHMETIC = ("activation", "strides", "padding", "kernel_size", "pool_size", "groups", "epsilon", "axis")
@@ -20,6 +21,7 @@ _INDIFFERENT = {
     "aux_heads",
     "block_dropout",
     "bn_momentum",
+    "channels",
     "drop_path",
     "dropblock",
     "dropconnect",
@@ -87,7 +89,8 @@ def check_layers(model: keras.Model, described: Layers | None, source: str) -> t
 def check_default_design(model: keras.Model, source: str) -> None:
     """Refuse weights that were published for an architecture as it is by default, where the network departs from that.
 
-    Pixels are left aside: projects publish weights for several ways to normalise them.
+    Pixels are left aside, unless what is done with them is fitted to training images: projects publish weights for
+    several ways to normalise them.
 
     Args:
         model: the network that is to have the weights.
@@ -97,7 +100,7 @@ def check_default_design(model: keras.Model, source: str) -> None:
         UserError: a design argument that changes answers is not the architecture's.
     """
     for argument, (value, default) in _departures(model).items():
-        if argument != "preprocessing":
+        if argument != "preprocessing" or value in FITTED:
             raise UserError(
                 f"{source}: they are for its default design, {argument}={default!r}, and this one has "
                 f"{argument}={value!r}"
@@ -113,7 +116,7 @@ def _departures(model: keras.Model) -> dict[str, tuple[Any, Any]]:
     if design is None:
         return {}
     spec = model_spec(model.name)
-    defaults = {**spec.design, "preprocessing": spec.preprocessing}
+    defaults = {**spec.design, "preprocessing": spec.preprocessing, "channels": 3}
     return {
         argument: (value, defaults[argument])
         for argument, value in design.items()

@@ -35,17 +35,20 @@ def architecture(model: keras.Model) -> str:
 def save_backbone(model: keras.Model, path: Path) -> None:
     """Write the weights of `model` but those of its head to a file, in float16, whole or not at all.
 
+    What is fitted to pixels stays in float32: a mean of 200 is known to 0.06 in float16.
+
     Raises:
         ValueError: float16 cannot hold a weight.
     """
     tensors = {}
     for layer in model.layers:
         for variable in [] if layer.name.startswith("head_") else layer.weights:
+            kept = np.float32 if layer.name.startswith("preprocess_") else np.float16
             with np.errstate(over="ignore"):  # checked below
-                half = keras.ops.convert_to_numpy(variable).astype(np.float16)
-            if not np.isfinite(half).all():
+                stored = keras.ops.convert_to_numpy(variable).astype(kept)
+            if not np.isfinite(stored).all():
                 raise ValueError(f"{weight_key(layer, variable)} holds what float16 cannot")
-            tensors[weight_key(layer, variable)] = half
+            tensors[weight_key(layer, variable)] = stored
     temporary = path.with_name(path.name + ".partial")
     # One key: safetensors writes several in an order that differs from run to run, and equal weights are equal bytes.
     save_file(tensors, temporary, metadata={"layers": json.dumps(describe_layers(model))})

@@ -44,7 +44,8 @@ def fit_state_dict(model: keras.Model, tensors: Mapping[str, StoredTensor], sour
             `model` (a row `<id>.torch` does what torch does).
     """
     spec = model_spec(model.name)
-    layers = {layer.name: layer for layer in model.layers if layer.weights}
+    # Preprocessing with weights is fitted, which check_default_design refuses.
+    layers = {layer.name: layer for layer in model.layers if layer.weights and not layer.name.startswith("preprocess_")}
     misfit = f"weights {source!r} do not fit {spec.name}"
     if spec.family not in TORCH_NAMES:
         raise UserError(f"{misfit}: they are torch's, which {spec.name} is not known how to take")

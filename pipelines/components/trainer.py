@@ -74,6 +74,7 @@ def trainer(
         "weights_loaded": loaded,
         "weights_origin": origin,
         "preprocessing": dataclasses.asdict(preprocessing),
+        "preprocess": progress.preprocess,
         "seconds": round(progress.seconds, 1),
         "best": progress.best,
         "history": progress.history,

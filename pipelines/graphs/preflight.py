@@ -25,6 +25,7 @@ from kcnn.serving.publishing.pruning import FEWEST
 from kcnn.terminal import print_lines
 from kcnn.training.distillation import load_teacher
 from kcnn.training.freezing import set_trainable
+from kcnn.training.network import build_network
 from kcnn.weights import find_pretrained, find_weights_file, install_hint, load_weights
 from kcnn.weights.inheritance import check_heir
 from pipelines.engine import metadata
@@ -46,7 +47,7 @@ def settle_weights(config: Config) -> tuple[Config, str | None]:
     reasons: list[str] = []
 
     def load(source: str) -> tuple[Config, str]:
-        report = load_weights(create_model(config.model, 2, **config.design), source, offline=config.offline)
+        report = load_weights(build_network(config, 2, config.image_size, "float32"), source, offline=config.offline)
         remarks = [*reasons, *report.remarks]
         print_lines(f"Weights: {source}" + (f" ({'; '.join(remarks)})" if remarks else ""))
         return config, source
@@ -166,7 +167,7 @@ def previous_statistics(root: Path, dataset: str, fingerprint: str) -> dict[str,
 
 def check_names(config: Config) -> None:
     """Raise UserError unless there are such a model, design, stages and augmentations, and they go together."""
-    network = create_model(config.model, 2, config.image_size, **config.design)
+    network = build_network(config, 2, config.image_size, "float32")
     for phase in config.phases:
         set_trainable(network, unfreeze=phase.unfreeze, batch_norm=config.batch_norm)
     for augmentation in config.phases[-1].augmentations:

@@ -117,6 +117,6 @@ def test_keras_words_that_are_no_choice_are_those_that_cannot_be_built():
 def test_a_network_carries_its_design():
     model = small("mobilenetv2", activation="silu", preprocessing="torch")
     assert dict(model.design) == {
-        **kcnn.model_spec("mobilenetv2").design, "activation": "silu", "preprocessing": "torch",
+        **kcnn.model_spec("mobilenetv2").design, "activation": "silu", "preprocessing": "torch", "channels": 3,
     }  # fmt: skip
     assert kcnn.create_model("mobilenetv2", 5, 32, features_only=True).design["activation"] == "relu6"

@@ -141,3 +141,47 @@ def test_networks_of_other_makers_load_as_before(tmp_path):
     models[0].save_weights(tmp_path / "w.weights.h5")
     load_weights(models[1], tmp_path / "w.weights.h5")
     np.testing.assert_array_equal(*(model.get_weights()[0] for model in models))
+
+
+@pytest.mark.parametrize(
+    ("kept", "wanted", "message"),
+    [
+        ("none", "mean", r"layer preprocess_mean takes \[\[3\]\], the file has no such layer"),
+        ("mean", "none", "it has no layer preprocess_mean"),
+        ("mean", "standardize", "layer preprocess_deviation takes"),
+        ("pca", "zca", "layer preprocess_zca takes"),
+        ("mean_image", "zca", "layer preprocess_zca takes"),
+    ],
+)
+def test_weights_of_another_fitted_preprocessing_are_refused(kept, wanted, message, tmp_path):
+    save_weights(kcnn.create_model("resnet20_cifar", 3, 8, preprocessing=kept), tmp_path / "w.safetensors")
+    with pytest.raises(UserError, match=message) as error:
+        kcnn.create_model("resnet20_cifar", 3, 8, tmp_path / "w.safetensors", preprocessing=wanted)
+    assert "\n" not in str(error.value)
+
+
+def test_weights_that_others_published_are_for_no_preprocessing_that_is_fitted(tmp_path):
+    model = kcnn.create_model(NAME, 3, 32, preprocessing="mean")
+    with pytest.raises(UserError, match="default design, preprocessing='tf', and this one has preprocessing='mean'"):
+        load_weights(model, "starter")
+    kernels = {"features.0.weight": np.zeros((96, 3, 11, 11), np.float32)}
+    save_file(kernels, tmp_path / "torch.safetensors")
+    with pytest.raises(UserError, match=r"do not fit alexnet\.torch"):
+        load_weights(kcnn.create_model("alexnet.torch", 3, 64, preprocessing="mean"), tmp_path / "torch.safetensors")
+    with pytest.raises(UserError, match="default design, preprocessing='tf'"):
+        load_weights(
+            kcnn.create_model("mobilenet", 3, 32, preprocessing="mean"),
+            keras.applications.MobileNet(weights=None, input_shape=(32, 32, 3), classes=3),
+        )
+
+
+def test_the_numbers_of_a_fitted_preprocessing_come_with_the_weights(tmp_path):
+    first = kcnn.create_model("resnet20_cifar", 3, 8, preprocessing="zca", channels=1)
+    random = np.random.default_rng(0)
+    for variable in first.weights:
+        variable.assign(random.uniform(1, 250, variable.shape))
+    for save_, name in ((save_weights, "w.safetensors"), (save_backbone, "b.safetensors")):
+        save_(first, tmp_path / name)
+        second = kcnn.create_model("resnet20_cifar", 3, 8, tmp_path / name, preprocessing="zca", channels=1)
+        for layer in ("preprocess_mean_image", "preprocess_zca"):  # a backbone's other weights are in float16
+            np.testing.assert_array_equal(second.get_layer(layer).weights[0], first.get_layer(layer).weights[0])

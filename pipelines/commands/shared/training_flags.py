@@ -64,6 +64,7 @@ _INTEGERS = {
     "unfreeze": "Fine-tune only this many of the backbone's last stages: --transfer stages=N. (default: all)",
     "epochs": "Epochs of the last phase. (default: the recipe's, or by the number of images)",
     "image_size": "Height and width in pixels. (default: by the images and the architecture)",
+    "channels": "1 for grey images: the network gets their luminance alone, and takes RGB all the same. (default: 3)",
     "batch_size": "Images a step, over all devices. (default: the recipe's)",
     "patience": "Stop a phase after this many epochs without improvement. (default: the recipe's)",
     "swa": "Keep the mean of the weights of a phase's last epochs, this many. (default: 0, none)",
@@ -88,6 +89,8 @@ _STRINGS = {
     "transfer": "What fine-tuning trains, after a head on the frozen backbone: head, nothing more; stages=N, the last "
     "N stages; gradual, the last three and then all; full, all; auto, all where it may help. The validation images "
     "decide what is kept. (default: auto)",
+    "preprocess": "Of pixels, inside the model: none, or fitted to the training images: mean_image, mean, standardize, "
+    "pca or zca. (default: the architecture's)",
     "smoothing_over": "What label smoothing is spread over: 'all' classes or the 'others'. (default: the recipe's)",
     "optimizer": "sgd, momentum, nesterov, rmsprop, adam, adamw, lamb, lion, adafactor or muon. "
     "(default: the recipe's)",
