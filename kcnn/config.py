@@ -21,7 +21,7 @@ class Phase:
         learning_rate: the peak, after the warm-up and before the cosine decay (Loshchilov and Hutter, ICLR 2017).
         unfreeze: how many of the backbone's last stages train together with the head; None for the whole network.
         warmup: the fraction of the steps, 0 to 1, over which the rate rises linearly from 0.
-        augmentations: names of registered augmentations, in order.
+        augmentations: registered augmentations, in order, as `--augment` has them: "flip", "cutmix(alpha=0.5)".
         crop_scale: smallest and largest area of the random crop as fractions of the image's; None for the central crop
             of evaluation. With no random crop and no augmentation, a phase on a frozen backbone computes its features
             once, and solves a linear head on them, whatever the epochs and the rate (`kcnn.training.linear_head`).

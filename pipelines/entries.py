@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from kcnn.config import Config
+from kcnn.data.input_pipeline.augmentation_texts import parse_augmentation
 from kcnn.data.input_pipeline.augmentations import AUGMENTATIONS
 from kcnn.models.spec import MODELS, model_spec
 from kcnn.registry import Registry
@@ -22,9 +23,9 @@ def network_entries(model: str, augmentations: Sequence[str] = ()) -> Entries:
 
 
 def training_entries(config: Config, more: Sequence[str] = ()) -> Entries:
-    """Return the entries by which a network is trained; `more` are names of augmentations beside the Config's."""
-    augmentations = {name for phase in config.phases for name in phase.augmentations}
-    return network_entries(config.model, sorted(augmentations.union(more)))
+    """Return the entries by which a network is trained; `more` are augmentations beside the Config's."""
+    texts = {text for phase in config.phases for text in phase.augmentations}.union(more)
+    return network_entries(config.model, sorted({parse_augmentation(text).name for text in texts}))
 
 
 def pretraining_entries(config: Config) -> Entries:

@@ -5,6 +5,7 @@ import math
 
 from kcnn.config import Config, Phase
 from kcnn.data.ingestion.summary import Summary
+from kcnn.data.input_pipeline.augmentations import read_augmentation
 from kcnn.data.input_pipeline.transform import Preprocessing
 from kcnn.models.spec import ModelSpec, model_spec
 
@@ -57,7 +58,7 @@ def adapt_phase(phase: Phase, summary: Summary) -> Phase:
     larger than evaluation does, so that these images are trained on in its size: digits fell from 98 to 85% in 64 of 96
     pixels. Photos of waste (150 pixels) rose from 76 and 73 to 80 and 76% in 160 of 224 (two seeds, validation).
     """
-    augmentations = tuple(name for name in phase.augmentations if name != "flip" or summary.mirror)
+    augmentations = tuple(text for text in phase.augmentations if summary.mirror or not read_augmentation(text).mirrors)
     crop_scale, size_ratio = phase.crop_scale, phase.size_ratio
     if summary.median_side <= 64:
         crop_scale, size_ratio = crop_scale and (max(0.7, crop_scale[0]), crop_scale[1]), 1.0

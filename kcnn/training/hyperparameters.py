@@ -6,6 +6,7 @@ from typing import Any
 
 from kcnn.config import Config
 from kcnn.data.ingestion.summary import Summary
+from kcnn.data.input_pipeline.augmentation_texts import split_augmentations
 from kcnn.errors import UserError
 from kcnn.training.adaptation import adapt_phase
 from kcnn.training.freezing import is_frozen
@@ -63,7 +64,7 @@ def replace_hyperparameters(config: Config, values: Values) -> Config:
     if "learning_rate" in settings:
         phase = dataclasses.replace(phase, learning_rate=settings.pop("learning_rate"))
     if "augment" in settings:
-        phase = dataclasses.replace(phase, augmentations=tuple(filter(None, settings.pop("augment").split(","))))
+        phase = dataclasses.replace(phase, augmentations=split_augmentations(settings.pop("augment")))
     if "crop_area" in settings:
         phase = dataclasses.replace(phase, crop_scale=(settings.pop("crop_area"), 1.0))
     return dataclasses.replace(config, phases=(*config.phases[:-1], phase), **settings)

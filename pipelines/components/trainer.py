@@ -5,6 +5,7 @@ import dataclasses
 import keras
 
 from kcnn.config import Config
+from kcnn.data.input_pipeline.augmentation_texts import split_augmentations
 from kcnn.models.spec import model_spec
 from kcnn.terminal import print_lines
 from kcnn.training.adaptation import adapt_config
@@ -24,7 +25,7 @@ from pipelines.training_data import training_data
 
 def _entries(config: str, hyperparameters: HyperParameters | None = None, **_: object) -> Entries:
     tuned = hyperparameters.values().get("augment", "") if hyperparameters is not None else ""
-    return training_entries(Config.from_json(config), tuple(filter(None, tuned.split(","))))
+    return training_entries(Config.from_json(config), split_augmentations(tuned))
 
 
 @component(resumable=True, entries=_entries)

@@ -12,7 +12,8 @@ from kcnn.data.datasets import DATASETS, Dataset
 from kcnn.data.datasets.folder_layout import read_layout
 from kcnn.data.datasets.opening import normalize_dataset_name
 from kcnn.data.ingestion import exclusions
-from kcnn.data.input_pipeline.augmentations import AUGMENTATIONS
+from kcnn.data.input_pipeline.augmentations import choose_augmentations
+from kcnn.data.input_pipeline.crops import check_crop_augmentations
 from kcnn.data.input_pipeline.objectives import OBJECTIVES
 from kcnn.data.validation.schema import read_schema
 from kcnn.errors import UserError
@@ -170,8 +171,9 @@ def check_names(config: Config) -> None:
     network = build_network(config, 2, config.image_size, "float32")
     for phase in config.phases:
         set_trainable(network, unfreeze=phase.unfreeze, batch_norm=config.batch_norm)
-    for augmentation in config.phases[-1].augmentations:
-        AUGMENTATIONS.get(augmentation)
+    stages = choose_augmentations(config.phases[-1].augmentations)
+    if config.objective == "distill":
+        check_crop_augmentations(stages)
 
 
 def check_teacher(config: Config) -> None:

@@ -5,19 +5,20 @@ of threads, nor on the epoch at which a run was resumed.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
+import numpy as np
 import tensorflow as tf
 
 from kcnn.data import examples
-from kcnn.data.input_pipeline.augmentations import AUGMENTATIONS
-from kcnn.data.input_pipeline.decode import decode_window
+from kcnn.data.input_pipeline.augmentations import ViewFunction, choose_augmentations
 from kcnn.data.input_pipeline.objectives import OBJECTIVES
-from kcnn.data.input_pipeline.transform import Preprocessing, fit_to_size, preprocess
+from kcnn.data.input_pipeline.transform import Preprocessing, preprocess
+from kcnn.data.input_pipeline.windows import random_resized_crop
 
 # Each shard holds every part of the data, so two shards mix well, and memory does not grow with the data.
 SHUFFLE_BYTES = 2 * examples.SHARD_BYTES
-ASPECT_RATIOS = (3 / 4, 4 / 3)  # width over height of the random crop
+MOST_SAMPLES = 10_000  # images to which augmentations are fitted; each shard holds every part of the data
 
 
 def steps_per_epoch(count: int, batch_size: int) -> int:
@@ -60,7 +61,8 @@ def training_batches(
         num_classes: C, the classes of the objective, or of the data set where the objective has none of its own.
         batch_size: B; the number of images where that is smaller.
         preprocessing: size and resampling; the window too, where there is no random crop.
-        augmentations: names of `kcnn.data.input_pipeline.augmentations`; those per batch come after those per image.
+        augmentations: texts of `kcnn.data.input_pipeline.augmentations`, such as "flip" and "cutmix(alpha=0.5)"; those
+            per batch come after those per image.
         crop_scale: smallest and largest area of the random crop as parts of the image's (Szegedy et al. 2014, section
             6); None for the window of evaluation.
         seed: any integer from 0; equal seeds give equal batches.
@@ -72,13 +74,12 @@ def training_batches(
         images float32 [B, h, w, 3] in 0-255 and labels, one-hot or mixed, float32 [B, C].
 
     Raises:
-        UserError: an augmentation or an objective is not registered.
+        UserError: an augmentation or an objective is not registered, or an argument of the former is not valid.
         tf.errors.InvalidArgumentError: in iteration, for an image that cannot be decoded.
     """
     task = OBJECTIVES.get(objective).function
-    chosen = [AUGMENTATIONS.get(name) for name in augmentations]
-    on_images = [each.function for each in chosen if not each.per_batch]
-    on_batches = [each.function for each in chosen if each.per_batch]
+    chosen = choose_augmentations(augmentations, lambda: sample_images(shards, preprocessing))
+    on_images, on_batches = chosen.image, chosen.batch
     steps, batch_size = steps_per_epoch(shards.count, batch_size), min(batch_size, shards.count)
     order_seed, image_seed, batch_seed = tf.unstack(tf.random.split(tf.constant([seed, 0], tf.int64), 3))
 
@@ -86,7 +87,7 @@ def training_batches(
         example = examples.parse_example(serialized)
         own_seed = tf.random.fold_in(image_seed, index)
         crop_seed, task_seed, *seeds = tf.unstack(tf.random.split(own_seed, 2 + len(on_images)))
-        image = _draw_view(example["encoded"], preprocessing, crop_scale, crop_seed)
+        image = _draw_view(example["encoded"], preprocessing, crop_scale, crop_seed, chosen.view)
         for augment, own in zip(on_images, seeds, strict=True):
             image = augment(image, own)
         image, label = task(image, example["label"], task_seed)
@@ -101,8 +102,14 @@ def training_batches(
 
     first_batch = epochs.start * steps + first_step
     dataset = tf.data.Dataset.range(epochs.start, epochs.stop)
-    dataset = dataset.flat_map(lambda epoch: shuffled_records(shards, epoch, order_seed).take(steps * batch_size))
-    dataset = dataset.skip(first_step * batch_size)
+
+    def records_of(epoch: tf.Tensor) -> tf.data.Dataset:
+        records = shuffled_records(shards, epoch, order_seed)
+        for arrange in chosen.records:
+            records = arrange(records)
+        return records.take(steps * batch_size)
+
+    dataset = dataset.flat_map(records_of).skip(first_step * batch_size)
     dataset = dataset.enumerate(first_batch * batch_size)
     dataset = dataset.map(image_and_label, num_parallel_calls=tf.data.AUTOTUNE)
     dataset = dataset.batch(batch_size, drop_remainder=True)
@@ -160,7 +167,7 @@ def view_batches(
         num_classes: C.
         batch_size: B.
         preprocessing: size and resampling; the window too, where there is no random crop.
-        augmentations: names of `kcnn.data.input_pipeline.augmentations`; those per batch mix images, and are left out.
+        augmentations: texts of `kcnn.data.input_pipeline.augmentations`; those per batch mix images, and are left out.
         crop_scale: as of `training_batches`.
         seed: any integer from 0.
         views: `range(k, n)` gives what `range(n)` gives after its first k views.
@@ -172,15 +179,15 @@ def view_batches(
         UserError: an augmentation is not registered.
         tf.errors.InvalidArgumentError: in iteration, for an image that cannot be decoded.
     """
-    chosen = [AUGMENTATIONS.get(name) for name in augmentations]
-    augments = [each.function for each in chosen if not each.per_batch]
+    chosen = choose_augmentations(augmentations, lambda: sample_images(shards, preprocessing))
+    augments = chosen.image
 
     def image_and_label(place: tf.Tensor, serialized: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         example = examples.parse_example(serialized)
         view, index = views.start + place // shards.count, place % shards.count
         own_seed = tf.random.fold_in(tf.random.fold_in(tf.constant([seed, 0], tf.int64), view), index)
         crop_seed, *seeds = tf.unstack(tf.random.split(own_seed, 1 + len(augments)))
-        image = _draw_view(example["encoded"], preprocessing, crop_scale, crop_seed)
+        image = _draw_view(example["encoded"], preprocessing, crop_scale, crop_seed, chosen.view)
         for augment, own in zip(augments, seeds, strict=True):
             image = augment(image, own)
         return image, tf.one_hot(example["label"], num_classes)
@@ -191,41 +198,26 @@ def view_batches(
 
 
 def _draw_view(
-    encoded: tf.Tensor, spec: Preprocessing, crop_scale: tuple[float, float] | None, seed: tf.Tensor
+    encoded: tf.Tensor,
+    spec: Preprocessing,
+    crop_scale: tuple[float, float] | None,
+    seed: tf.Tensor,
+    view: ViewFunction | None,
 ) -> tf.Tensor:
-    """Decode a random crop of an image, or the window of evaluation where `crop_scale` is None."""
+    """Decode the view that an augmentation draws, or a random crop, or evaluation's window if `crop_scale` is None."""
+    if view is not None:
+        return tf.ensure_shape(view(encoded, spec, seed), [*spec.image_size, 3])
     return preprocess(encoded, spec) if crop_scale is None else random_resized_crop(encoded, spec, crop_scale, seed)
 
 
-def random_resized_crop(
-    encoded: tf.Tensor, spec: Preprocessing, scale: tuple[float, float], seed: tf.Tensor
-) -> tf.Tensor:
-    """Decode a random window of an image at the model's size; the whole image when none fits after ten attempts.
-
-    Args:
-        encoded: scalar string.
-        spec: size and resampling.
-        scale: smallest and largest area of the window as parts of the image's.
-        seed: int [2].
-
-    Returns:
-        float32 [h, w, 3] in 0-255.
-    """
-
-    def choose(shape: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        begin, size, _ = tf.image.stateless_sample_distorted_bounding_box(
-            tf.concat([shape, [3]], axis=0),
-            tf.zeros([1, 0, 4]),
-            seed,
-            min_object_covered=0.0,
-            aspect_ratio_range=ASPECT_RATIOS,
-            area_range=scale,
-            max_attempts=10,
-            use_image_if_no_bounding_boxes=True,
-        )
-        return begin[:2], size[:2]
-
-    return fit_to_size(decode_window(encoded, choose, spec.image_size), spec)
+def sample_images(shards: TrainingShards, spec: Preprocessing) -> Iterator[np.ndarray]:
+    """Yield training images as evaluation would see them, float32 [h, w, 3], `MOST_SAMPLES` at most."""
+    records = examples.read_examples(list(shards.paths)).take(MOST_SAMPLES)
+    images = records.map(
+        lambda serialized: preprocess(examples.parse_example(serialized)["encoded"], spec),
+        num_parallel_calls=tf.data.AUTOTUNE,
+    )
+    return images.with_options(_options()).as_numpy_iterator()
 
 
 def shuffled_records(shards: TrainingShards, epoch: tf.Tensor, seed: tf.Tensor) -> tf.data.Dataset:

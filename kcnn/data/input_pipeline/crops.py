@@ -14,9 +14,12 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from kcnn.data import examples
-from kcnn.data.input_pipeline.augmentations import AUGMENTATIONS
-from kcnn.data.input_pipeline.batches import ASPECT_RATIOS, TrainingShards, shuffled_records
+from kcnn.data.input_pipeline.augmentations import Stages, choose_augmentations
+from kcnn.data.input_pipeline.batches import TrainingShards, sample_images, shuffled_records
 from kcnn.data.input_pipeline.decode import decode_window
+from kcnn.data.input_pipeline.transform import Preprocessing
+from kcnn.data.input_pipeline.windows import ASPECT_RATIOS
+from kcnn.errors import UserError
 
 FEW_BYTES = 16 * 2**20  # pictures whose files have no more are held in memory, decoded; JPEG decodes to some 20 times
 CROPS_OF_PICTURE = 8  # one after the other, of a picture that is decoded
@@ -33,7 +36,7 @@ class Crops:
         size: height and width, in pixels.
         count: how many; `batch_size` divides it, or the rest is not made.
         scale: smallest and largest area of the window, as parts of the picture's; the logarithm is uniform.
-        augmentations: names of `kcnn.data.input_pipeline.augmentations`; those per batch come after those per image.
+        augmentations: texts of `kcnn.data.input_pipeline.augmentations`; those per batch come after those per image.
     """
 
     size: int
@@ -58,12 +61,12 @@ def crop_batches(shards: TrainingShards, crops: Crops, *, batch_size: int, seed:
         images float32 [B, size, size, 3] in 0-255.
 
     Raises:
-        UserError: an augmentation is not registered.
+        UserError: an augmentation is not registered or not valid here.
         tf.errors.InvalidArgumentError: in iteration, for a picture that cannot be decoded.
     """
-    chosen = [AUGMENTATIONS.get(name) for name in crops.augmentations]
-    on_images = [each.function for each in chosen if not each.per_batch]
-    on_batches = [each.function for each in chosen if each.per_batch]
+    chosen = choose_augmentations(crops.augmentations, lambda: sample_images(shards, Preprocessing((crops.size,) * 2)))
+    check_crop_augmentations(chosen)
+    on_images, on_batches = chosen.image, chosen.batch
     order_seed, image_seed, batch_seed = tf.unstack(tf.random.split(tf.constant([seed, 1], tf.int64), 3))
     steps = crops.count // batch_size
     first_batch = epochs.start * steps
@@ -92,6 +95,12 @@ def crop_batches(shards: TrainingShards, crops: Crops, *, batch_size: int, seed:
     options = tf.data.Options()
     options.deterministic = True
     return dataset.prefetch(tf.data.AUTOTUNE).with_options(options)
+
+
+def check_crop_augmentations(chosen: Stages) -> None:
+    """Raise UserError where augmentations draw views or repeat images, which crops of pictures do in their own way."""
+    if chosen.view or chosen.records:
+        raise UserError("--augment: crops of pictures are drawn in their own way; expected no other crop or repetition")
 
 
 def _visits(shards: TrainingShards, size: int, first: int, seed: tf.Tensor) -> tf.data.Dataset:

@@ -5,6 +5,7 @@ from typing import Any
 from absl import flags
 
 from kcnn.config import SETTINGS, Config
+from kcnn.data.input_pipeline.augmentation_texts import split_augmentations
 from kcnn.documents import parse_json
 from kcnn.errors import UserError
 
@@ -32,11 +33,11 @@ def define_training(values: flags.FlagValues) -> None:
         "default with --finetune), or, in distillation, teacher (the default there).",
         flag_values=values,
     )
-    flags.DEFINE_list(
+    flags.DEFINE_string(
         "augment",
         None,
-        "Augmentations of the last phase, of flip, colour, randaugment, cutmix, mixup, cutmix_mixup; '' for none. "
-        "(default: the recipe's)",
+        "Augmentations of the last phase, as in 'flip,randaugment(n=3,m=12),cutmix(alpha=0.5)'; '' for none. The guide "
+        "to training lists them. (default: the recipe's)",
         flag_values=values,
     )
     flags.DEFINE_bool(
@@ -115,7 +116,7 @@ def read_config(values: flags.FlagValues, recipe: str) -> Config:
         if values.dropout is not None and design.setdefault("dropout", values.dropout) != values.dropout:
             raise UserError("--dropout and --design dropout=: expected one of them")
     if values.augment is not None:
-        overrides["augmentations"] = tuple(values.augment)
+        overrides["augmentations"] = split_augmentations(values.augment)
     config = recipes.build(recipe, **overrides)
     if config.objective != Config.objective and "objective" not in values:
         raise UserError(f"--recipe {recipe}: its objective is {config.objective}; expected with pretrain")

@@ -5,15 +5,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kcnn.data.input_pipeline.augmentations import AUGMENTATIONS
+from kcnn.data.input_pipeline.augmentations import AUGMENTATIONS, choose_augmentations
 from kcnn.data.input_pipeline.augmentations.flip import flip
-from kcnn.data.input_pipeline.augmentations.keras_cv_layers.rand_augment import RandAugment
 from kcnn.data.input_pipeline.augmentations.mixing import cutmix, cutmix_or_mixup, mixup
 from kcnn.data.input_pipeline.augmentations.randaugment import rand_augment
 from kcnn.errors import UserError
 
-PER_IMAGE = [name for name in AUGMENTATIONS if not AUGMENTATIONS.get(name).per_batch]
-PER_BATCH = [name for name in AUGMENTATIONS if AUGMENTATIONS.get(name).per_batch]
+PER_IMAGE = [name for name in AUGMENTATIONS if AUGMENTATIONS.get(name).stage == "image"]
+PER_BATCH = [name for name in AUGMENTATIONS if AUGMENTATIONS.get(name).stage == "batch"]
 
 
 def photos(count: int, size: int = 32) -> np.ndarray:
@@ -33,15 +32,15 @@ def seed(*pair: int) -> tf.Tensor:
 
 
 def apply(name: str, images: np.ndarray, key: tf.Tensor) -> list[np.ndarray]:
-    augmentation = AUGMENTATIONS.get(name)
-    if augmentation.per_batch:
+    stages = choose_augmentations([name], lambda: images)
+    if stages.batch:
         labels = tf.one_hot(range(len(images)), len(images))
-        return [part.numpy() for part in tf.function(augmentation.function)(tf.constant(images), labels, key)]
-    function = tf.function(augmentation.function)
+        return [part.numpy() for part in tf.function(stages.batch[0])(tf.constant(images), labels, key)]
+    function = tf.function(stages.image[0])
     return [np.stack([function(tf.constant(image), [key[0], index + key[1]]) for index, image in enumerate(images)])]
 
 
-@pytest.mark.parametrize("name", AUGMENTATIONS)
+@pytest.mark.parametrize("name", [*PER_IMAGE, *PER_BATCH, "randaugment(ops=keras_cv)"])
 def test_is_pure(name):
     """Expect the same images from the same seed, 0 included, and others from another seed."""
     images = photos(6)
@@ -58,9 +57,10 @@ def test_is_pure(name):
         assert mixed.max() <= 255.001
 
 
-@pytest.mark.parametrize("name", PER_IMAGE)
+@pytest.mark.parametrize("name", [*PER_IMAGE, "randaugment(ops=keras_cv)"])
 def test_is_pure_in_a_parallel_map(name):
-    images, function = photos(64, 16), AUGMENTATIONS.get(name).function
+    images = photos(64, 16)
+    (function,) = choose_augmentations([name], lambda: images).image
 
     def run(threads: int) -> np.ndarray:
         dataset = tf.data.Dataset.from_tensor_slices(images).enumerate()
@@ -83,54 +83,12 @@ def test_flip_mirrors_half_of_the_images():
     assert 30 <= sum(mirrored) <= 70
 
 
-OPERATIONS = [type(layer).__name__ for layer in RandAugment().layers]
-
-
-@pytest.mark.parametrize("index", range(len(OPERATIONS)), ids=OPERATIONS)
-@pytest.mark.parametrize("magnitude", [9, 10])
-def test_operation(index, magnitude):
-    """Apply each operation alone: within 0-255, of the same shape, a function of the seed, and not the identity."""
-    augmenter = RandAugment(magnitude)
-    operation = augmenter.layers[index]
-    images = photos(4) * 0.8 + 20
-
-    @tf.function(autograph=True)
-    def run(image, key):
-        augmenter._draws.begin(key)
-        return operation(image)
-
-    first = np.stack([run(tf.constant(image), seed(3, n)) for n, image in enumerate(images)])
-    again = np.stack([run(tf.constant(image), seed(3, n)) for n, image in enumerate(images)])
-    np.testing.assert_array_equal(first, again)
-    assert first.shape == images.shape
-    assert first.min() >= 0
-    assert first.max() <= 255.001
-    assert np.abs(first - images).mean() > 0.2
-
-
-def test_magnitude_zero_is_next_to_no_change():
-    """Apply the operations that have a strength; the first two have none."""
-    augmenter = RandAugment(magnitude=0)
-    image = photos(1)[0]
-    for operation in augmenter.layers[2:]:
-        augmenter._draws.begin(seed(0, 0))
-        assert np.abs(tf.function(operation)(tf.constant(image)) - image).mean() < 1.0
-
-
 def test_rand_augment_leaves_the_identity_a_place():
     """Count identities: each of two operations is one in a case of 14, both in 0.5%, neither in 86%."""
     image = photos(1, 8)[0]
     function = tf.function(rand_augment)
     same = [np.array_equal(function(tf.constant(image), seed(0, index)), image) for index in range(200)]
     assert sum(same) <= 10
-
-
-def test_rand_augment_is_a_keras_cv_layer_without_state():
-    augmenter = RandAugment()
-    assert isinstance(augmenter, keras_cv.layers.RandAugment)
-    before = tf.random.get_global_generator().state.numpy()
-    augmenter.augment(tf.constant(photos(1)[0]), seed(0, 0))
-    np.testing.assert_array_equal(before, tf.random.get_global_generator().state.numpy())
 
 
 @pytest.mark.parametrize("attempt", range(20))

@@ -12,11 +12,11 @@ from kcnn.data import examples
 from kcnn.data.input_pipeline.batches import (
     TrainingShards,
     evaluation_batches,
-    random_resized_crop,
     steps_per_epoch,
     training_batches,
 )
 from kcnn.data.input_pipeline.transform import Preprocessing, preprocess
+from kcnn.data.input_pipeline.windows import random_resized_crop
 from kcnn.errors import UserError
 from tests.shards import write
 

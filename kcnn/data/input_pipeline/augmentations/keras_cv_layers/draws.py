@@ -31,7 +31,7 @@ class Draws:
 
 
 @functools.cache
-def shared_layer(kind: type) -> Any:
-    """Return the process's one layer of a kind; made outside of any graph, since keras-cv makes variables."""
+def shared_layer(kind: type, *arguments: Any) -> Any:
+    """Return the process's one layer of a kind and of arguments; made outside of any graph, as it has variables."""
     with tf.init_scope():
-        return kind()
+        return kind(*arguments)
