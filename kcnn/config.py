@@ -29,9 +29,9 @@ class Phase:
             random crop and the augmentations, drawn once. From 2 on, they do not keep the phase from that.
         rate_decay: the learning rate of a stage over that of the next one, above 0 to 1; the head has the whole
             (Howard and Ruder, ACL 2018, section 3.2; for Adam, Clark et al., "ELECTRA", ICLR 2020, appendix A).
-        size_ratio: the sides of training images over those of evaluation, above 0 to 1, in steps of 32 pixels. Random
-            crops show objects larger than the centre does, which smaller images make up for, and they take less time
-            (Touvron et al., "Fixing the train-test resolution discrepancy", NeurIPS 2019).
+        size_ratio: the sides of training images over those of evaluation in the first two thirds of the epochs, above 0
+            to 1, in steps of 32 pixels. The last third has the size of evaluation (Touvron et al., "Fixing the
+            train-test resolution discrepancy", NeurIPS 2019, section 4, adapt a network to its test size in the end).
     """
 
     name: str

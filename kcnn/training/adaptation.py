@@ -3,7 +3,7 @@
 import dataclasses
 import math
 
-from kcnn.config import Config, Phase
+from kcnn.config import Config, Phase, override
 from kcnn.data.ingestion.summary import Summary
 from kcnn.data.input_pipeline.augmentations import read_augmentation
 from kcnn.data.input_pipeline.transform import Preprocessing
@@ -17,6 +17,7 @@ _WORK = 1.2e12  # multiply-adds of the forward passes: 3000 images through Effic
 # As which an image counts at least: MobileNetV2 trains on images of 64 pixels hardly faster than on those of 96.
 _LEAST_WORK = 1e8
 _EPOCHS = (10, 40)
+_LEAST_BATCH, _STEPS = 8, 20
 
 
 def choose_image_size(spec: ModelSpec, side: float) -> int:
@@ -76,9 +77,26 @@ def choose_epochs(spec: ModelSpec, count: int, size: tuple[int, int]) -> int:
     return round(min(max(_WORK / work, _EPOCHS[0]), _EPOCHS[1]))
 
 
+def choose_batch_size(count: int, most: int) -> int:
+    """Return the images of a step of fine-tuning on `count` images: a power of two, from 8 to `most`.
+
+    An epoch has 20 steps at least, as far as that goes: the work is that of the images, but few steps are too few to
+    learn in. Batch norm is frozen, so that small batches do it no harm.
+    """
+    return min(most, max(_LEAST_BATCH, 2 ** int(math.log2(max(count / _STEPS, 1)))))
+
+
 def adapt_config(config: Config, summary: Summary, size: tuple[int, int]) -> Config:
-    """Return `config` with all its phases adapted to the data, for images of `size` pixels, height and width."""
-    epochs = choose_epochs(model_spec(config.model), summary.total("train"), size)
+    """Return `config` with all its phases adapted to the data, for images of `size` pixels, height and width.
+
+    Where the epochs follow the number of images, so does the batch, and the learning rate with it, unless they are
+    given.
+    """
+    count = summary.total("train")
+    if config.phases[-1].epochs is None and "batch_size" not in config.overrides:
+        chosen = choose_batch_size(count, config.batch_size)
+        config = dataclasses.replace(override(config, batch_size=chosen), overrides=config.overrides)
+    epochs = choose_epochs(model_spec(config.model), count, size)
     phases = (adapt_phase(phase, summary) for phase in config.phases)
     return dataclasses.replace(
         config, phases=tuple(dataclasses.replace(phase, epochs=phase.epochs or epochs) for phase in phases)

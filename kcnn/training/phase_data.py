@@ -1,6 +1,7 @@
 """What a phase of a training is fitted to: images, crops with a teacher's answers, or the features of frozen layers."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +20,7 @@ from kcnn.training.freezing import LabelledFeatures, compute_features, feature_b
 from kcnn.training.run import TrainingRun
 
 _STEP, _LEAST_SIZE = 32, 64  # pixels
+_SMALLER = 2 / 3  # of the epochs have smaller images; the others let the network know what evaluation shows it
 _OF_ONE_SIZE = (keras.layers.Flatten, Crop, SamePadding, MeanImage)  # they know the size of what they are built for
 
 
@@ -27,8 +29,8 @@ def phase_data(
 ) -> tuple[keras.Model, Callable[[], tf.data.Dataset], tf.data.Dataset | None]:
     """Return the model that a phase fits, what makes its training batches, and its validation batches.
 
-    The model is the run's, on images, or its head, on features that are computed once. Its training images may be
-    smaller than those of evaluation. The training batches begin with those that are next by the run's progress.
+    The model is the run's, on images, or its head, on features that are computed once. In the first of its epochs,
+    training images may be smaller than those of evaluation. The batches begin with those that are next by the progress.
     """
     config, data, model, progress = run.config, run.data, run.model, run.progress
 
@@ -52,18 +54,29 @@ def phase_data(
             return drawn.skip(progress.step)
 
         return head, batches_of_features, judged_on and tf.data.Dataset.from_tensor_slices(judged_on).batch(256)
-    drawing = _drawing(run, phase)
-    least = model_spec(config.model).min_size
-    trained_in = training_size(data.preprocessing.image_size, phase.size_ratio, model, least)
-    if trained_in != data.preprocessing.image_size:
+    size, least = data.preprocessing.image_size, model_spec(config.model).min_size
+    smaller = training_size(size, phase.size_ratio, model, least)
+    if smaller != size:
         # The same layers, for images of any size.
         model = keras.models.clone_model(model, keras.Input((None, None, 3)), clone_function=lambda layer: layer)
-        drawing["preprocessing"] = dataclasses.replace(data.preprocessing, image_size=trained_in)
+    grown = round(_SMALLER * phase.planned_epochs) if smaller != size else 0
 
     def batches_of_images() -> tf.data.Dataset:
-        return training_batches(
-            data.training_shards, epochs=epochs(), first_step=progress.step, objective=config.objective, **drawing
-        )
+        parts = [
+            training_batches(
+                data.training_shards,
+                epochs=part,
+                first_step=progress.step if part.start == progress.epoch else 0,
+                objective=config.objective,
+                **_drawing(run, phase, side),
+            )
+            for part, side in (
+                (range(progress.epoch, grown), smaller),
+                (range(max(progress.epoch, grown), phase.planned_epochs), size),
+            )
+            if part
+        ]
+        return functools.reduce(lambda one, other: one.concatenate(other), parts)
 
     return model, batches_of_images, run.validation
 
@@ -79,12 +92,15 @@ def training_size(size: tuple[int, int], ratio: float, model: keras.Model, least
     return height, width
 
 
-def _drawing(run: TrainingRun, phase: Phase) -> dict[str, Any]:
-    """Return the settings by which training images are drawn, as `training_batches` and `view_batches` take them."""
+def _drawing(run: TrainingRun, phase: Phase, size: tuple[int, int]) -> dict[str, Any]:
+    """Return the settings by which training images are drawn, as `training_batches` and `view_batches` take them.
+
+    `size` is the height and width that they get, in pixels.
+    """
     return {
         "num_classes": run.data.classes,
         "batch_size": run.config.batch_size,
-        "preprocessing": run.data.preprocessing,
+        "preprocessing": dataclasses.replace(run.data.preprocessing, image_size=size),
         "augmentations": phase.augmentations,
         "crop_scale": phase.crop_scale,
         "seed": run.config.seed,
@@ -99,7 +115,9 @@ def frozen_features(
     forward = inference_function(backbone)
     batches = run.in_order(data.train, data.train_count)
     if views > 1:
-        random = view_batches(data.training_shards, views=range(1, views), **_drawing(run, phase))
+        random = view_batches(
+            data.training_shards, views=range(1, views), **_drawing(run, phase, data.preprocessing.image_size)
+        )
         batches = batches.concatenate(random)
     trained_on = compute_features(forward, batches, data.train_count, run.directory / "features-train.npy", views)
     if run.validation is None:

@@ -38,12 +38,16 @@ def test_a_head_of_positions_keeps_its_size():
     assert training_size((224, 224), 0.7, network(), 32) == (224, 224)
 
 
-def test_the_same_weights_take_smaller_images(digits, tmp_path):  # noqa: F811
+def under_way(digits, tmp_path, epochs, progress):  # noqa: F811
     model = kcnn.create_model("mobilenetv2_0.35", 10, 96)
-    phase = Phase("all", 1, 1e-3, crop_scale=(0.5, 1.0), size_ratio=0.7)
-    data = dataclasses.replace(digits, preprocessing=Preprocessing((96, 96)))
-    run = TrainingRun(config(phase), data, model, tmp_path, Progress(), lambda _: None, time.monotonic(), None)
-    fitted, batches, validation = phase_data(run, phase)
+    phase = Phase("all", epochs, 1e-3, crop_scale=(0.5, 1.0), size_ratio=0.7)
+    data = dataclasses.replace(digits, preprocessing=Preprocessing((96, 96)), train_count=128)
+    run = TrainingRun(config(phase), data, model, tmp_path, progress, lambda _: None, time.monotonic(), None)
+    return model, *phase_data(run, phase)
+
+
+def test_the_same_weights_take_smaller_images(digits, tmp_path):  # noqa: F811
+    model, fitted, batches, validation = under_way(digits, tmp_path, 1, Progress())
     assert next(iter(batches()))[0].shape == (64, 64, 64, 3)
     assert next(iter(validation))[0].shape == (64, 96, 96, 3)
     for one, other in zip(fitted.variables, model.variables, strict=True):
@@ -53,6 +57,25 @@ def test_the_same_weights_take_smaller_images(digits, tmp_path):  # noqa: F811
     smaller = kcnn.create_model("mobilenetv2_0.35", 10, 64)
     smaller.set_weights(model.get_weights())
     np.testing.assert_array_equal(fitted(images[:, :64, :64]), smaller(images[:, :64, :64]))
+
+
+@pytest.mark.parametrize(
+    ("progress", "sizes"),
+    [
+        (Progress(), [64, 64, 64, 64, 96, 96]),
+        (Progress(epoch=1, step=1), [64, 96, 96]),
+        (Progress(epoch=2, step=1), [96]),
+    ],
+    ids=["from the start", "within the small", "within the large"],
+)
+def test_images_grow_for_the_last_third_of_the_epochs(digits, tmp_path, progress, sizes):  # noqa: F811
+    """Three epochs of two steps; a resumed run sees the rest of what the whole one sees."""
+    _, _, batches, _ = under_way(digits, tmp_path, 3, progress)
+    seen = [images.numpy() for images, _ in batches()]
+    assert [images.shape[1] for images in seen] == sizes
+    _, _, whole, _ = under_way(digits, tmp_path, 3, Progress())
+    for images, (expected, _) in zip(reversed(seen), reversed(list(whole())), strict=False):
+        np.testing.assert_array_equal(images, expected)
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ from kcnn.data.ingestion.summary import Summary
 from kcnn.errors import UserError
 from kcnn.recipes import build
 from kcnn.serving.publishing.versions import next_version
-from kcnn.training.adaptation import adapt_phase, choose_image_size, choose_preprocessing
+from kcnn.training.adaptation import adapt_config, adapt_phase, choose_image_size, choose_preprocessing
 from kcnn.weights import save_weights
 from pipelines.graphs.preflight import check_writable, settle_weights
 
@@ -60,6 +60,29 @@ def test_digits_are_not_mirrored_and_small_images_not_cropped_away():
     assert digits.crop_scale == (0.7, 1.0)
     assert (digits.size_ratio, adapt_phase(phase, SUMMARY).size_ratio) == (1.0, 0.7)
     assert adapt_phase(dataclasses.replace(phase, crop_scale=None), SUMMARY).crop_scale is None
+
+
+@pytest.mark.parametrize(
+    ("count", "given", "batch", "rate"),
+    [
+        (40, {}, 8, 5e-4),  # AdamW's rate follows the root of the batch: 1e-3 is for 32 images
+        (504, {}, 16, 1e-3 * 2**-0.5),
+        (5000, {}, 32, 1e-3),
+        (40, {"learning_rate": 0.2}, 8, 0.2),
+        (40, {"batch_size": 32}, 32, 1e-3),
+        (40, {"epochs": 3}, 32, 1e-3),
+    ],
+)
+def test_few_images_are_tuned_on_in_small_batches(count, given, batch, rate):
+    summary = dataclasses.replace(SUMMARY, counts={"train": {"a": count - 5, "b": 5}})
+    config = adapt_config(build("finetune", **given), summary, (96, 96))
+    assert (config.batch_size, config.phases[-1].learning_rate) == (batch, pytest.approx(rate, rel=1e-3))
+    assert config.overrides == given
+
+
+def test_from_random_weights_the_batch_is_the_recipes():
+    summary = dataclasses.replace(SUMMARY, counts={"train": {"a": 35, "b": 5}})
+    assert adapt_config(build("scratch"), summary, (96, 96)).batch_size == 32
 
 
 @pytest.mark.parametrize("weights", ["none", "auto"])
