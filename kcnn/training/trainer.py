@@ -127,7 +127,7 @@ def train(
 def _end_phase(run: TrainingRun, phase: Phase) -> None:
     """Keep the weights that the validation images prefer, and say so.
 
-    Nothing but the state is written, which then holds them: it may be interrupted anywhere, and done again.
+    The state is written last, and then holds them: it may be interrupted anywhere, and done again.
     """
     progress = run.progress
     rows = [row for row in progress.history if row["phase"] == progress.phase]

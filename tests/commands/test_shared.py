@@ -48,6 +48,14 @@ def test_a_config_takes_what_the_flags_give_and_leaves_the_rest_to_the_recipe():
         read_config(parsed(train, "--design", "width"), "scratch")
 
 
+def test_dropout_is_an_argument_of_the_design():
+    config = read_config(parsed(train, "--dropout", "0.3", "--design", "width=0.5", "--l2=0.01"), "scratch")
+    assert (config.design, config.l2) == ({"width": 0.5, "dropout": 0.3}, 0.01)
+    assert read_config(parsed(train, "--dropout", "0"), "scratch").design == {"dropout": 0.0}
+    with pytest.raises(UserError, match="--dropout and --design dropout=: expected one of them"):
+        read_config(parsed(train, "--dropout", "0.3", "--design", "dropout=0.4"), "scratch")
+
+
 def test_a_publication_takes_what_the_flags_give_and_leaves_the_rest_to_its_defaults():
     assert read_publication(parsed(train), "m", "out") == Publication(name="m", saved_models="out")
     values = parsed(export, "--formats", "savedmodel,onnx", "--min_accuracy", "0.5", "--allow_worse")

@@ -25,6 +25,7 @@ OTHER_DESIGNS = [
 SAME_DESIGNS = [
     ("resnet20_cifar", {"dropout": 0.3, "drop_path": 0.2, "bn_momentum": 0.9, "kernel_initializer": "he_uniform"}),
     ("resnet20_cifar", {"norm": "sync_batch"}),
+    ("resnet20_cifar", {"dropblock": 0.1, "dropconnect": 0.2}),
     ("googlenet", {"aux_heads": True}),
 ]
 
