@@ -83,15 +83,39 @@ def test_batches_are_images_and_labels(paths):
 
 
 def test_equal_seeds_give_equal_batches_on_any_number_of_threads(paths):
+    texts = ("repeated(times=2)", "scale_jitter", "flip", "randaugment(n=3,m=12)", "autoaugment", "lens", "pca_color")
+    texts = (*texts, "cutout", "random_erasing", "cowmix", "cutmix(alpha=0.5)")
+
     def with_threads(count: int, seed: int) -> list[np.ndarray]:
         options = tf.data.Options()
         options.threading.private_threadpool_size = count
-        return arrays(batches(paths, seed=seed).with_options(options))
+        return arrays(batches(paths, seed=seed, augmentations=texts).with_options(options))
 
     first = with_threads(1, 0)
     tf.random.set_seed(99)
     assert same(first, with_threads(6, 0))
     assert not any(np.array_equal(a, b) for a, b in zip(first, with_threads(6, 1), strict=True))
+
+
+def test_repeated_images_come_in_a_row_each_augmented_anew(paths):
+    """Expect in 18 images six of the 21, three times each, others in the next epoch, and no two equal."""
+    found = list(batches(paths, augmentations=("repeated(times=3)", "crop(low=0.3)"), batch_size=9).as_numpy_iterator())
+    assert len(found) == 2 * steps_per_epoch(COUNT, 9) == 4
+    images, labels = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    classes = labels.argmax(axis=1).reshape(2, 6, 3)
+    assert (classes == classes[..., :1]).all()
+    assert all(len(set(epoch[:, 0])) == 6 for epoch in classes)
+    assert set(classes[0].ravel()) != set(classes[1].ravel())
+    assert len({image.tobytes() for image in images}) == len(images)
+
+
+def test_what_is_fitted_to_the_training_images_is_theirs(paths, encoded):
+    """Expect most pixels hidden under the mean colour of these very images, as the network sees them."""
+    images = np.stack([preprocess(tf.constant(data), SPEC) for data in encoded])
+    options = {"augmentations": ("cutout(size=1,holes=4)",), "crop_scale": None, "batch_size": COUNT}
+    [(hidden, _)] = batches(paths, epochs=range(1), **options).as_numpy_iterator()
+    close = np.isclose(hidden, images.mean(axis=(0, 1, 2)), atol=0.05).all(axis=-1)
+    assert close.mean() > 0.5
 
 
 def test_a_resumed_run_goes_on_with_the_same_batches(paths):

@@ -58,7 +58,8 @@ def pad_crop(
     margins = [round(pad * height), round(pad * width)]
     mode, value = _PAD[fill]
     padded = tf.pad(image, [[margins[0]] * 2, [margins[1]] * 2, [0, 0]], mode, value)
-    begin = tf.random.stateless_uniform([2], seed, 0, 2 * tf.constant(margins) + 1, tf.int32)
+    places = tf.constant([2.0 * margin + 1 for margin in margins])
+    begin = tf.cast(tf.random.stateless_uniform([2], seed) * places, tf.int32)
     return tf.slice(padded, tf.concat([begin, [0]], axis=0), [height, width, 3])
 
 
