@@ -38,6 +38,7 @@ FIRST = (
     "serve",
     "pretrain",
     "probe",
+    "find_rate",
     "data",
     "label",
     "rollback",

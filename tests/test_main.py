@@ -311,7 +311,7 @@ def test_ctrl_c_and_resume(workplace, call):
 
 def test_help_is_by_command(tmp_path, call):
     everything = call("--help", cwd=tmp_path).out
-    assert "Flags of train, pretrain, probe, data:" in everything
+    assert "Flags of train, pretrain, probe, find_rate, data:" in everything
     assert "--[no]finetune: " in everything
     of_models = call("models", "--help", cwd=tmp_path).out
     assert [line.split(":")[0].strip() for line in of_models.splitlines() if line.startswith("  --")] == [

@@ -1,6 +1,9 @@
 """The trainer with each optimizer and schedule: precision, devices, and what an interrupted run goes on with."""
 
 import dataclasses
+import os
+import subprocess
+import sys
 
 import keras
 import numpy as np
@@ -11,7 +14,7 @@ from safetensors.numpy import load_file
 from kcnn.data.input_pipeline.transform import Preprocessing
 from kcnn.recipes import build
 from kcnn.training import epoch_end, phase_data, run
-from kcnn.training.optimizers import OPTIMIZERS
+from kcnn.training.optimizers import OPTIMIZERS, build_optimizer
 from kcnn.training.run import TrainingData
 from kcnn.training.schedules import SCHEDULES
 from kcnn.training.trainer import train
@@ -74,7 +77,7 @@ def test_a_resumed_run_has_the_same_rates(data, tmp_path, schedule):
 
 def test_a_plateau_goes_on_where_it_was(data, tmp_path):
     """Weights that hardly move answer no better, so that every epoch after the first divides the rate by 10."""
-    config = settings("sgd", 5, patience=4, schedule="plateau", weight_decay=0.0)
+    config = settings("sgd", 5, patience=4, schedule="plateau", weight_decay=0.0, batch_norm="frozen")
     (phase,) = config.phases
     config = dataclasses.replace(config, phases=(dataclasses.replace(phase, learning_rate=1e-12, warmup=0.0),))
     built, rates = [], []
@@ -110,3 +113,54 @@ def resumes_exactly(data, folder, config, stop_after=2):
         np.testing.assert_allclose(value, expected[name], rtol=1e-5, atol=1e-6, err_msg=name)
     for one, other in zip(whole.history, resumed.history, strict=True):
         assert one["loss"] == pytest.approx(other["loss"], rel=1e-4)
+
+
+def apply_thrice(name):
+    """Return the weights after three steps whose gradients differ between replicas, by the strategy in scope."""
+    strategy = tf.distribute.get_strategy()
+    model = network()
+    multipliers = {variable.path: 0.5 for variable in model.trainable_variables[:2]}
+    optimizer = build_optimizer(name, model, schedule=0.01, weight_decay=0.1, multipliers=multipliers)
+
+    @tf.function
+    def step(number):
+        def one():
+            replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+            seeds = [(number, index) for index in range(len(model.trainable_variables))]
+            # The sum over the replicas is the same, however many there are.
+            share = tf.where(strategy.num_replicas_in_sync == 1, 1.0, tf.where(replica == 0, 0.2, 0.8))
+            optimizer.apply(
+                [
+                    share * tf.random.stateless_normal(variable.shape, seed)
+                    for variable, seed in zip(model.trainable_variables, seeds, strict=True)
+                ]
+            )
+
+        strategy.run(one)
+
+    for number in range(3):
+        step(tf.constant(number))
+    return {str(index): value for index, value in enumerate(model.get_weights())}
+
+
+TWO_DEVICES = """
+import sys, tensorflow as tf
+cpu, twice = tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
+tf.config.set_logical_device_configuration(cpu, twice)
+sys.path.insert(0, "tests/training")
+from safetensors.numpy import save_file
+from test_optimizers_in_training import apply_thrice
+for name in sys.argv[2:]:
+    with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
+        save_file(apply_thrice(name), f"{sys.argv[1]}/{name}.safetensors")
+"""
+
+
+def test_two_devices_update_as_one_does(tmp_path):
+    command = [sys.executable, "-c", TWO_DEVICES, str(tmp_path), *OPTIMIZERS]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=dict(os.environ))
+    assert done.returncode == 0, done.stderr[-2000:]
+    for name in OPTIMIZERS:
+        two = load_file(tmp_path / f"{name}.safetensors")
+        for index, value in apply_thrice(name).items():
+            np.testing.assert_allclose(two[index], value, rtol=1e-4, atol=1e-6, err_msg=name)

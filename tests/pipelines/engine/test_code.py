@@ -134,7 +134,7 @@ def test_a_new_architecture_data_set_or_augmentation_redoes_nothing(redone):
 
 def test_an_architecture_redoes_what_was_made_with_it(modules, redone):
     (own,) = modules["trainer"]["model"]
-    redone_by_it = {"exporter", "label_audit", "pretrainer", "prober", "trainer", "transform", "tuner"}
+    redone_by_it = {"exporter", "label_audit", "pretrainer", "prober", "rate_finder", "trainer", "transform", "tuner"}
     assert redone(code.find_source(own)) == redone_by_it
     assert redone("kcnn/models/vgg.py", "kcnn/weights/torch_names/vgg.py") == set()
 
@@ -142,7 +142,7 @@ def test_an_architecture_redoes_what_was_made_with_it(modules, redone):
 def test_an_augmentation_redoes_what_was_trained_with_it(redone):
     """The recipe has flip and randaugment; a search may try any."""
     package = "kcnn/data/input_pipeline/augmentations"
-    assert redone(f"{package}/flip.py") == {"pretrainer", "trainer", "tuner"}
+    assert redone(f"{package}/flip.py") == {"pretrainer", "rate_finder", "trainer", "tuner"}
     assert redone(f"{package}/mixing.py") == {"tuner"}
 
 
