@@ -153,5 +153,6 @@ def fit_preprocessing(model: keras.Model, batches: tf.data.Dataset, count: int) 
         **({"epsilon": EPSILON} if whitened else {}),
         "seconds": round(time.monotonic() - began, 2),
     }
-    print_lines(f"Preprocessing: {layers[-1].word} of {statistics.count} training images, {facts['seconds']:.1f} s")
+    what = " and ".join(layer.word for layer in layers)
+    print_lines(f"Preprocessing: {what} of {statistics.count} training images, {facts['seconds']:.1f} s")
     return facts
