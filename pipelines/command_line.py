@@ -39,6 +39,7 @@ FIRST = (
     "pretrain",
     "probe",
     "data",
+    "preview",
     "label",
     "rollback",
     "models",
