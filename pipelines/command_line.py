@@ -40,6 +40,7 @@ FIRST = (
     "probe",
     "find_rate",
     "data",
+    "preview",
     "label",
     "rollback",
     "models",

@@ -311,7 +311,7 @@ def test_ctrl_c_and_resume(workplace, call):
 
 def test_help_is_by_command(tmp_path, call):
     everything = call("--help", cwd=tmp_path).out
-    assert "Flags of train, pretrain, probe, find_rate, data:" in everything
+    assert "Flags of train, pretrain, probe, find_rate, data, preview:" in everything
     assert "--[no]finetune: " in everything
     of_models = call("models", "--help", cwd=tmp_path).out
     assert [line.split(":")[0].strip() for line in of_models.splitlines() if line.startswith("  --")] == [
@@ -367,6 +367,9 @@ MISTAKES = [
     (["models", "--family", "resnt"], "--family 'resnt': did you mean 'resnet'"),
     (["models", "resnet51"], "unknown model 'resnet51': did you mean"),
     (["--augment", "randaugmnt"], "did you mean 'randaugment'"),
+    (["--augment", "cutmix(alfa=1)"], "unknown argument 'alfa' of cutmix: did you mean 'alpha'?"),
+    (["preview", "--images", "0"], "--images 0: expected 1 to 240; the nearest is 1"),
+    (["preview", "--output", "a.gif"], "--output a.gif: expected a PNG"),
     (["--beam_runner", "Fink"], "--beam_runner 'Fink': choose from DirectRunner, FlinkRunner, SparkRunner, Dataflow"),
     (["data", "--beam_options", "--x=1"], "--beam_options --x=1: expected with --beam_runner"),
     (["trian"], "did you mean 'train'"),

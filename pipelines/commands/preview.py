@@ -1,6 +1,6 @@
 """Draw what a network will see of a data set: augmented images with their labels.
 
-python main.py preview --dataset photos/ --augment flip,randaugment(n=3,m=12),cutmix
+python main.py preview --dataset photos/ --augment 'flip,randaugment(n=3),cutmix'
 """
 
 from absl import flags

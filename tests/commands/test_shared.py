@@ -43,6 +43,8 @@ def test_a_config_takes_what_the_flags_give_and_leaves_the_rest_to_the_recipe():
     config = read_config(parsed(train, *arguments), "finetune")
     expected = {"epochs": 3, "design": {"width": 0.5, "norm": "group"}, "augmentations": (), "seed": 0}
     assert config.overrides == expected
+    augmented = read_config(parsed(train, "--augment", "flip, randaugment(n=3, m=12)"), "scratch")
+    assert augmented.phases[-1].augmentations == ("flip", "randaugment(n=3,m=12)")
     assert read_config(parsed(pretrain), "pretrain").dataset == pretrain.FLAGS["dataset"].default == "fractals"
     with pytest.raises(UserError, match="--design 'width': expected NAME=VALUE"):
         read_config(parsed(train, "--design", "width"), "scratch")

@@ -277,6 +277,8 @@ def test_values_go_where_the_flags_go():
     assert get_hyperparameters(tuned) == {**values, "weight_decay": config.weight_decay}
     assert tuned.phases[1].augmentations == ()
     assert replace_hyperparameters(config, get_hyperparameters(config)) == config
+    given = build("finetune", augmentations=("flip", "randaugment(n=3,m=12)"))
+    assert replace_hyperparameters(given, get_hyperparameters(given)) == given
 
 
 @component

@@ -57,6 +57,9 @@ def test_digits_are_not_mirrored_and_small_images_not_cropped_away():
     assert adapt_phase(phase, SUMMARY) == phase
     digits = adapt_phase(phase, dataclasses.replace(SUMMARY, median_side=8, mirror=False))
     assert digits.augmentations == ("randaugment",)
+    given = dataclasses.replace(phase, augmentations=("randaugment(n=3)", "flip", "cutmix(alpha=0.5)"))
+    spared = adapt_phase(given, dataclasses.replace(SUMMARY, mirror=False))
+    assert spared.augmentations == ("randaugment(n=3)", "cutmix(alpha=0.5)")
     assert digits.crop_scale == (0.7, 1.0)
     assert (digits.size_ratio, adapt_phase(phase, SUMMARY).size_ratio) == (1.0, 0.7)
     assert adapt_phase(dataclasses.replace(phase, crop_scale=None), SUMMARY).crop_scale is None
