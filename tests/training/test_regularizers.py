@@ -11,7 +11,8 @@ from test_trainer import config, network, small_network
 
 from kcnn.config import Phase
 from kcnn.training import run, trainer
-from kcnn.training.optimizers import BETA_2, warmup_cosine
+from kcnn.training.optimizers import BETA_2
+from kcnn.training.schedules import warmup_cosine
 from kcnn.training.state import load_progress
 from kcnn.training.trainer import train
 from kcnn.weights import load_weights
