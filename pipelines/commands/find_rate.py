@@ -52,6 +52,6 @@ def run(arguments: list[str], values: flags.FlagValues) -> int:
         rate = found.suggested()
         own = config.phases[-1].learning_rate
         print_lines(
-            "", f"Suggested: --learning_rate {rate:.2g} (without the flag it is {own:.2g})", f"Plot: {found.plot}"
+            "", f"Suggested: --learning_rate {rate:.2g} (without the flag it is {own:.3g})", f"Plot: {found.plot}"
         )
     return 0

@@ -33,7 +33,7 @@ def test_it_suggests_a_rate_and_keeps_no_weights(workplace, capsys):
     out = capsys.readouterr().out
     (found,) = (workplace / "root" / "RateFinder" / "found").iterdir()
     record = json.loads((found / "rates.json").read_text())
-    assert f"Suggested: --learning_rate {record['suggested']:.2g} (without it: 0.013)" in out
+    assert f"Suggested: --learning_rate {record['suggested']:.2g} (without the flag it is 0.0125)" in out
     assert f"Plot: {found / 'rates.png'}" in out
     rates, losses = np.array(record["rates"]), record["losses"]
     assert len(rates) == len(losses) > 20
