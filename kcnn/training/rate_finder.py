@@ -116,7 +116,8 @@ def _raise_rate(
         set_trainable(model, unfreeze=phase.unfreeze, batch_norm=config.batch_norm)
         enough = 1 + steps // steps_per_epoch(data.train_count, config.batch_size)
         fitted, batches, _ = phase_data(run, dataclasses.replace(phase, epochs=enough))
-        crossentropy = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=config.label_smoothing)
+        smoothing = smoothing_over_all(config.label_smoothing, config.smoothing_over, data.classes)
+        crossentropy = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=smoothing)
         fitted, loss, _ = with_auxiliary(fitted, crossentropy, model_spec(config.model).auxiliary_weight)
         highest = ABOVE * phase.learning_rate
         lowest = highest / SPAN
@@ -136,7 +137,7 @@ def _raise_rate(
         with bar(total=steps, description="Rising", unit="step") as step_bar:
             drawn = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: step_bar.update(1))
             fitted.fit(
-                without_sharding(batches),
+                without_sharding(batches()),
                 epochs=1,
                 steps_per_epoch=steps,
                 callbacks=[recorder, drawn],

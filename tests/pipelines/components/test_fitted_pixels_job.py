@@ -67,7 +67,7 @@ def test_what_is_exported_answers_as_what_was_trained(photos, mode):
     files = sorted((photos / "photos").glob("*/*.png"))
     images = np.stack([np.asarray(Image.open(file).convert("RGB"), np.float32) for file in files])
     (exported,) = (photos / ".kcnn" / "Exporter" / "model").iterdir()
-    signature = tf.saved_model.load(str(exported / "serving")).signatures["serving_default"]
+    signature = tf.saved_model.load(str(exported / "Format-Serving")).signatures["serving_default"]
     found = signature(image_bytes=tf.constant([file.read_bytes() for file in files]))["logits"]
     np.testing.assert_allclose(found, model(images), rtol=1e-3, atol=1e-3)
 

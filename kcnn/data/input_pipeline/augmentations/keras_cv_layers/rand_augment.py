@@ -43,12 +43,8 @@ class RandAugment(keras_cv.layers.RandAugment):
     """
 
     def __init__(self, operations: int = 3, magnitude: float = 0.5) -> None:
-        policy = keras.config.dtype_policy()
-        keras.config.set_dtype_policy("float32")  # of the layers that this one makes
-        try:
+        with dtype_policy("float32"):  # of the layers that this one makes
             super().__init__((0, 255), augmentations_per_image=operations, magnitude=magnitude)
-        finally:
-            keras.config.set_dtype_policy(policy)
         self._draws = draws = Draws()
         for layer in (self, self._random_choice, *self.layers):
             layer._random_generator = draws
