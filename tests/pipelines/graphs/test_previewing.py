@@ -51,7 +51,7 @@ def test_it_draws_the_images_and_says_what_they_are(workplace, capsys):
         ([0, 1, 0, 0], "dog"),
         ([0.37, 0.63, 0, 0], "dog 0.63 + cat 0.37"),
         ([0.25, 0.5, 0.25, 0], "dog 0.50 + cat 0.25 + 1 more"),
-        ([0, 0, 0, 1], "a name that has more tha…"),
+        ([0, 0, 0, 1], "a name that has more th…"),
     ],
 )
 def test_labels_in_words(shares, text):
