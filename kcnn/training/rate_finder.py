@@ -30,6 +30,7 @@ from kcnn.training.freezing import has_linear_head, is_frozen, set_trainable
 from kcnn.training.optimizers import build_optimizer, stage_multipliers
 from kcnn.training.phase_data import phase_data
 from kcnn.training.run import TrainingData, TrainingRun
+from kcnn.training.smoothing import smoothing_over_all
 from kcnn.training.state import Progress
 from kcnn.training.trainer import train
 from kcnn.weights import load_weights

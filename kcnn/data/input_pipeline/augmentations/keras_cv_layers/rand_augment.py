@@ -2,11 +2,11 @@
 
 from typing import Any
 
-import keras
 import keras_cv
 import tensorflow as tf
 
 from kcnn.data.input_pipeline.augmentations.keras_cv_layers.draws import Draws
+from kcnn.nn.keras_settings import dtype_policy
 
 
 class _Seeded(keras_cv.core.FactorSampler):
