@@ -33,6 +33,7 @@ MAY_IMPORT = {
     "kcnn.models": {"kcnn.nn", "kcnn.errors", "kcnn.registry", "kcnn.tables", "kcnn.terminal", "kcnn.weights"},
     "kcnn.weights": {"kcnn.nn", "kcnn.models", "kcnn.errors", "kcnn.registry", "kcnn.progress"},
     "kcnn.data": {
+        "kcnn.nn.keras_settings",
         "kcnn.errors",
         "kcnn.registry",
         "kcnn.progress",
