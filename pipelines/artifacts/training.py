@@ -12,7 +12,14 @@ from pipelines.engine.component import Artifact
 
 # What `kcnn.training.trainer.train` leaves beside the artifact's own files: the state that an interrupted run goes on
 # from, the best weights of the phase under way and of those before it, and the features of a frozen backbone.
-_STATE = ("state.safetensors", "best.safetensors", "last.safetensors", "before.safetensors", "features-*.npy")
+_STATE = (
+    "state.safetensors",
+    "state-before.safetensors",
+    "best.safetensors",
+    "last.safetensors",
+    "before.safetensors",
+    "features-*.npy",
+)
 
 
 class ModelRun(Artifact):

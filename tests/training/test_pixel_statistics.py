@@ -202,6 +202,7 @@ def test_training_fits_it_to_the_training_images_once(digits, tmp_path):  # noqa
     np.testing.assert_allclose(trained(tmp_path), expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_no_other_images_count(digits, tmp_path):  # noqa: F811
     once = config(dataclasses.replace(ALL, epochs=1))
     train(once, few(digits), build, tmp_path / "one")

@@ -35,6 +35,7 @@ def call(*arguments):
     )
 
 
+@pytest.mark.slow
 def test_trainer_fits_and_records_it(photos):
     assert call("--preprocess", "standardize", "--channels", "1", "--to", "Trainer") == 0
     (folder,) = (photos / ".kcnn" / "Trainer" / "model_run").iterdir()
