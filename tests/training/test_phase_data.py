@@ -62,9 +62,9 @@ def test_the_same_weights_take_smaller_images(digits, tmp_path):  # noqa: F811
 @pytest.mark.parametrize(
     ("progress", "sizes"),
     [
-        (Progress(), [64, 64, 64, 64, 96, 96]),
+        pytest.param(Progress(), [64, 64, 64, 64, 96, 96], marks=pytest.mark.slow),
         (Progress(epoch=1, step=1), [64, 96, 96]),
-        (Progress(epoch=2, step=1), [96]),
+        pytest.param(Progress(epoch=2, step=1), [96], marks=pytest.mark.slow),
     ],
     ids=["from the start", "within the small", "within the large"],
 )

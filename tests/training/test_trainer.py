@@ -176,9 +176,8 @@ def test_the_head_is_solved_on_features_computed_once(uninterrupted):
     np.testing.assert_array_equal(seen["before"], seen["after"])
 
 
-@pytest.mark.parametrize(
-    "stop_after", [1, pytest.param(2, marks=pytest.mark.slow), pytest.param(3, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow  # tests/training/test_survival.py kills one in the default tests
+@pytest.mark.parametrize("stop_after", [1, 2, 3])
 def test_an_interrupted_run_resumes_to_the_same_weights(digits, tmp_path, monkeypatch, uninterrupted, stop_after):
     """A run that is interrupted in a phase or between two ends as an uninterrupted one."""
     epochs = []

@@ -60,7 +60,8 @@ def grouped(tmp_path_factory):
     return folder, np.asarray(model(pixels.astype("f"), training=False))
 
 
-@pytest.mark.parametrize("onednn", ["0", pytest.param("1", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("onednn", ["0", "1"])
 def test_grouped_convolutions_are_served_with_and_without_onednn(grouped, onednn):
     folder, expected = grouped
     command = [sys.executable, "-c", PROGRAM, str(folder / "pixels.npy"), *(str(folder / name) for name in PURPOSES)]
