@@ -31,9 +31,9 @@ class EpochEnd(keras.callbacks.Callback):
     STATE_SHARE = 0.1  # the part of the time for writing the state, which takes seconds for a large network
     STATE_SECONDS = 60.0  # within an epoch, the state is written no more often
 
-    def __init__(self, run: TrainingRun, epochs: int, step_bar: tqdm):
+    def __init__(self, run: TrainingRun, steps: int, epochs: int, step_bar: tqdm):
         super().__init__()
-        self._run, self._epochs, self._bar = run, epochs, step_bar
+        self._run, self._steps, self._epochs, self._bar = run, steps, epochs, step_bar
         self._saved_at, self._save_seconds, self._began = -math.inf, 0.0, 0.0
         self._looked_at = 0.0
 
@@ -51,6 +51,7 @@ class EpochEnd(keras.callbacks.Callback):
         self._run.progress.step += 1
         now = time.monotonic()
         due = now - self._saved_at >= max(self.STATE_SECONDS, self._save_seconds / self.STATE_SHARE)
+        due = due and self._run.progress.step < self._steps  # after its last step, the epoch ends, and is saved
         if not due and now - self._looked_at < _LOOK_SECONDS:
             return
         self._looked_at = now

@@ -249,7 +249,7 @@ def _run_phase(run: TrainingRun, phase: Phase) -> None:
         callbacks = [
             keras.callbacks.TensorBoard(run.directory / "logs" / phase.name, write_graph=False),
             *penalties,
-            EpochEnd(run, epochs, step_bar),
+            EpochEnd(run, steps, epochs, step_bar),
             *([FollowPlateau(schedule, run)] if isinstance(schedule, Plateau) else []),
         ]
         # Of an epoch that was begun before, Keras fits the rest on its own.
