@@ -45,8 +45,10 @@ def stage_multipliers(model: keras.Model, decay: float) -> dict[str, float]:
         decay: above 0 to 1.
 
     Returns:
-        a variable's path → its factor.
+        a variable's path → its factor; nothing where all rates are the same.
     """
+    if decay == 1:
+        return {}
     order = list(reversed(stages(model)))
     return {
         variable.path: decay ** order.index(layer.name.split("_")[0])

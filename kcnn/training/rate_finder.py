@@ -30,7 +30,7 @@ from kcnn.training.freezing import has_linear_head, is_frozen, set_trainable
 from kcnn.training.optimizers import build_optimizer, stage_multipliers
 from kcnn.training.phase_data import phase_data
 from kcnn.training.run import TrainingData, TrainingRun
-from kcnn.training.smoothing import smoothing_over_all
+from kcnn.training.smoothing import smoothed_crossentropy
 from kcnn.training.state import Progress
 from kcnn.training.trainer import train
 from kcnn.weights import load_weights
@@ -117,8 +117,7 @@ def _raise_rate(
         set_trainable(model, unfreeze=phase.unfreeze, batch_norm=config.batch_norm)
         enough = 1 + steps // steps_per_epoch(data.train_count, config.batch_size)
         fitted, batches, _ = phase_data(run, dataclasses.replace(phase, epochs=enough))
-        smoothing = smoothing_over_all(config.label_smoothing, config.smoothing_over, data.classes)
-        crossentropy = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=smoothing)
+        crossentropy = smoothed_crossentropy(config.label_smoothing, config.smoothing_over, data.classes)
         fitted, loss, _ = with_auxiliary(fitted, crossentropy, model_spec(config.model).auxiliary_weight)
         highest = ABOVE * phase.learning_rate
         lowest = highest / SPAN
@@ -128,7 +127,7 @@ def _raise_rate(
             fitted,
             schedule=schedule,
             weight_decay=config.weight_decay,
-            multipliers=stage_multipliers(model, phase.rate_decay) if phase.rate_decay < 1 else {},
+            multipliers=stage_multipliers(model, phase.rate_decay),
         )
         fitted.compile(optimizer=optimizer, loss=loss)
         recorder = _Recorder()

@@ -1,5 +1,14 @@
 """Label smoothing in its two forms."""
 
+import keras
+
+
+def smoothed_crossentropy(smoothing: float, over: str, classes: int) -> keras.losses.CategoricalCrossentropy:
+    """Return the loss of logits and one-hot labels, with labels smoothed as `smoothing_over_all` has it."""
+    return keras.losses.CategoricalCrossentropy(
+        from_logits=True, label_smoothing=smoothing_over_all(smoothing, over, classes)
+    )
+
 
 def smoothing_over_all(smoothing: float, over: str, classes: int) -> float:
     """Return the smoothing that Keras' losses take for the same labels: what they spread over all classes.

@@ -34,7 +34,7 @@ from kcnn.training.plateau import FollowPlateau, Plateau
 from kcnn.training.run import TrainingData, TrainingRun
 from kcnn.training.schedules import SCHEDULES
 from kcnn.training.sharpness import SharpnessAwareModel
-from kcnn.training.smoothing import smoothing_over_all
+from kcnn.training.smoothing import smoothed_crossentropy
 from kcnn.training.state import Progress, load_progress, load_state
 from kcnn.training.weight_averaging import MovingAverages, load_mean
 from kcnn.weights import load_weights, save_weights
@@ -219,8 +219,7 @@ def _run_phase(run: TrainingRun, phase: Phase) -> None:
         loss = distillation_loss(config.temperature)
         metrics = [keras.metrics.CategoricalAccuracy("accuracy")]  # how often both give the same answer
     else:
-        smoothing = smoothing_over_all(config.label_smoothing, config.smoothing_over, run.data.classes)
-        crossentropy = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=smoothing)
+        crossentropy = smoothed_crossentropy(config.label_smoothing, config.smoothing_over, run.data.classes)
         fitted, loss, metrics = with_auxiliary(fitted, crossentropy, model_spec(config.model).auxiliary_weight)
     steps = steps_per_epoch(run.epoch_size, config.batch_size)
     shorten_batch_norm_memory(model, steps * epochs)
@@ -230,7 +229,7 @@ def _run_phase(run: TrainingRun, phase: Phase) -> None:
         fitted,
         schedule=schedule,
         weight_decay=config.weight_decay,
-        multipliers=stage_multipliers(model, phase.rate_decay) if phase.rate_decay < 1 else {},
+        multipliers=stage_multipliers(model, phase.rate_decay),
     )
     clip_gradients(optimizer, fitted, norm=config.clip_norm, value=config.clip_value, adaptive=config.clip_adaptive)
     constrain_kernels(model, largest=config.clip_weights, norm=config.max_norm)

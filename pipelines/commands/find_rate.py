@@ -17,15 +17,7 @@ from pipelines.commands.shared.tensorflow import load_tensorflow
 FLAGS = flags.FlagValues()
 dataset_flags.define_dataset(FLAGS, Config.dataset)
 training_flags.define_training(FLAGS)
-flags.DEFINE_string(
-    "recipe", None, "How to train: scratch, finetune, linear_probe. (default: scratch)", flag_values=FLAGS
-)
-flags.DEFINE_bool(
-    "finetune",
-    False,
-    "Start from pretrained weights: the head first, then the backbone. As --recipe finetune.",
-    flag_values=FLAGS,
-)
+training_flags.define_recipe(FLAGS)
 flags.DEFINE_integer("steps", 200, "Steps over which the rate rises, 20 or more.", flag_values=FLAGS)
 define_pipeline_root(FLAGS)
 run_flags.define_part(FLAGS)
@@ -35,11 +27,10 @@ def run(arguments: list[str], values: flags.FlagValues) -> int:
     """Search, and print the suggestion; return 0."""
     if arguments:
         raise UserError(f"find_rate: unexpected argument {arguments[0]!r}; expected --dataset DIR --model NAME")
-    if values.finetune and values.recipe not in (None, "finetune"):
-        raise UserError(f"--finetune and --recipe {values.recipe}: expected one of the two")
+    recipe = training_flags.read_recipe(values)
     if values.model == "auto":
         raise UserError("--model auto: expected an architecture's name, as in find_rate --model mobilenetv2")
-    config = training_flags.read_config(values, values.recipe or ("finetune" if values.finetune else "scratch"))
+    config = training_flags.read_config(values, recipe)
     load_tensorflow()
     from kcnn.terminal import print_lines
     from pipelines.graphs import rate_finding

@@ -17,15 +17,7 @@ FLAGS = flags.FlagValues()
 dataset_flags.define_dataset(FLAGS, Config.dataset)
 dataset_flags.define_schema(FLAGS)
 training_flags.define_training(FLAGS)
-flags.DEFINE_string(
-    "recipe", None, "How to train: scratch, finetune, linear_probe. (default: scratch)", flag_values=FLAGS
-)
-flags.DEFINE_bool(
-    "finetune",
-    False,
-    "Start from pretrained weights: the head first, then the backbone. As --recipe finetune.",
-    flag_values=FLAGS,
-)
+training_flags.define_recipe(FLAGS)
 flags.DEFINE_integer(
     "tune",
     0,
@@ -44,10 +36,7 @@ def run(arguments: list[str], values: flags.FlagValues) -> int:
     """Train, evaluate, export and publish; return 0."""
     if arguments:
         raise UserError(f"unexpected argument {arguments[0]!r}: flags begin with --; see python main.py --help")
-    if values.finetune and values.recipe not in (None, "finetune"):
-        raise UserError(f"--finetune and --recipe {values.recipe}: expected one of the two")
-    finetune = values.finetune or values.model == "auto"
-    config = training_flags.read_config(values, values.recipe or ("finetune" if finetune else "scratch"))
+    config = training_flags.read_config(values, training_flags.read_recipe(values))
     load_tensorflow()
     from kcnn.models.spec import model_spec
     from pipelines.graphs import image_classification

@@ -42,7 +42,7 @@ def test_grey_images_are_one_channel_of_the_values_that_they_have():
 
 @pytest.mark.parametrize("mode", MODES)
 def test_one_channel_is_what_the_modes_three_make_together(mode):
-    """Of a grey image, luminance of the normalised channels is the normalised luminance, as both are linear."""
+    """Take a grey image: luminance of the normalised channels is the normalised luminance, as both are linear."""
     grey = np.random.default_rng(0).uniform(0, 255, (2, 6, 6, 1)).astype(np.float32).repeat(3, axis=-1)
     inputs = keras.Input((6, 6, 3))
     one, three = (keras.Model(inputs, normalize_pixels(inputs, mode, channels))(grey) for channels in (1, 3))

@@ -409,7 +409,7 @@ def test_a_diverging_loss_is_the_users_to_mend(in_memory, tmp_path, monkeypatch)
 
 
 def test_the_largest_gradients_are_named():
-    """Of the mean squared error of y = w x, 2 (w x - y) x; the inputs of the second layer are 1000 times as large."""
+    """Expect 2 (w x - y) x, the squared error's gradient; the second layer's inputs are 1000 times as large."""
     inputs = keras.Input((1,))
     small = keras.layers.Dense(1, kernel_initializer="ones", use_bias=False, name="small")(inputs)
     half = keras.initializers.Constant(0.5)

@@ -61,6 +61,30 @@ def define_training(values: flags.FlagValues) -> None:
         flags.DEFINE_string(name, None, help_text, flag_values=values)
 
 
+def define_recipe(values: flags.FlagValues) -> None:
+    """Define the flags that choose a recipe, which `read_recipe` reads."""
+    flags.DEFINE_string(
+        "recipe", None, "How to train: scratch, finetune, linear_probe. (default: scratch)", flag_values=values
+    )
+    flags.DEFINE_bool(
+        "finetune",
+        False,
+        "Start from pretrained weights: the head first, then the backbone. As --recipe finetune.",
+        flag_values=values,
+    )
+
+
+def read_recipe(values: flags.FlagValues) -> str:
+    """Return the recipe's name. `--model auto` fine-tunes unless another is given.
+
+    Raises:
+        UserError: `--finetune` and another recipe.
+    """
+    if values.finetune and values.recipe not in (None, "finetune"):
+        raise UserError(f"--finetune and --recipe {values.recipe}: expected one of the two")
+    return values.recipe or ("finetune" if values.finetune or values.model == "auto" else "scratch")
+
+
 _INTEGERS = {
     "unfreeze": "Fine-tune only this many of the backbone's last stages: --transfer stages=N. (default: all)",
     "epochs": "Epochs of the last phase. (default: the recipe's, or by the number of images)",
